@@ -48,16 +48,21 @@ class DoesNotFit(UserError):
 
 
 class VerifyError(TapeoutError):
-    """An invariant broken by a pass: names the pass, the value and what does not hold."""
+    """An invariant of ours that does not hold: names the pass (``stage``), the value, and what is wrong.
 
-    def __init__(self, stage: str, value: str, what: str) -> None:
-        super().__init__(stage, value, what)
-        self.stage = stage
-        self.value = value
+    Whoever finds it gives the value; ``stage`` is often known only to the pipeline, which sets it.
+    """
+
+    def __init__(self, what: str, *, value: str | None = None, stage: str | None = None) -> None:
+        super().__init__(what)
         self.what = what
+        self.value = value
+        self.stage = stage
 
     def __str__(self) -> str:
-        return _one_line(f"after {self.stage}: {self.value}: {self.what}")
+        place = f"after {self.stage}: " if self.stage else ""
+        value = f"{self.value}: " if self.value else ""
+        return _one_line(f"{place}{value}{self.what}")
 
 
 class SimError(TapeoutError):
