@@ -1,0 +1,89 @@
+"""Writes ONNX models: names values, appends nodes and stores weights with as few copies as protobuf allows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+ELEMENT_TYPES: dict[np.dtype[Any], int] = {
+    np.dtype(np.float32): TensorProto.FLOAT,
+    np.dtype(np.float16): TensorProto.FLOAT16,
+    np.dtype(ml_dtypes.bfloat16): TensorProto.BFLOAT16,
+    np.dtype(np.int64): TensorProto.INT64,
+    np.dtype(np.int32): TensorProto.INT32,
+    np.dtype(np.int8): TensorProto.INT8,
+}
+PRECISIONS: dict[str, np.dtype[Any]] = {
+    "fp32": np.dtype(np.float32),
+    "fp16": np.dtype(np.float16),
+    "bf16": np.dtype(ml_dtypes.bfloat16),
+}
+
+
+class ModelWriter:
+    """One ONNX model under construction. A node's name is also the name of its (first) result."""
+
+    def __init__(self, name: str, opset: int, ir_version: int) -> None:
+        self.model = onnx.ModelProto()
+        self.model.ir_version = ir_version
+        self.model.producer_name = "tapeout"
+        self.model.opset_import.add().version = opset
+        self.model.graph.name = name
+        self._constants: dict[tuple[str, bytes, tuple[int, ...]], str] = {}
+
+    def input(self, name: str, dtype: np.dtype[Any], shape: Sequence[int | str]) -> str:
+        """Declares a graph input; a string dimension is symbolic."""
+        kind = ELEMENT_TYPES[np.dtype(dtype)]
+        self.model.graph.input.append(helper.make_tensor_value_info(name, kind, shape))
+        return name
+
+    def output(self, name: str, dtype: np.dtype[Any], shape: Sequence[int | str]) -> str:
+        """Declares a graph output."""
+        kind = ELEMENT_TYPES[np.dtype(dtype)]
+        self.model.graph.output.append(helper.make_tensor_value_info(name, kind, shape))
+        return name
+
+    def weight(self, name: str, data: Array) -> str:
+        """Stores an initializer."""
+        tensor = self.model.graph.initializer.add()
+        tensor.name = name
+        tensor.data_type = ELEMENT_TYPES[data.dtype]
+        tensor.dims.extend(data.shape)
+        tensor.raw_data = data.tobytes()
+        return name
+
+    def constant(self, data: Array) -> str:
+        """A small initializer, shared between all uses of the same contents."""
+        key = (data.dtype.name, data.tobytes(), data.shape)
+        if key not in self._constants:
+            self._constants[key] = self.weight(f"const_{len(self._constants)}", data)
+        return self._constants[key]
+
+    def ints(self, *values: int) -> str:
+        """The constant i64[n] of `values`."""
+        return self.constant(np.array(values, np.int64))
+
+    def node(self, name: str, op: str, *inputs: str, **attributes: Any) -> str:
+        """Appends a node of one result called `name`."""
+        return self.nodes(name, op, inputs, (name,), **attributes)[0]
+
+    def nodes(
+        self, name: str, op: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any
+    ) -> Sequence[str]:
+        """Appends a node with the given results."""
+        self.model.graph.node.append(helper.make_node(op, inputs, outputs, name=name, **attributes))
+        return outputs
+
+    def finish(self, metadata: Mapping[str, str]) -> onnx.ModelProto:
+        """The model, with `metadata` as its metadata_props."""
+        for key, value in metadata.items():
+            entry = self.model.metadata_props.add()
+            entry.key, entry.value = key, value
+        return self.model
