@@ -30,17 +30,16 @@ def test_user_error_leaves_out_what_is_empty() -> None:
 def test_messages_are_one_line() -> None:
     errors = [
         UserError("a\nb", "c\n"),
-        VerifyError("a\n  b", value="%3"),
+        VerifyError("fuse", "%3", "a\n  b"),
         SimError("a\nb", command="MM\nx"),
     ]
     assert all("\n" not in str(error) for error in errors)
 
 
 def test_verify_error_names_pass_and_value() -> None:
-    error = VerifyError("used before it is defined", value="%7")
-    assert str(error) == "%7: used before it is defined"
-    error.stage = "fuse_bias"
-    assert str(error) == "after fuse_bias: %7: used before it is defined"
+    assert str(VerifyError("fuse_bias", "%7", "used before it is defined")) == (
+        "after fuse_bias: %7: used before it is defined"
+    )
 
 
 def test_sim_error_gives_what_is_known() -> None:
@@ -54,7 +53,7 @@ def test_sim_error_gives_what_is_known() -> None:
     "error",
     [
         InvalidChip("a", "b", "c"),
-        VerifyError("a", value="b", stage="c"),
+        VerifyError("a", "b", "c"),
         SimError("a", command="b", loops={"i": 1}, cycle=4),
     ],
 )

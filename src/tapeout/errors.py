@@ -48,21 +48,16 @@ class DoesNotFit(UserError):
 
 
 class VerifyError(TapeoutError):
-    """An invariant of ours that does not hold: names the pass (``stage``), the value, and what is wrong.
+    """An invariant broken by a pass: names the pass, the value and what does not hold."""
 
-    Whoever finds it gives the value; ``stage`` is often known only to the pipeline, which sets it.
-    """
-
-    def __init__(self, what: str, *, value: str | None = None, stage: str | None = None) -> None:
-        super().__init__(what)
-        self.what = what
-        self.value = value
+    def __init__(self, stage: str, value: str, what: str) -> None:
+        super().__init__(stage, value, what)
         self.stage = stage
+        self.value = value
+        self.what = what
 
     def __str__(self) -> str:
-        place = f"after {self.stage}: " if self.stage else ""
-        value = f"{self.value}: " if self.value else ""
-        return _one_line(f"{place}{value}{self.what}")
+        return _one_line(f"after {self.stage}: {self.value}: {self.what}")
 
 
 class SimError(TapeoutError):
