@@ -55,7 +55,7 @@ bench-env: $(BENCH_VENV)/.bench
 # Python is linked in place once (entry points and a path file); only the native core is rebuilt.
 $(VENV)/.linked: $(VENV)/.core pyproject.toml
 	$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation \
-		-C wheel.cmake=false -C editable.mode=inplace -e . </dev/null
+		--config-settings=wheel.cmake=false --config-settings=editable.mode=inplace -e . </dev/null
 	@touch $@
 $(BUILD)/build.ninja: $(VENV)/.core
 	$(CMAKE) -B $(BUILD) -DTAPEOUT_IN_SOURCE=ON --log-level=WARNING
