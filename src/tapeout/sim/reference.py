@@ -1,0 +1,463 @@
+"""The timing rules of `docs/timing.md` as plain Python: slow, and meant to be read beside that page.
+
+Every rule is quoted by its number. `Machine` is an event-driven simulator: the heap holds moments, and the least
+one comes next (rule 7). Times are whole cycles for control and queues, ticks (1/960 cycle) for bursts.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from tapeout.chip.spec import TICKS_PER_CYCLE, Chip, Port
+from tapeout.errors import SimError
+from tapeout.isa import commands as c
+from tapeout.isa.commands import ceil_div
+from tapeout.isa.operands import Wait
+from tapeout.isa.program import Program
+from tapeout.sim.footprint import Footprint, footprint
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One command's life in cycles: in its queue, started, engine released, complete."""
+
+    core: int
+    queue: int
+    kernel: int
+    opcode: int
+    entered: int
+    start: int
+    released: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """`events` in order of completion; `busy_ticks` by resource; bytes of DRAM as (as they are, charged)."""
+
+    cycles: int
+    events: tuple[Event, ...]
+    busy_ticks: dict[str, int]
+    dram_read_bytes: tuple[int, int]
+    dram_written_bytes: tuple[int, int]
+    cache_hits: int
+    cache_misses: int
+
+
+# ---- the machine's parts
+
+
+@dataclass(eq=False, slots=True)
+class Resource:
+    """Rule 11: first come, first served; times in ticks."""
+
+    port: Port
+    free: int = 0
+    busy: int = 0
+
+    def serve(self, arrival: int, size: int) -> int:
+        rate = round(self.port.bytes_per_cycle * 1000)
+        if rate == 0:
+            return arrival
+        service = ceil_div(size * TICKS_PER_CYCLE * 1000, rate)
+        self.busy += service
+        self.free = max(arrival, self.free) + service
+        return self.free
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """A command in a queue, with what the slots' values made of it, and its life in cycles."""
+
+    core: int
+    queue: int
+    number: int
+    command: c.AnyCommand
+    box: Footprint | None
+    key: tuple[int, ...]
+    entered: int
+    start: int = -1
+    released: int = -1
+    done: int | None = None
+
+
+@dataclass(eq=False, slots=True)
+class Transfer:
+    """A DMA command under way: its bursts and the tick at which each has arrived."""
+
+    entry: Entry
+    sizes: list[int]
+    engine: Resource
+    free: int
+    tile: Transfer | None  # on a hit, the load that brought the tile
+    arrived: dict[int, int] = field(default_factory=dict[int, int])
+    sent: int = 0
+    held: list[Callable[[int], None]] = field(
+        default_factory=list[Callable[[int], None]]
+    )  # bursts of others' hits
+    all_arrived: int | None = None
+
+
+@dataclass(eq=False, slots=True)
+class QueueState:
+    waiting: deque[Entry] = field(default_factory=deque[Entry])
+    open: deque[Entry] = field(default_factory=deque[Entry])  # issued and not complete
+    issued: int = 0
+    free_at: int | None = 0  # cycle at which the engine is free; None: not yet known
+
+
+@dataclass(eq=False, slots=True)
+class Cache:
+    """Rule 14: tiles by key, least recently used first, each with its footprint and the load that brought it."""
+
+    capacity: int
+    tiles: dict[tuple[int, ...], tuple[Footprint, Transfer]] = field(
+        default_factory=dict[tuple[int, ...], tuple[Footprint, Transfer]]
+    )
+
+    def find(self, key: tuple[int, ...]) -> Transfer | None:
+        if key not in self.tiles:
+            return None
+        self.tiles[key] = self.tiles.pop(key)
+        return self.tiles[key][1]
+
+    def keep(self, key: tuple[int, ...], box: Footprint, load: Transfer) -> None:
+        if box.bytes > self.capacity:
+            return
+        while sum(kept.bytes for kept, _ in self.tiles.values()) + box.bytes > self.capacity:
+            del self.tiles[next(iter(self.tiles))]
+        self.tiles[key] = (box, load)
+
+    def drop(self, box: Footprint) -> None:
+        for key, (kept, _) in list(self.tiles.items()):
+            if kept.first <= box.last and box.first <= kept.last:
+                del self.tiles[key]
+
+
+class Phase(IntEnum):
+    """Rule 7: the order at one moment."""
+
+    COMPLETION = 0
+    CONTROL = 1
+    START = 2
+    BURST = 3
+
+
+Holds = Callable[[], bool]
+
+
+class Machine:
+    """A chip with a program in it."""
+
+    def __init__(self, program: Program, chip: Chip, scalars: Sequence[Sequence[int]] | None) -> None:
+        cores = range(program.cores)
+        self.program, self.chip, self.now = program, chip, 0
+        self.moments: list[tuple[tuple[int, ...], int, Callable[[int], None]]] = []
+        self.pushed = 0
+        self.slots = [[core] + [0] * (len(program.slots) - 1) for core in cores]
+        self.semaphores = [list(program.semaphores) for _ in cores]
+        self.queues = [[QueueState() for _ in c.Queue] for _ in cores]
+        self.scalars = [iter(scalars[core] if scalars else ()) for core in cores]
+        self.control: list[Iterator[Holds] | None] = [self._walk(core, program.body) for core in cores]
+        self.until: list[Holds] = [lambda: True for _ in cores]
+        self.barriers: dict[int, list[int]] = {}  # by scope: the cores that have arrived
+        self.resources: dict[str, Resource] = {}
+        self.caches: dict[str, Cache] = {}
+        self.events: list[Event] = []
+        self.read, self.written = [0, 0], [0, 0]
+        self.hits = self.misses = self.end = 0
+
+    def run(self) -> Timeline:
+        for core in range(self.program.cores):
+            self._wake(core, 0)
+        while self.moments:
+            key, _, action = heapq.heappop(self.moments)
+            self.now = key[0] // TICKS_PER_CYCLE
+            action(key[0])
+        for core, control in enumerate(self.control):
+            if control or any(queue.open for queue in self.queues[core]):
+                raise SimError(f"deadlock: core {core} waits for what never comes", cycle=self.now)
+        busy = {name: resource.busy for name, resource in sorted(self.resources.items()) if resource.busy}
+        read, written = (self.read[0], self.read[1]), (self.written[0], self.written[1])
+        return Timeline(self.end, tuple(self.events), busy, read, written, self.hits, self.misses)
+
+    def _at(self, tick: int, order: tuple[int, ...], action: Callable[[int], None]) -> None:
+        """Rule 7: `order` is phase, core, queue, command, burst."""
+        self.pushed += 1
+        heapq.heappush(self.moments, ((tick, *order), self.pushed, action))
+
+    # ---- control: rules 1 to 3
+
+    def _wake(self, core: int, cycle: int) -> None:
+        self._at(cycle * TICKS_PER_CYCLE, (Phase.CONTROL, core), lambda _: self._go_on(core))
+
+    def _go_on(self, core: int) -> None:
+        control = self.control[core]
+        while control and self.until[core]():
+            self.end = max(self.end, self.now)
+            following = next(control, None)
+            if following is None:
+                self.control[core] = control = None
+            else:
+                self.until[core] = following
+
+    def _pause(self, core: int, cycles: int) -> Holds:
+        until = self.now + cycles
+        self._wake(core, until)
+        return lambda: self.now >= until
+
+    def _walk(self, core: int, nodes: tuple[c.Node, ...]) -> Iterator[Holds]:
+        """The control processor's way through the tree; yields what has to hold before it goes on."""
+        slots, chip = self.slots[core], self.chip
+        for node in nodes:
+            match node:
+                case c.Loop():
+                    for turn in range(node.trip.value(slots)):
+                        slots[node.slot] = turn
+                        yield from self._walk(core, node.body)
+                case c.While():
+                    while node.value.value(slots) > 0:
+                        yield from self._walk(core, node.body)
+                case c.If():
+                    yield from self._walk(core, node.body if node.value.value(slots) > 0 else node.orelse)
+                case c.Set():
+                    slots[node.slot] = node.value.value(slots)
+                case c.LoadScalar():  # rule 2
+                    yield self._pause(core, chip.control.issue_cycles)
+                    yield lambda waits=node.waits: self._take(core, waits)
+                    slots[node.slot] = self._scalar(core)
+                case c.Barrier():
+                    yield from self._barrier(core, node)
+                case _:  # rule 1
+                    queue = self.queues[core][c.queue_of(node)]
+                    yield lambda queue=queue: len(queue.open) < chip.control.queue_depth
+                    yield self._pause(core, chip.control.issue_cycles)
+                    self._enter(core, node)
+
+    def _barrier(self, core: int, node: c.Barrier) -> Iterator[Holds]:
+        """Rule 3. The last to arrive sets when all go on."""
+        yield self._pause(core, self.chip.control.issue_cycles)
+        yield lambda: not any(self.queues[core][q].open for q in node.queues)
+        size = self.program.cores if node.chip else self.chip.topology.cores
+        cores = range(core // size * size, min(core // size * size + size, self.program.cores))
+        arrived = self.barriers.setdefault(-1 if node.chip else cores[0], [])
+        arrived.append(core)
+        if len(arrived) == len(cores):
+            go_on = self.now + self.chip.control.barrier_cycles
+            del self.barriers[-1 if node.chip else cores[0]]
+            for other in cores:
+                self.until[other] = lambda: self.now >= go_on
+                self._wake(other, go_on)
+            yield self.until[core]
+        else:
+            yield lambda: False
+
+    def _scalar(self, core: int) -> int:
+        value = next(self.scalars[core], None)
+        if value is None:
+            raise SimError(f"core {core} reads a scalar that the functional run did not give", cycle=self.now)
+        return value
+
+    def _take(self, core: int, waits: tuple[Wait, ...]) -> bool:
+        """Rule 4: all counts together or none."""
+        held = self.semaphores[core]
+        if any(held[wait.semaphore] < wait.count for wait in waits):
+            return False
+        for wait in waits:
+            held[wait.semaphore] -= wait.count
+        return True
+
+    # ---- queues: rules 4 to 7
+
+    def _enter(self, core: int, command: c.AnyCommand) -> None:
+        number, slots, box, key = c.queue_of(command), self.slots[core], None, ()
+        queue = self.queues[core][number]
+        if isinstance(command, c.Load | c.Store):
+            tensor = self.program.tensors[command.tensor]
+            box = footprint(command, tensor, self.chip.dram.granule_bytes, slots)
+            origin = tuple(at.value(slots) for at in command.origin)
+            key = (command.tensor, *origin, *command.extents, command.offset.value(slots))
+        entry = Entry(core, number, queue.issued, command, box, key, self.now)
+        queue.issued += 1
+        queue.waiting.append(entry)
+        queue.open.append(entry)
+        self._try(core, number, self.now)
+
+    def _try(self, core: int, number: int, cycle: int) -> None:
+        tick = cycle * TICKS_PER_CYCLE
+        self._at(tick, (Phase.START, core, number), lambda _: self._start(core, number))
+
+    def _start(self, core: int, number: int) -> None:
+        """Rule 4."""
+        queue = self.queues[core][number]
+        if not queue.waiting or queue.free_at is None or queue.free_at > self.now:
+            return
+        if not self._take(core, queue.waiting[0].command.waits):
+            return
+        entry = queue.waiting.popleft()
+        entry.start = self.now
+        queue.free_at = None
+        if isinstance(entry.command, c.Load | c.Store):
+            self._start_transfer(entry, entry.command)
+        else:  # rule 5
+            end = self.now + c.cycles(entry.command, self.chip)
+            self._release(entry, end)
+            self._done(entry, end)
+
+    def _release(self, entry: Entry, cycle: int) -> None:
+        entry.released = self.queues[entry.core][entry.queue].free_at = cycle
+        self._try(entry.core, entry.queue, cycle)
+
+    def _done(self, entry: Entry, cycle: int) -> None:
+        """Rule 4: completes once the ones ahead have."""
+        entry.done = cycle
+        if self.queues[entry.core][entry.queue].open[0] is entry:
+            tick = cycle * TICKS_PER_CYCLE
+            self._at(tick, (Phase.COMPLETION, entry.core, entry.queue), lambda _: self._complete(entry))
+
+    def _complete(self, entry: Entry) -> None:
+        """Rule 7."""
+        core, queue = entry.core, self.queues[entry.core][entry.queue]
+        queue.open.popleft()
+        if queue.open and queue.open[0].done is not None:
+            self._done(queue.open[0], max(self.now, queue.open[0].done))
+        opcode = c.OPCODES.index(type(entry.command))
+        life = (entry.entered, entry.start, entry.released, self.now)
+        self.events.append(Event(core, entry.queue, entry.command.kernel, opcode, *life))
+        self.end = self.now
+        size = self.chip.topology.cores
+        cluster = range(core // size * size, min(core // size * size + size, self.program.cores))
+        for post in entry.command.posts:
+            for target in cluster if post.cluster else (core,):
+                own = core - cluster[0] if post.cluster else 0
+                self.semaphores[target][post.semaphore + own] += post.count
+        for other in cluster:  # whatever waits for a semaphore, a place in the queue or a barrier looks again
+            self._wake(other, self.now)
+            for number in c.Queue:
+                self._try(other, number, self.now)
+
+    # ---- DMA: rules 9 to 15
+
+    def _start_transfer(self, entry: Entry, command: c.Load | c.Store) -> None:
+        ready = self.now + self.chip.dma.setup_cycles
+        if entry.box is None:  # rule 9: wholly outside
+            self._release(entry, ready)
+            self._done(entry, ready)
+            return
+        transfer = Transfer(
+            entry, [], Resource(Port(self.chip.dma.bytes_per_cycle)), ready * TICKS_PER_CYCLE, None
+        )
+        size = self._look_up(transfer, command, entry.box)
+        burst = self.chip.dma.burst_bytes
+        transfer.sizes = [min(burst, size - at) for at in range(0, size, burst)]
+        self._send(transfer)
+
+    def _look_up(self, transfer: Transfer, command: c.Load | c.Store, box: Footprint) -> int:
+        """Rules 9 and 14: the bytes on the way; counts what DRAM moves, and keeps the caches."""
+        if self.program.tensors[command.tensor].space:
+            return box.bytes * (2 if isinstance(command, c.Store) and command.add else 1)
+        entry, level = transfer.entry, self.chip.cache
+        if isinstance(command, c.Store):
+            for cache in self.caches.values():
+                cache.drop(box)
+        elif level is not None:
+            where = self._scoped(level.name, level.scope, entry.core)
+            cache = self.caches.setdefault(where, Cache(level.bytes))
+            transfer.tile = None if command.index else cache.find(entry.key)
+            if transfer.tile:
+                self.hits += 1
+                return box.bytes
+            self.misses += 1
+            if not command.index:
+                cache.keep(entry.key, box, transfer)
+        moved = self.read if isinstance(command, c.Load) else self.written
+        moved[0] += box.bytes
+        moved[1] += box.charged
+        return box.charged
+
+    def _scoped(self, name: str, scope: str, core: int) -> str:
+        return name if scope == "chip" else f"{name} {core // self.chip.topology.cores}"
+
+    def _way(self, transfer: Transfer, burst: int) -> list[tuple[str, Port]]:
+        """Rules 12 and 13: the shared resources that a burst passes, by name."""
+        entry, chip = transfer.entry, self.chip
+        assert isinstance(entry.command, c.Load | c.Store)
+        assert entry.box
+        space = self.program.tensors[entry.command.tensor].space
+        level = chip.spaces[space - 1] if space else chip.cache
+        own = (
+            [
+                (
+                    self._scoped(level.name, level.scope, entry.core),
+                    Port(level.bytes_per_cycle, level.latency_cycles),
+                )
+            ]
+            if level
+            else []
+        )
+        direction = "in" if entry.queue == c.Queue.LD else "out"
+        port = (f"cluster {entry.core // chip.topology.cores} {direction}", chip.cluster_port)
+        if space:
+            return own if level and level.scope == "cluster" else [port, *own]
+        if transfer.tile:
+            return [port, *own]
+        home = (entry.box.first // chip.dram.interleave_bytes + burst) % chip.topology.dies
+        here = entry.core // (chip.topology.clusters * chip.topology.cores)
+        pair = (home, here) if entry.queue == c.Queue.LD else (here, home)
+        link = [(f"die {pair[0]} to {pair[1]}", chip.die_link)] if home != here else []
+        channel = Port(chip.dram_bytes_per_cycle / chip.topology.dies, chip.dram.latency_cycles)
+        return [port, *own, *link, (f"dram {home}", channel)]
+
+    def _send(self, transfer: Transfer) -> None:
+        """Rule 12: lets bursts leave the engine as far as it is known when they do."""
+        window, entry = self.chip.dma.outstanding_bursts, transfer.entry
+        while (burst := transfer.sent) < len(transfer.sizes):
+            if burst >= window and burst - window not in transfer.arrived:
+                return
+            opened = transfer.arrived[burst - window] if burst >= window else 0
+            leaves = transfer.engine.serve(max(transfer.free, opened), transfer.sizes[burst])
+            transfer.free = leaves
+            transfer.sent += 1
+            self._hop(transfer, burst, 0, leaves)
+        self._release(entry, ceil_div(transfer.free, TICKS_PER_CYCLE))
+
+    def _hop(self, transfer: Transfer, burst: int, hop: int, tick: int) -> None:
+        entry = transfer.entry
+        order = (Phase.BURST, entry.core, entry.queue, entry.number, burst)
+        self._at(tick, order, lambda now: self._arrive(transfer, burst, hop, now))
+
+    def _arrive(self, transfer: Transfer, burst: int, hop: int, tick: int) -> None:
+        """A burst is at a shared resource, or past the last one."""
+        way, tile = self._way(transfer, burst), transfer.tile
+        if hop == len(way):
+            self._land(transfer, burst, tick + TICKS_PER_CYCLE * sum(port.latency_cycles for _, port in way))
+            return
+        if tile and hop == len(way) - 1:  # rule 14: the cache's port, not before the tile is there
+            if tile.all_arrived is None:
+                tile.held.append(lambda there: self._hop(transfer, burst, hop, there))
+                return
+            if tile.all_arrived > tick:
+                self._hop(transfer, burst, hop, tile.all_arrived)
+                return
+        name, port = way[hop]
+        resource = self.resources.setdefault(name, Resource(port))
+        self._hop(transfer, burst, hop + 1, resource.serve(tick, transfer.sizes[burst]))
+
+    def _land(self, transfer: Transfer, burst: int, tick: int) -> None:
+        transfer.arrived[burst] = tick
+        if transfer.sent < len(transfer.sizes):
+            self._send(transfer)
+        if len(transfer.arrived) == len(transfer.sizes):
+            transfer.all_arrived = max(transfer.arrived.values())
+            for hop in transfer.held:
+                hop(transfer.all_arrived)
+            self._done(transfer.entry, ceil_div(transfer.all_arrived, TICKS_PER_CYCLE))
+
+
+def run(program: Program, chip: Chip, scalars: Sequence[Sequence[int]] | None = None) -> Timeline:
+    """Times a program; `scalars[core]` holds what its `LoadScalar`s read. `SimError` on deadlock."""
+    return Machine(program, chip, scalars).run()
