@@ -74,21 +74,18 @@ format: env
 	$(BIN)/ruff format
 	$(BIN)/clang-format -i $(CPP)
 
-# A copy of the package with the sanitized module in it. The runtimes must be loaded before Python;
-# libstdc++ too, or the sanitizer does not see exceptions being thrown. Python itself leaks by design.
+# The sanitizer runtimes must be loaded before Python; libstdc++ too, or they do not see exceptions
+# being thrown. Python itself leaks by design. -s, or a report of the sanitizer is lost with the process.
+# tests/conftest.py loads the module that TAPEOUT_NATIVE names.
 PRELOAD = $(foreach lib,libasan.so libubsan.so libstdc++.so,$(shell $${CXX:-c++} -print-file-name=$(lib)))
 $(SANITIZED)/build.ninja: $(VENV)/.core
 	$(CMAKE) -B $(SANITIZED) -DTAPEOUT_SANITIZE=ON --log-level=WARNING
 	@touch $@
 sanitize: env build $(SANITIZED)/build.ninja
 	$(BIN)/cmake --build $(SANITIZED)
-	rm -rf $(SANITIZED)/site && mkdir $(SANITIZED)/site && cp -r src/tapeout $(SANITIZED)/site
-	rm $(SANITIZED)/site/tapeout/_native*
-	$(BIN)/cmake --install $(SANITIZED) --prefix $(SANITIZED)/site
-	grep -q __asan_init $(SANITIZED)/site/tapeout/_native*.so
-	LD_PRELOAD="$(PRELOAD)" ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=$(SANITIZED)/site PYTHONMALLOC=malloc \
-		OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -m native -p no:cacheprovider -p no:xdist \
-		$$(grep -rl --include='test_*.py' 'mark\.native' tests)
+	LD_PRELOAD="$(PRELOAD)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc OMP_NUM_THREADS=1 \
+		TAPEOUT_NATIVE="$$(echo $(SANITIZED)/_native.*.so)" $(BIN)/pytest -q -s -m native \
+		-p no:cacheprovider -p no:xdist $$(grep -rl --include='test_*.py' 'mark\.native' tests)
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict

@@ -1,5 +1,8 @@
-"""What all tests share: the Hypothesis profile and golden files."""
+"""What all tests share: the Hypothesis profile, golden files, the choice of the native core."""
 
+import importlib.util
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +16,14 @@ settings.register_profile(
 )
 settings.register_profile("search", deadline=None, max_examples=2000)
 settings.load_profile("tapeout")
+
+# `make sanitize` runs tests against another build of the native core than the installed one.
+if path := os.environ.get("TAPEOUT_NATIVE"):
+    spec = importlib.util.spec_from_file_location("tapeout._native", path)
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules["tapeout._native"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules["tapeout._native"])
 
 GOLDEN = Path(__file__).parent / "golden"
 
