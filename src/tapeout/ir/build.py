@@ -157,7 +157,7 @@ class Builder:
     def mean(self, x: g.Value, axes: Sequence[int], keep: bool = False) -> g.Value:
         count = product(x.type.shape[a] for a in axes)
         if not isinstance(count, int):
-            raise VerifyError(f"mean over the symbolic extent {count}")
+            raise VerifyError("building", str(x), f"mean over the symbolic extent {count}")
         return self.binary_scalar("mul", self.reduce("sum", x, axes, keep), 1.0 / count)
 
     def arg_reduce(self, fn: str, x: g.Value, axis: int) -> g.Value:
@@ -347,6 +347,6 @@ def broadcast_shapes(a: Shape, b: Shape) -> Shape:
     out: list[Dim] = []
     for x, y in zip(wide_a, wide_b, strict=True):
         if x != y and x != 1 and y != 1:
-            raise VerifyError(f"shapes {a} and {b} do not broadcast")
+            raise VerifyError("building", "broadcast", f"shapes {a} and {b} do not broadcast")
         out.append(y if x == 1 else x)
     return tuple(out)

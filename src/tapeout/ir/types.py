@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any, cast
 
 import ml_dtypes
 import numpy as np
@@ -58,7 +59,7 @@ class DType(Enum):
     @property
     def epsilon(self) -> float:
         """Unit in the last place of 1.0 for floats (2^-23 for f32), else 0."""
-        return float(ml_dtypes.finfo(self.numpy).eps) if self.is_float else 0.0
+        return float(cast("Any", ml_dtypes.finfo(self.numpy)).eps) if self.is_float else 0.0
 
     @staticmethod
     def of(dtype: np.dtype | type) -> DType:
@@ -100,7 +101,7 @@ class Symbol:
 
 @dataclass(frozen=True, slots=True)
 class DimExpr:
-    """Affine expression of symbols, `const + sum(coef * symbol)`, at least one term, terms sorted by symbol."""
+    """Affine expression of symbols, `const + sum(coef * symbol)`: at least one term, sorted by symbol."""
 
     const: int
     terms: tuple[tuple[str, int], ...]
