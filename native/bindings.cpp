@@ -4,7 +4,10 @@
 
 namespace nb = nanobind;
 
+void bind_timing(nb::module_& m);
+
 NB_MODULE(_native, m) {
     m.doc() = "Native core of Tapeout.";
+    bind_timing(m);
     m.def("version", [] { return TAPEOUT_VERSION; }, "Version this module was built from.");
 }

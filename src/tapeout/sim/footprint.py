@@ -21,9 +21,7 @@ class Footprint:
     charged: int
 
 
-def footprint(
-    command: c.Load | c.Store, tensor: Tensor, granule: int, slots: Sequence[int]
-) -> Footprint | None:
+def footprint(command: c.Load | c.Store, tensor: Tensor, granule: int, slots: Sequence[int]) -> Footprint | None:
     """The box clipped to the tensor and walked run by run; None where it lies wholly outside."""
     base, dims = tensor.base + command.offset.value(slots), list[tuple[int, int]]()  # (elements, stride)
     unit = len(dims)  # dimensions up to here never join a run
@@ -49,9 +47,7 @@ def footprint(
         runs = [at + i * stride for at in runs for i in range(count)]
     charged = sum(_granules(at, run, granule, command) for at in runs) * granule
     if command.index is not None and isinstance(command, c.Store):  # rule 14: any row may be written
-        return Footprint(
-            base, tensor.base + command.offset.value(slots) + tensor.span_bytes - 1, payload, charged
-        )
+        return Footprint(base, tensor.base + command.offset.value(slots) + tensor.span_bytes - 1, payload, charged)
     return Footprint(base, base + span - 1, payload, charged)
 
 

@@ -96,9 +96,7 @@ class Transfer:
     tile: Transfer | None  # on a hit, the load that brought the tile
     arrived: dict[int, int] = field(default_factory=dict[int, int])
     sent: int = 0
-    held: list[Callable[[int], None]] = field(
-        default_factory=list[Callable[[int], None]]
-    )  # bursts of others' hits
+    held: list[Callable[[int], None]] = field(default_factory=list[Callable[[int], None]])  # bursts of others' hits
     all_arrived: int | None = None
 
 
@@ -274,7 +272,7 @@ class Machine:
     # ---- queues: rules 4 to 7
 
     def _enter(self, core: int, command: c.AnyCommand) -> None:
-        number, slots, box, key = c.queue_of(command), self.slots[core], None, ()
+        number, slots, box, key = int(c.queue_of(command)), self.slots[core], None, ()
         queue = self.queues[core][number]
         if isinstance(command, c.Load | c.Store):
             tensor = self.program.tensors[command.tensor]
@@ -348,9 +346,7 @@ class Machine:
             self._release(entry, ready)
             self._done(entry, ready)
             return
-        transfer = Transfer(
-            entry, [], Resource(Port(self.chip.dma.bytes_per_cycle)), ready * TICKS_PER_CYCLE, None
-        )
+        transfer = Transfer(entry, [], Resource(Port(self.chip.dma.bytes_per_cycle)), ready * TICKS_PER_CYCLE, None)
         size = self._look_up(transfer, command, entry.box)
         burst = self.chip.dma.burst_bytes
         transfer.sizes = [min(burst, size - at) for at in range(0, size, burst)]

@@ -1,0 +1,115 @@
+#include "sim/dma_walk.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace tapeout::sim {
+
+namespace {
+
+int64_t floor_mod(int64_t a, int64_t b) {
+    const int64_t rest = a % b;
+    return rest < 0 ? rest + b : rest;
+}
+
+// Granules that one run is charged; a write pays twice for those that it covers partly, an adding one for
+// all.
+int64_t granules(int64_t phase, int64_t run, int64_t granule, bool store, bool add) {
+    const int64_t end = phase + run;
+    const int64_t touched = (end + granule - 1) / granule;
+    if (!store)
+        return touched;
+    if (add)
+        return 2 * touched;
+    const bool head = phase != 0, tail = end % granule != 0;
+    return touched + (touched == 1 ? (head || tail) : head + tail);
+}
+
+} // namespace
+
+DmaWalk::DmaWalk(const Program& program, int64_t granule_bytes)
+    : program_(program), granule_(granule_bytes), known_(program.commands.size()) {}
+
+Footprint DmaWalk::footprint(int number, std::span<const int64_t> slots) {
+    const Command& command = program_.commands[static_cast<size_t>(number)];
+    const Dma& dma = std::get<Dma>(command.body);
+    const Tensor& tensor = program_.tensors[static_cast<size_t>(dma.tensor)];
+    const int64_t unit = dtype_bytes(tensor.dtype), offset = dma.offset.value(slots);
+    Shape shape;
+    shape.counts.count = dma.extents.count;
+    Footprint box{tensor.base + offset, 0, unit, 0};
+    int64_t span = unit;
+    for (int d = 0; d < dma.extents.count; ++d) {
+        int64_t count = dma.extents[d];
+        if (!dma.indexed || d != dma.index_dim) {
+            const int64_t origin = dma.origin[static_cast<size_t>(d)].value(slots), low = std::max<int64_t>(origin, 0);
+            count = std::min(origin + count, tensor.extents[d]) - low;
+            box.first += low * tensor.strides[d];
+            span += (count - 1) * tensor.strides[d];
+        }
+        if (count <= 0)
+            return {};
+        box.bytes *= count;
+        shape.counts[d] = count;
+    }
+    box.last = box.first + span - 1;
+    if (dma.indexed && command.opcode == Opcode::Store) { // any row may be written
+        box.last = tensor.base + offset + unit - 1;
+        for (int d = 0; d < tensor.extents.count; ++d)
+            box.last += (tensor.extents[d] - 1) * tensor.strides[d];
+    }
+    shape.phase = floor_mod(box.first, granule_);
+    Known& known = known_[static_cast<size_t>(number)];
+    if (!(known.latest == shape)) {
+        const auto [found, added] = known.older.try_emplace(shape, 0);
+        if (added)
+            found->second = charge(command, shape);
+        known.latest = shape;
+        known.charged = found->second;
+    }
+    box.charged = known.charged;
+    return box;
+}
+
+int64_t DmaWalk::charge(const Command& command, const Shape& shape) const {
+    const Dma& dma = std::get<Dma>(command.body);
+    const Tensor& tensor = program_.tensors[static_cast<size_t>(dma.tensor)];
+    Dims counts = shape.counts, strides = tensor.strides;
+    if (dma.indexed)
+        strides[dma.index_dim] = 0;
+    int64_t run = dtype_bytes(tensor.dtype);
+    const int joins = dma.indexed ? dma.index_dim + 1 : 0; // the index's rows are runs of their own
+    while (counts.count > joins && (counts[counts.count - 1] == 1 || strides[counts.count - 1] == run)) {
+        run *= counts[counts.count - 1];
+        --counts.count;
+    }
+    return charge_of_runs(command, counts, strides, run, shape.phase);
+}
+
+// Runs with the same place in their granule cost the same: counts them by place, dimension by dimension.
+int64_t DmaWalk::charge_of_runs(const Command& command, const Dims& counts, const Dims& strides, int64_t run,
+                                int64_t phase) const {
+    const bool store = command.opcode == Opcode::Store, add = std::get<Dma>(command.body).add;
+    std::vector<int64_t> places(static_cast<size_t>(granule_), 0);
+    places[static_cast<size_t>(phase)] = 1;
+    for (int d = 0; d < counts.count; ++d) {
+        const int64_t step = floor_mod(strides[d], granule_), period = granule_ / std::gcd(granule_, step);
+        std::vector<int64_t> moved(places.size(), 0);
+        for (int64_t place = 0; place < granule_; ++place) {
+            const int64_t runs = places[static_cast<size_t>(place)];
+            for (int64_t i = 0; runs && i < std::min(period, counts[d]); ++i) {
+                const int64_t times = (counts[d] - i + period - 1) / period;
+                moved[static_cast<size_t>((place + i * step) % granule_)] += runs * times;
+            }
+        }
+        places = moved;
+    }
+    int64_t total = 0;
+    for (int64_t place = 0; place < granule_; ++place) {
+        if (const int64_t runs = places[static_cast<size_t>(place)])
+            total += runs * granules(place, run, granule_, store, add);
+    }
+    return total * granule_;
+}
+
+} // namespace tapeout::sim

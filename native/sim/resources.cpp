@@ -1,0 +1,136 @@
+#include "sim/resources.h"
+
+#include <utility>
+
+namespace tapeout::sim {
+
+namespace {
+
+std::string numbered(std::string text, int64_t number) {
+    text += std::to_string(number);
+    return text;
+}
+
+} // namespace
+
+Fabric::Fabric(const ChipParams& chip, int64_t channel_rate_milli)
+    : dies_(static_cast<size_t>(chip.dies)), spaces_(chip.spaces.size()),
+      cluster_cores_(static_cast<int>(chip.cores_per_cluster)) {
+    const auto clusters = static_cast<int>(chip.dies * chip.clusters_per_die);
+    levels_.assign(chip.shared.size(), std::vector<int>(static_cast<size_t>(clusters), -1));
+    std::vector<int> links, channels; // links by source die and destination die
+    for (int64_t from = 0; from < chip.dies; ++from) {
+        for (int64_t to = 0; to < chip.dies; ++to) {
+            const std::string name = numbered(numbered("die ", from) + " to ", to);
+            links.push_back(from == to ? -1 : add(name, chip.die_link.rate_milli));
+        }
+    }
+    for (int64_t die = 0; die < chip.dies; ++die)
+        channels.push_back(add(numbered("dram ", die), channel_rate_milli));
+    for (int cluster = 0; cluster < clusters; ++cluster)
+        add_cluster(chip, cluster, links, channels);
+}
+
+int Fabric::add(std::string name, int64_t rate_milli) {
+    resources.push_back({std::move(name), rate_milli, 0, 0});
+    return static_cast<int>(resources.size()) - 1;
+}
+
+int Fabric::level(const ChipParams& chip, size_t shared, int cluster) {
+    const Shared& memory = chip.shared[shared];
+    int& resource = levels_[shared][memory.chip ? 0 : static_cast<size_t>(cluster)];
+    if (resource < 0) {
+        const std::string name = numbered("shared ", static_cast<int64_t>(shared));
+        resource = add(memory.chip ? name : numbered(name + " ", cluster), memory.port.rate_milli);
+    }
+    return resource;
+}
+
+void Fabric::append(Route& route, int resource, int64_t latency_cycles) const {
+    if (resources[static_cast<size_t>(resource)].rate_milli)
+        route.resource[route.hops++] = resource;
+    route.latency_ticks += latency_cycles * kTicksPerCycle;
+}
+
+void Fabric::add_cluster(const ChipParams& chip, int cluster, const std::vector<int>& links,
+                         const std::vector<int>& channels) {
+    const std::string name = numbered("cluster ", cluster);
+    int cache = -1;
+    for (size_t s = 0; s < chip.shared.size() && cache < 0; ++s)
+        cache = chip.shared[s].hardware ? static_cast<int>(s) : -1;
+    for (const bool store : {false, true}) {
+        const int port = add(name + (store ? " out" : " in"), chip.cluster_port.rate_milli);
+        Route way;
+        append(way, port, chip.cluster_port.latency_cycles);
+        for (const int number : chip.spaces) {
+            const auto shared = static_cast<size_t>(number);
+            Route route = chip.shared[shared].chip ? way : Route{};
+            append(route, level(chip, shared, cluster), chip.shared[shared].port.latency_cycles);
+            space_.push_back(route);
+        }
+        if (cache >= 0) {
+            const auto shared = static_cast<size_t>(cache);
+            const int resource = level(chip, shared, cluster);
+            const int64_t latency = chip.shared[shared].port.latency_cycles;
+            if (!store) {
+                Route hit = way;
+                hit.latency_ticks += latency * kTicksPerCycle;
+                hit.hold = hit.hops;
+                hit.resource[hit.hops++] = resource;
+                hit_.push_back(hit);
+            }
+            append(way, resource, latency);
+        }
+        const int64_t here = cluster / chip.clusters_per_die;
+        for (int64_t home = 0; home < chip.dies; ++home) {
+            Route route = way;
+            const int64_t from = store ? here : home, to = store ? home : here;
+            if (home != here)
+                append(route, links[static_cast<size_t>(from * chip.dies + to)], chip.die_link.latency_cycles);
+            append(route, channels[static_cast<size_t>(home)], chip.dram_latency_cycles);
+            dram_.push_back(route);
+        }
+    }
+}
+
+uint64_t TileKey::hash() const {
+    uint64_t result = 0;
+    for (const int64_t word : words)
+        result = mix(result ^ static_cast<uint64_t>(word));
+    return result;
+}
+
+const TileCache::Tile* TileCache::find(const TileKey& key) {
+    const auto found = by_key_.find(key);
+    if (found == by_key_.end())
+        return nullptr;
+    tiles_.splice(tiles_.begin(), tiles_, found->second);
+    return &tiles_.front();
+}
+
+void TileCache::keep(const TileKey& key, const Footprint& box, std::shared_ptr<Fill> fill) {
+    if (box.bytes > capacity_)
+        return;
+    while (used_ + box.bytes > capacity_) {
+        used_ -= tiles_.back().box.bytes;
+        by_key_.erase(tiles_.back().key);
+        tiles_.pop_back();
+    }
+    tiles_.push_front({key, box, std::move(fill)});
+    by_key_[key] = tiles_.begin();
+    used_ += box.bytes;
+}
+
+void TileCache::drop(const Footprint& box) {
+    for (auto tile = tiles_.begin(); tile != tiles_.end();) {
+        if (tile->box.first <= box.last && box.first <= tile->box.last) {
+            used_ -= tile->box.bytes;
+            by_key_.erase(tile->key);
+            tile = tiles_.erase(tile);
+        } else {
+            ++tile;
+        }
+    }
+}
+
+} // namespace tapeout::sim

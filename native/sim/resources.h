@@ -1,0 +1,125 @@
+// Shared resources of the timing executor and the ways through them (rules 11 to 14 of docs/timing.md).
+#pragma once
+
+#include "sim/calendar.h"
+#include "sim/dma_walk.h"
+#include "sim/program.h"
+
+#include <array>
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace tapeout::sim {
+
+// First come, first served; times in ticks.
+struct Resource {
+    std::string name;
+    int64_t rate_milli = 0; // thousandths of a byte per cycle, 0: unlimited
+    int64_t free = 0;
+    int64_t busy = 0;
+
+    int64_t service(int64_t bytes) const {
+        return rate_milli ? ceil_div(bytes * kTicksPerCycle * 1000, rate_milli) : 0;
+    }
+    int64_t serve(int64_t arrival, int64_t bytes) {
+        if (!rate_milli)
+            return arrival;
+        const int64_t service_ticks = service(bytes);
+        busy += service_ticks;
+        return free = (arrival > free ? arrival : free) + service_ticks;
+    }
+};
+
+// The shared resources that a burst passes after its engine; those without a limit are left out, except a
+// cache on a hit, where a burst may have to wait (`hold`).
+struct Route {
+    uint32_t hops = 0;
+    std::array<int32_t, 4> resource{};
+    int64_t latency_ticks = 0;
+    uint32_t hold = ~0u;
+};
+
+// All shared resources of a chip, and its routes.
+class Fabric {
+public:
+    // `channel_rate_milli` is the rate of one die's DRAM channel.
+    Fabric(const ChipParams& chip, int64_t channel_rate_milli);
+
+    std::vector<Resource> resources;
+
+    const Route& space_route(int core, bool store, int space) const {
+        return space_[at(core, store, static_cast<size_t>(space - 1), spaces_)];
+    }
+    const Route& hit_route(int core) const { return hit_[static_cast<size_t>(core / cluster_cores_)]; }
+    // The ways to every die's channel, by die.
+    const Route* dram_routes(int core, bool store) const { return &dram_[at(core, store, 0, dies_)]; }
+
+private:
+    size_t at(int core, bool store, size_t item, size_t items) const {
+        return (static_cast<size_t>(core / cluster_cores_) * 2 + store) * items + item;
+    }
+    int add(std::string name, int64_t rate_milli);
+    int level(const ChipParams& chip, size_t shared, int cluster);
+    void append(Route& route, int resource, int64_t latency_cycles) const;
+    void add_cluster(const ChipParams& chip, int cluster, const std::vector<int>& links,
+                     const std::vector<int>& channels);
+
+    size_t dies_, spaces_;
+    int cluster_cores_;
+    std::vector<std::vector<int>> levels_; // resource by shared level and cluster (or 0), -1: not yet made
+    std::vector<Route> space_, hit_, dram_;
+};
+
+// A load that brings a tile, for the bursts of later hits that have to wait for it.
+struct Fill {
+    int64_t arrived = -1; // tick at which all its bursts have arrived, -1: not yet known
+    std::vector<Event> held;
+};
+
+// What a load is known by: tensor, origin, extents, offset.
+struct TileKey {
+    std::array<int64_t, 2 * kMaxDims + 2> words{};
+    bool operator==(const TileKey&) const = default;
+    uint64_t hash() const;
+};
+
+struct TileHash {
+    size_t operator()(const TileKey& key) const { return static_cast<size_t>(key.hash()); }
+};
+
+// A hardware-managed level: whole tiles, the least recently used first out.
+class TileCache {
+public:
+    explicit TileCache(int64_t capacity) : capacity_(capacity) {}
+
+    struct Tile {
+        TileKey key;
+        Footprint box;
+        std::shared_ptr<Fill> fill;
+    };
+
+    // The tile, now the most recently used, or null.
+    const Tile* find(const TileKey& key);
+    void keep(const TileKey& key, const Footprint& box, std::shared_ptr<Fill> fill);
+    void drop(const Footprint& box);
+    const std::list<Tile>& tiles() const { return tiles_; } // the most recently used first
+
+private:
+    int64_t capacity_, used_ = 0;
+    std::list<Tile> tiles_;
+    std::unordered_map<TileKey, std::list<Tile>::iterator, TileHash> by_key_;
+};
+
+// A good mixing step for hashes (finaliser of splitmix64).
+constexpr uint64_t mix(uint64_t x) {
+    x += 0x9e3779b97f4a7c15u;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
+} // namespace tapeout::sim

@@ -1,0 +1,153 @@
+// DMA in the timing executor: rules 9 to 15 of docs/timing.md.
+#include "sim/timing.h"
+
+#include <algorithm>
+
+namespace tapeout::sim {
+
+namespace {
+
+size_t index(int64_t i) {
+    return static_cast<size_t>(i);
+}
+
+} // namespace
+
+void Machine::start_transfer(int core, int queue, Entry& entry) {
+    const int64_t ready = calendar_.now() + chip_.dma_setup_cycles;
+    if (entry.valued.box.bytes == 0) { // rule 9: wholly outside
+        release(core, queue, entry, ready);
+        done(core, queue, entry, ready);
+        return;
+    }
+    choose_way(core, entry);
+    entry.bursts = ceil_div(entry.size, chip_.burst_bytes);
+    entry.sent = entry.landed = entry.all_arrived = 0;
+    entry.engine_free = ready * kTicksPerCycle;
+    entry.blocked = false;
+    entry.arrived.resize(index(std::min(chip_.outstanding_bursts, entry.bursts)));
+    send(core, queue, entry);
+}
+
+// Rules 9 and 12 to 14: bytes on the way, and which way; counts what DRAM moves, and keeps the caches.
+void Machine::choose_way(int core, Entry& entry) {
+    const Command& command = program_.commands[index(entry.command)];
+    const Dma& dma = std::get<Dma>(command.body);
+    const Footprint& box = entry.valued.box;
+    const bool store = command.opcode == Opcode::Store;
+    entry.dies = 1;
+    if (const int space = program_.tensors[index(dma.tensor)].space) {
+        if (index(space) > chip_.spaces.size())
+            throw BadProgram("a tensor lies in space " + std::to_string(space) + ", which the chip has not");
+        entry.size = box.bytes * (dma.add ? 2 : 1);
+        entry.routes = &fabric_.space_route(core, store, space);
+        return;
+    }
+    if (store) {
+        for (TileCache& cache : caches_)
+            cache.drop(box);
+    } else if (TileCache* cache = cache_of(core)) {
+        if (const TileCache::Tile* tile = dma.indexed ? nullptr : cache->find(entry.valued.key)) {
+            ++counts_.cache_hits;
+            entry.size = box.bytes;
+            entry.routes = &fabric_.hit_route(core);
+            entry.fill = tile->fill;
+            return;
+        }
+        ++counts_.cache_misses;
+        if (!dma.indexed) {
+            entry.brings = std::make_shared<Fill>();
+            cache->keep(entry.valued.key, box, entry.brings);
+        }
+    }
+    KernelCounts& counts = counts_.kernels[index(command.kernel)];
+    (store ? counts.written_bytes : counts.read_bytes) += box.bytes;
+    (store ? counts.written_charged : counts.read_charged) += box.charged;
+    entry.size = box.charged;
+    entry.routes = fabric_.dram_routes(core, store);
+    entry.dies = chip_.dies;
+    entry.home = home_of(box);
+}
+
+// Lets the next burst leave the engine, as soon as it is known when; then the one after it follows from
+// `arrive`.
+void Machine::send(int core, int queue, Entry& entry) {
+    const int64_t burst = entry.sent, window = chip_.outstanding_bursts;
+    int64_t& place = entry.arrived[index(burst % window)];
+    int64_t leaves = entry.engine_free;
+    if (burst >= window) {
+        entry.blocked = place < 0;
+        if (entry.blocked)
+            return;
+        leaves = std::max(leaves, place);
+    }
+    place = -1;
+    leaves += burst + 1 < entry.bursts ? full_burst_ : engine_.service(burst_bytes(entry, burst));
+    entry.engine_free = leaves;
+    ++entry.sent;
+    calendar_.push({.major = Event::order(leaves % kTicksPerCycle, Phase::burst, core, queue),
+                    .minor = static_cast<uint64_t>(entry.number) << 32 | static_cast<uint64_t>(burst),
+                    .cycle = leaves / kTicksPerCycle});
+    if (entry.sent == entry.bursts)
+        release(core, queue, entry, ceil_div(leaves, kTicksPerCycle));
+}
+
+// A burst is at the shared resource number `event.hop` of its route.
+void Machine::arrive(Event& event) {
+    const int core = event.core(), queue = event.queue();
+    Entry& entry = cores_[index(core)].queues[index(queue)].at(event.number());
+    const uint32_t burst = event.burst();
+    if (entry.sent == int64_t{burst} + 1 && entry.sent < entry.bursts && !entry.blocked)
+        send(core, queue, entry);
+    const Route& way = route(entry, burst);
+    int64_t tick = event.tick();
+    if (event.hop == way.hold && hold(event, *entry.fill))
+        return;
+    if (event.hop < way.hops) {
+        Resource& resource = fabric_.resources[index(way.resource[event.hop])];
+        tick = resource.serve(tick, burst_bytes(entry, burst));
+        ++event.hop;
+    }
+    if (event.hop == way.hops) {
+        land(core, queue, entry, burst, tick + way.latency_ticks);
+    } else {
+        push_burst(event, tick);
+    }
+}
+
+// Rule 14: a hit's burst does not go through the cache's port before the tile has come.
+bool Machine::hold(Event& event, Fill& fill) {
+    if (fill.arrived >= 0 && fill.arrived <= event.tick())
+        return false;
+    if (fill.arrived < 0)
+        fill.held.push_back(event);
+    else
+        push_burst(event, fill.arrived);
+    return true;
+}
+
+void Machine::push_burst(Event event, int64_t tick) {
+    event.major = Event::order(tick % kTicksPerCycle, Phase::burst, event.core(), event.queue());
+    event.cycle = tick / kTicksPerCycle;
+    calendar_.push(event);
+}
+
+void Machine::land(int core, int queue, Entry& entry, uint32_t burst, int64_t tick) {
+    const int64_t window = chip_.outstanding_bursts;
+    entry.arrived[index(burst % window)] = tick;
+    entry.all_arrived = std::max(entry.all_arrived, tick);
+    ++entry.landed;
+    if (entry.blocked && entry.sent - window == int64_t{burst})
+        send(core, queue, entry);
+    if (entry.landed < entry.bursts)
+        return;
+    if (entry.brings) {
+        entry.brings->arrived = entry.all_arrived;
+        for (const Event& held : entry.brings->held)
+            push_burst(held, entry.all_arrived);
+        entry.brings->held.clear();
+    }
+    done(core, queue, entry, ceil_div(entry.all_arrived, kTicksPerCycle));
+}
+
+} // namespace tapeout::sim
