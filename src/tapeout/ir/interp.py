@@ -7,7 +7,7 @@ rounds it: the reference that errors are measured against.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -19,7 +19,7 @@ from tapeout.ir import interp_index as index
 from tapeout.ir import interp_math as m
 from tapeout.ir import interp_window as window
 from tapeout.ir.bind import bind_graph, check_arrays, infer_binding
-from tapeout.ir.infer import describe
+from tapeout.ir.infer import describe, infer
 from tapeout.ir.special import Array, random_words
 
 
@@ -149,6 +149,13 @@ _Simple = (
     | g.Reduce | g.ArgReduce | g.Cumulate | g.Dot | g.Conv | g.Pool | g.Reshape | g.Transpose | g.Broadcast
     | g.Slice | g.Pad | g.Concat | g.Gather | g.Scatter | g.DynamicSlice | g.DynamicUpdate
 )  # fmt: skip
+
+
+def evaluate(op: _Simple, given: Sequence[Array]) -> tuple[Array, ...]:
+    """The result of one op that has no region, from its operands in field order."""
+    with np.errstate(all="ignore"):
+        result = _evaluate(op, dict(zip(g.operands(op), given, strict=False)), False)
+    return (np.asarray(result).astype(infer(op)[0].dtype.numpy, copy=False),)
 
 
 def _evaluate(op: _Simple, at: dict[g.Value, Array], wide: bool) -> Array:

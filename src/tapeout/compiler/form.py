@@ -1,0 +1,381 @@
+"""Forms kernels: each group of ops becomes loads, computations and stores of tiles over named axes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import assert_never
+
+import numpy as np
+
+from tapeout.compiler.groups import Dims, Group, Grouping, fits_matrix, pool_identity
+from tapeout.compiler.views import Place, whole
+from tapeout.errors import UnsupportedOp
+from tapeout.ir import graph as g
+from tapeout.ir import kernel as k
+from tapeout.ir.types import DType
+
+SPLITS = {DType.f32: ((DType.bf16, 3),), DType.f16: ((DType.bf16, 2), (DType.f32, 1)), DType.bf16: ((DType.f32, 1),)}
+"""How a contraction of a type that the matrix unit lacks runs on another: as a sum of products of that many parts."""
+PAIRS = {1: ((0, 0),), 2: ((1, 1), (1, 0), (0, 1), (0, 0)), 3: ((2, 0), (1, 1), (0, 2), (1, 0), (0, 1), (0, 0))}
+"""Which products of parts are kept, smallest first."""
+
+
+class Former:
+    """Builds the kernel of one group."""
+
+    def __init__(self, grouping: Grouping, group: Group, parts: dict[tuple[k.Buffer, int, DType], k.Buffer]) -> None:
+        self.grouping, self.group, self._parts = grouping, group, parts
+        self.chip = grouping.chip
+        self._axis: dict[int, k.Axis] = {}
+        self._tiles: dict[g.Value, k.Tile] = {}
+        self._typed: dict[g.Value, k.Tile] = {}
+        self._loads: dict[tuple[k.Buffer, tuple[k.DimIndex, ...], int], k.Tile] = {}
+        self._moved: dict[k.Tile, k.Tile] = {}
+        self.ops: list[k.KernelOp] = []
+        self._layout: list[k.Axis] = []
+        self._count = 0
+
+    # ---- axes and tiles
+
+    def axis(self, number: int) -> k.Axis:
+        root = self.grouping.axes.find(number)
+        if root not in self._axis:
+            self._axis[root] = k.Axis(f"a{len(self._axis)}", self.grouping.axes.extent[root])
+        return self._axis[root]
+
+    def index(self, dims: Dims) -> tuple[k.DimIndex, ...]:
+        return tuple(k.DimIndex(((self.axis(a), 1),)) if a is not None else k.DimIndex() for a in dims)
+
+    def tile(self, name: str, dtype: DType, index: tuple[k.DimIndex, ...]) -> k.Tile:
+        self._count += 1
+        return k.Tile(f"{name}.{self._count}", dtype, tuple(i for i in index if i.terms))
+
+    def load(self, place: Place, index: tuple[k.DimIndex, ...], keep: frozenset[int] = frozenset(), fill: float | None = None,
+             gather: tuple[int, k.Tile] | None = None) -> k.Tile:  # fmt: skip
+        """A tile read from memory. Dimensions that repeat (stride 0) are dropped unless in `keep`."""
+        kept = [
+            d for d in range(len(index))
+            if d in keep or place.shifts[d] or not (place.strides[d] == 0 or (place.extents[d] == 1 and not index[d].terms and not index[d].offset))
+        ]  # fmt: skip
+        moved = tuple(replace(index[d], offset=index[d].offset - place.shifts[d]) for d in kept)
+        key = (place.buffer, moved, place.offset)
+        if key in self._loads and gather is None:
+            return self._loads[key]
+        where = gather and (kept.index(gather[0]), gather[1])
+        access = k.Access(
+            place.buffer, tuple(place.extents[d] for d in kept), tuple(place.strides[d] for d in kept), place.offset,
+            moved, place.fill if fill is None else fill, where,
+        )  # fmt: skip
+        out = self.tile(place.buffer.name, place.buffer.dtype, tuple(i for i in moved if i.terms))
+        self.ops.append(k.LoadTile(out, access))
+        if gather is None:
+            self._loads[key] = out
+        return out
+
+    def operand(self, value: g.Value, dims: Dims, keep: frozenset[int] = frozenset()) -> k.Tile | float:
+        """What an op reads: a number, a tile of this kernel, or a load."""
+        number = self.grouping.scalar(value)
+        if number is not None:
+            return float(number)
+        if self.grouping.trace(value, self.group) is not None:
+            return self._tiles[self.grouping.root(value)]
+        return self.load(self.grouping.place(value), self.index(dims), keep)
+
+    def typed(self, value: g.Value) -> k.Tile:
+        """The tile of a computed value in its own element type (contractions leave accumulators)."""
+        root = self.grouping.root(value)
+        tile = self._tiles[root]
+        if tile.dtype is root.type.dtype:
+            return tile
+        if root not in self._typed:
+            out = self.tile(root.name, root.type.dtype, tile.index)
+            self.ops.append(k.Map(out, "copy", (tile,)))
+            self._typed[root] = out
+        return self._typed[root]
+
+    # ---- ops
+
+    def form(self) -> k.KernelSpec:
+        group = self.group
+        if group.copy_of is not None:
+            self._form_copy(group.copy_of)
+        for op in group.ops:
+            self._form(op)
+        for op in group.ops:
+            for out in op.outs:
+                if out in self.grouping.stored and out in self._tiles:
+                    order = self.grouping.orders[out]
+                    place = whole(self.grouping.buffer(out), out.type.static_shape, order)
+                    self._store(self.typed(out), place, self.index(group.dims[out]))
+        return self._finish()
+
+    def _store(self, tile: k.Tile, place: Place, index: tuple[k.DimIndex, ...], add: bool = False,
+               gather: tuple[int, k.Tile] | None = None) -> None:  # fmt: skip
+        kept = [d for d in range(len(index)) if index[d].terms or place.extents[d] != 1]
+        where = gather and (kept.index(gather[0]), gather[1])
+        access = k.Access(
+            place.buffer, tuple(place.extents[d] for d in kept), tuple(place.strides[d] for d in kept), place.offset,
+            tuple(index[d] for d in kept), 0.0, where,
+        )  # fmt: skip
+        self.ops.append(k.StoreTile(tile, access, add))
+
+    def _form(self, op: g.Op) -> None:
+        match op:
+            case g.Unary():
+                self._map(op, op.fn, op.x)
+            case g.Binary() | g.Compare():
+                self._map(op, op.fn, op.x, op.y)
+            case g.Select():
+                self._map(op, "select", op.cond, op.x, op.y)
+            case g.Convert():
+                self._convert(op)
+            case g.Reduce() | g.ArgReduce():
+                self._fold(op)
+            case g.Dot():
+                a, b = (self._contracted(op, n, x) for n, x in enumerate((op.lhs, op.rhs)))
+                self._contract(op, a, b)
+            case g.Conv():
+                self._conv(op)
+            case g.Pool():
+                self._pool(op)
+            case g.Gather():
+                self._gather(op)
+            case g.Scatter():
+                self._scatter(op)
+            case g.Concat():
+                self._concat(op)
+            case _:
+                raise UnsupportedOp(f"{type(op).__name__} has no lowering yet", op.source, "run this part on the host")
+
+    def _map(self, op: g.Op, fn: str, *values: g.Value) -> None:
+        dims = self.group.dims[op.outs[0]]
+        out = self.tile(op.outs[0].name, op.outs[0].type.dtype, self.index(dims))
+        srcs = tuple(self.operand(v, dims) for v in values)
+        self._tiles[op.outs[0]] = out
+        self.ops.append(k.Map(out, fn, srcs, op.source))
+
+    def _convert(self, op: g.Convert) -> None:
+        if op.dtype is DType.b1:
+            dims = self.group.dims[op.out]
+            out = self.tile(op.out.name, DType.b1, self.index(dims))
+            source = self.operand(op.x, dims)
+            self._tiles[op.out] = out
+            self.ops.append(k.Map(out, "ne", (source, 0.0), op.source))
+        else:
+            self._map(op, "copy", op.x)
+
+    def _fold(self, op: g.Reduce | g.ArgReduce) -> None:
+        dims = self.group.operand_dims[op, 0]
+        axes = op.axes if isinstance(op, g.Reduce) else (op.axis,)
+        src = self.operand(op.x, dims, frozenset(axes))
+        if isinstance(src, float):
+            raise UnsupportedOp("reduction of a constant", op.source, "this is a bug: it should have been folded")
+        out = self.tile(op.out.name, op.out.type.dtype, self.index(self.group.dims[op.out]))
+        reduce = tuple(self.axis(a) for a in self.group.reduce[op])
+        fn = op.fn if isinstance(op, g.Reduce) else f"arg_{op.fn}"
+        self._tiles[op.out] = out
+        self.ops.append(k.Fold(out, fn, src, reduce, op.source) if reduce else k.Map(out, "copy", (src,), op.source))
+
+    def _contracted(self, op: g.Dot, number: int, value: g.Value) -> k.Tile:
+        dims = self.group.operand_dims[op, number]
+        contract = op.lhs_contract if number == 0 else op.rhs_contract
+        if self.grouping.trace(value, self.group) is not None:
+            return self.typed(value)
+        return self.load(self.grouping.place(value), self.index(dims), frozenset(contract))
+
+    def _contract(self, op: g.Dot | g.Conv, a: k.Tile, b: k.Tile, vector: bool = False) -> None:
+        dtype = a.dtype
+        accumulator = DType.i32 if dtype.is_int else DType.f32
+        out = self.tile(op.out.name, accumulator, self.index(self.group.dims[op.out]))
+        reduce = tuple(self.axis(n) for n in self.group.reduce[op])
+        pairs = ((a, b),)
+        if not vector and not fits_matrix(self.chip, a.dtype, b.dtype):
+            split = self._split(a, b)
+            vector, pairs = not split, split or pairs
+        self._tiles[op.out] = out
+        self.ops.append(k.Contract(out, pairs, reduce, vector, op.source))
+
+    def _split(self, a: k.Tile, b: k.Tile) -> tuple[tuple[k.Tile, k.Tile], ...]:
+        """Pairs of parts in a type that the matrix unit has; none where there is no such type."""
+        for narrow, count in SPLITS.get(a.dtype, ()):
+            if a.dtype is b.dtype and fits_matrix(self.chip, narrow, narrow):
+                parts_a, parts_b = self._parts_of(a, narrow, count), self._parts_of(b, narrow, count)
+                return tuple((parts_a[i], parts_b[j]) for i, j in PAIRS[count])
+        return ()
+
+    def _parts_of(self, tile: k.Tile, narrow: DType, count: int) -> list[k.Tile]:
+        """x = p0 + p1 + ..: each part is the rest so far in the narrow type. Constants are split when compiled."""
+        load = next((o for o in self.ops if isinstance(o, k.LoadTile) and o.out is tile), None)
+        if load is not None and load.access.buffer.role == "constant":
+            if not any(tile in k.sources_of(o) for o in self.ops):
+                self.ops.remove(load)
+            return [self._load_part(load, n, narrow) for n in range(count)]
+        parts: list[k.Tile] = []
+        rest = tile
+        for n in range(count):
+            part = self.tile(f"{tile.name}.p{n}", narrow, tile.index)
+            self.ops.append(k.Map(part, "copy", (rest,)))
+            parts.append(part)
+            if n + 1 < count:
+                left = self.tile(f"{tile.name}.r{n}", DType.f32, tile.index)
+                self.ops.append(k.Map(left, "sub", (rest, part)))
+                rest = left
+        return parts
+
+    def _load_part(self, load: k.LoadTile, number: int, narrow: DType) -> k.Tile:
+        buffer = load.access.buffer
+        key = (buffer, number, narrow)
+        if key not in self._parts:
+            assert buffer.data is not None
+            rest = np.asarray(buffer.data, dtype=np.float32)
+            part = rest.astype(narrow.numpy)
+            for _ in range(number):
+                rest = rest - part.astype(np.float32)
+                part = rest.astype(narrow.numpy)
+            self._parts[key] = k.Buffer(f"{buffer.name}.p{number}", narrow, buffer.shape, "constant", part, buffer.order)
+        out = self.tile(self._parts[key].name, narrow, load.out.index)
+        self.ops.append(k.LoadTile(out, replace(load.access, buffer=self._parts[key])))
+        return out
+
+    def _window(self, dims: Dims, taps: tuple[int | None, ...], op: g.Conv | g.Pool) -> list[k.DimIndex]:
+        """Index of the spatial dimensions of a window op's operand."""
+        found: list[k.DimIndex] = []
+        for out, tap, stride, pad, dilation in zip(dims, taps, op.strides, op.pads, op.dilation, strict=True):
+            terms: list[tuple[k.Axis, int]] = []
+            if out is not None:
+                terms.append((self.axis(out), stride))
+            if tap is not None:
+                terms.append((self.axis(tap), dilation))
+            found.append(k.DimIndex(tuple(terms), -pad[0]))
+        return found
+
+    def _conv(self, op: g.Conv) -> None:
+        out_dims = self.group.dims[op.out]
+        w_dims, x_dims = self.group.operand_dims[op, 1], self.group.operand_dims[op, 0]
+        index = (*self.index(x_dims[:2]), *self._window(out_dims[2:], w_dims[2:], op))
+        keep = frozenset(range(2, op.x.type.rank))
+        a = self.load(self.grouping.place(op.x), index, keep, 0.0)
+        b = self.load(self.grouping.place(op.w), self.index(w_dims))
+        self._contract(op, a, b, vector=op.groups > 1)
+
+    def _pool(self, op: g.Pool) -> None:
+        dims = self.group.dims[op.out]
+        kept = len(dims) - len(op.window)
+        taps: list[int | None] = []
+        numbers = list(self.group.reduce[op])
+        for n in op.window:
+            taps.append(numbers.pop(0) if n != 1 else None)
+        index = (*self.index(dims[:kept]), *self._window(dims[kept:], tuple(taps), op))
+        place = self.grouping.place(op.x)
+        src = self.load(place, index, frozenset(range(kept, len(dims))), pool_identity(op))
+        out = self.tile(op.out.name, op.out.type.dtype, self.index(dims))
+        self._tiles[op.out] = out
+        reduce = tuple(self.axis(a) for a in self.group.reduce[op])
+        self.ops.append(k.Fold(out, op.fn, src, reduce, op.source) if reduce else k.Map(out, "copy", (src,), op.source))
+
+    def _gather(self, op: g.Gather) -> None:
+        dims = self.group.dims[op.out]
+        at = self.index((dims[op.axis],))
+        listed = self.load(self.grouping.place(op.indices), at)
+        self._tiles[op.out] = self.load(self.grouping.place(op.x), self.index(dims), frozenset({op.axis}), 0.0, (op.axis, listed))
+
+    def _scatter(self, op: g.Scatter) -> None:
+        buffer = self.grouping.buffer(op.out)
+        self.grouping.place(op.out)
+        dims = tuple(self.grouping.axes.new(n) for n in op.updates.type.static_shape)
+        listed = self.load(self.grouping.place(op.indices), self.index((dims[op.axis],)), frozenset({0}))
+        values = self.load(self.grouping.place(op.updates), self.index(dims), frozenset(range(len(dims))))
+        place = whole(buffer, op.out.type.static_shape, self.grouping.orders[op.out])
+        self._store(values, place, self.index(dims), op.fn == "add", (op.axis, listed))
+
+    def _concat(self, op: g.Concat) -> None:
+        raise UnsupportedOp("concat", op.source, "it is split into copies before")
+
+    def _form_copy(self, value: g.Value) -> None:
+        buffer = next(b for b, (group, _) in self.grouping.copies.items() if group is self.group)
+        _, source = self.grouping.copies[buffer]
+        dims = self.group.dims[value]
+        tile = self.load(source, self.index(dims), frozenset(d for d, a in enumerate(dims) if a is not None))
+        self._store(tile, whole(buffer, value.type.static_shape, range(value.type.rank)), self.index(dims))
+
+    # ---- the finished kernel
+
+    def _finish(self) -> k.KernelSpec:
+        self._insert_moves()
+        used = self._use_order()
+        find = self.grouping.axes.find
+        resident = {self._axis[r] for a in self.group.resident if (r := find(a)) in self._axis}
+        single = {self._axis[r] for a in self.group.single if (r := find(a)) in self._axis}
+        reduced = [a for op in self.ops if isinstance(op, k.Contract | k.Fold) for a in op.reduce]
+        sequential = {a for a in reduced if a not in resident and self._sequential(a)}
+        resident |= set(reduced) - sequential
+        name = next((op.source for op in self.group.ops if isinstance(op, g.Conv | g.Dot | g.Pool)), "")
+        name = name or next((op.source for op in self.group.ops if op.source), "copy")
+        return k.KernelSpec(name, tuple(self.ops), used, frozenset(resident), frozenset(single), frozenset(sequential))
+
+    def _sequential(self, axis: k.Axis) -> bool:
+        """Whether one stage alone sees the axis, so that it may be walked in chunks."""
+        reducing = [op for op in self.ops if isinstance(op, k.Contract | k.Fold) and axis in op.reduce]
+        if len(reducing) != 1 or (isinstance(reducing[0], k.Fold) and reducing[0].fn.startswith("arg_")):
+            return False
+        return all(not isinstance(op, k.StoreTile) or axis not in op.src.axes for op in self.ops)
+
+    def _insert_moves(self) -> None:
+        """The b operand of the matrix unit must be loaded for it alone; anything else is moved."""
+        ops, self.ops = self.ops, []
+        loaded = {op.out for op in ops if isinstance(op, k.LoadTile)}
+        for op in ops:
+            if isinstance(op, k.Contract) and not op.vector:
+                pairs: list[tuple[k.Tile, k.Tile]] = []
+                for a, b in op.pairs:
+                    readers = [o for o in ops if b in k.sources_of(o)]
+                    pairs.append((a, b if b in loaded and len(readers) == 1 and a is not b else self._move(b)))
+                op = replace(op, pairs=tuple(pairs))
+            self.ops.append(op)
+
+    def _move(self, tile: k.Tile) -> k.Tile:
+        if tile not in self._moved:
+            self._moved[tile] = self.tile(f"{tile.name}.b", tile.dtype, tile.index)
+            self.ops.append(k.Map(self._moved[tile], "move", (tile,)))
+        return self._moved[tile]
+
+    def _use_order(self) -> tuple[k.Axis, ...]:
+        """Order of axes in local tiles: as the widest result lies in memory, reduced axes before its last one."""
+        order: list[k.Axis] = []
+        reduced = {a for op in self.ops if isinstance(op, k.Contract) for a in op.reduce}
+        stores = [op.access for op in self.ops if isinstance(op, k.StoreTile)]
+        for access in sorted(stores, key=lambda s: -math.prod(s.extents)):
+            by_stride = sorted(range(len(access.index)), key=lambda d: -access.strides[d])
+            order += [a for d in by_stride for a, _ in access.index[d].terms if a not in order and a not in reduced]
+        others: list[k.Axis] = []
+        for op in self.ops:
+            tiles = (op.out,) if not isinstance(op, k.StoreTile) else ()
+            others += [a for t in tiles for a in t.axes if a not in order and a not in others]
+        last = order[-1:]
+        late = [a for a in others if a in reduced]
+        return (*order[:-1], *(a for a in others if a not in late and a not in last), *late, *last)
+
+
+def form_kernels(grouping: Grouping) -> tuple[k.KernelSpec, ...]:
+    """The kernels of all groups in an order that respects their needs."""
+    parts: dict[tuple[k.Buffer, int, DType], k.Buffer] = {}
+    done = 0
+    left = list(grouping.groups)
+    kernels: list[k.KernelSpec] = []
+    while left:
+        group = next((x for x in left if not x.needs & ~done), None)
+        assert group is not None, "groups wait for each other"
+        left.remove(group)
+        done |= 1 << group.number
+        kernels.append(Former(grouping, group, parts).form())
+    return tuple(kernels)
+
+
+def never(op: k.KernelOp) -> None:
+    """Keeps the union closed for the type checker."""
+    match op:
+        case k.LoadTile() | k.Contract() | k.Map() | k.Fold() | k.StoreTile():
+            return
+        case _:
+            assert_never(op)

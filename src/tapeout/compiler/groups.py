@@ -1,0 +1,440 @@
+"""Groups: which ops share a kernel. Greedy, in graph order: an op joins the group of an operand where that is legal
+(no cycle, same iteration space, whole rows fit in local memory) and where it saves more traffic than it causes.
+
+Row-resident fusion is nothing but this: a reduction over an axis of the group makes the axis *resident* (kept whole in a
+tile), a contraction of a computed operand makes its contracted axes resident. Softmax, layer norm and attention follow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+
+from tapeout.chip.spec import Chip
+from tapeout.errors import UnsupportedOp
+from tapeout.ir import graph as g
+from tapeout.ir.kernel import Buffer
+from tapeout.ir.types import DType
+from tapeout.compiler.layouts import Order
+from tapeout.compiler.views import VIEWS, Place, view, whole
+
+Dims = tuple[int | None, ...]
+"""The axis of each dimension of a value inside a group; None where it does not vary."""
+
+ELEMENTWISE = (g.Unary, g.Binary, g.Compare, g.Select, g.Convert)
+ANCHORS = (g.Conv, g.Dot, g.Pool, g.Gather, g.Scatter, g.Concat, g.Reduce, g.ArgReduce, *ELEMENTWISE)
+
+
+class Axes:
+    """Axis numbers with their extents; equal ones are united."""
+
+    def __init__(self) -> None:
+        self._parent: list[int] = []
+        self.extent: list[int] = []
+
+    def new(self, extent: int) -> int:
+        self._parent.append(len(self._parent))
+        self.extent.append(extent)
+        return len(self._parent) - 1
+
+    def find(self, a: int) -> int:
+        while self._parent[a] != a:
+            a = self._parent[a]
+        return a
+
+    def unite(self, a: int, b: int) -> None:
+        self._parent[self.find(b)] = self.find(a)
+
+
+@dataclass(eq=False, slots=True)
+class Group:
+    """Ops of one kernel under construction."""
+
+    number: int
+    ops: list[g.Op] = field(default_factory=list[g.Op])
+    dims: dict[g.Value, Dims] = field(default_factory=dict[g.Value, Dims])
+    operand_dims: dict[tuple[g.Op, int], Dims] = field(default_factory=dict[tuple[g.Op, int], Dims])
+    reduce: dict[g.Op, tuple[int, ...]] = field(default_factory=dict[g.Op, tuple[int, ...]])
+    resident: set[int] = field(default_factory=set[int])
+    single: set[int] = field(default_factory=set[int])
+    needs: int = 0
+    """Bit set of the groups that must run before."""
+    copy_of: g.Value | None = None
+
+
+def unit_reshape(dims: Dims, old: tuple[int, ...], new: tuple[int, ...]) -> Dims | None:
+    """Dims behind a reshape that only adds or drops dimensions of extent 1."""
+    if [n for n in old if n != 1] != [n for n in new if n != 1]:
+        return None
+    kept = [a for a, n in zip(dims, old, strict=True) if n != 1]
+    out: list[int | None] = []
+    for n in new:
+        out.append(None if n == 1 else kept.pop(0))
+    return tuple(out)
+
+
+class Grouping:
+    """The groups of a graph, and where every value lies that must lie in memory."""
+
+    def __init__(self, graph: g.Graph, chip: Chip, orders: dict[g.Value, Order]) -> None:
+        self.graph, self.chip, self.orders = graph, chip, orders
+        self.axes = Axes()
+        self.groups: list[Group] = []
+        self.producer: dict[g.Value, g.Op] = {out: op for op in graph.ops for out in op.outs}
+        self.group_of: dict[g.Value, Group] = {}
+        self.places: dict[g.Value, Place] = {}
+        self.buffers: dict[g.Value, Buffer] = {}
+        self.stored: set[g.Value] = set()
+        self._readers = g.users(graph)
+        self._exits = set(graph.exits)
+
+    # ---- places
+
+    def buffer(self, value: g.Value) -> Buffer:
+        """The buffer of a value that is not a view."""
+        if value not in self.buffers:
+            order, shape = self.orders[value], value.type.static_shape
+            op = self.producer.get(value)
+            role, data = "temporary", None
+            if isinstance(op, g.Constant):
+                role, data = "constant", op.data
+            elif op is None:
+                role = "input" if value in self.graph.inputs else "state"
+            physical = tuple(shape[d] for d in order)
+            self.buffers[value] = Buffer(value.name, value.type.dtype, physical, role, data, order)
+        return self.buffers[value]
+
+    def place(self, value: g.Value) -> Place:
+        """Where a value lies; makes copies where a view cannot be had."""
+        if value in self.places:
+            return self.places[value]
+        op = self.producer.get(value)
+        found: Place | None = None
+        if isinstance(op, VIEWS) and value not in self.buffers:
+            fill = self.scalar(op.value) if isinstance(op, g.Pad) else None
+            found = view(op, self.place(op.x), fill)
+            if found is None:
+                found = view(op, self._copy(op.x), fill)
+                if found is None:
+                    raise UnsupportedOp(f"{type(op).__name__} of {op.x.type}", op.source, "give the value of the pad as a constant")
+        else:
+            found = whole(self.buffer(value), value.type.static_shape, self.orders[value])
+            if op is not None and not isinstance(op, g.Constant):
+                self.stored.add(value)
+        self.places[value] = found
+        return found
+
+    def _copy(self, value: g.Value) -> Place:
+        """A packed row-major copy of `value`, made by a kernel of its own."""
+        shape = value.type.static_shape
+        buffer = Buffer(f"{value.name}.copy", value.type.dtype, shape, "temporary")
+        source = self.place(value)
+        group = Group(len(self.groups), copy_of=value)
+        group.needs = self._needs(value)
+        group.dims[value] = tuple(self.axes.new(n) if n != 1 else None for n in shape)
+        self.groups.append(group)
+        copied = whole(buffer, shape, range(len(shape)))
+        self.copies[buffer] = (group, source)
+        self.group_of_buffer[buffer] = group
+        return copied
+
+    @property
+    def copies(self) -> dict[Buffer, tuple[Group, Place]]:
+        return self._copies
+
+    _copies: dict[Buffer, tuple[Group, Place]]
+    group_of_buffer: dict[Buffer, Group]
+
+    def scalar(self, value: g.Value) -> float | None:
+        """The number behind a value that is one constant number everywhere."""
+        op = self.producer.get(value)
+        while isinstance(op, g.Broadcast | g.Reshape):
+            op = self.producer.get(op.x)
+        if isinstance(op, g.Constant) and op.data.size == 1:
+            return op.data.reshape(()).item()
+        return None
+
+    # ---- the greedy walk
+
+    def run(self) -> None:
+        self._copies = {}
+        self.group_of_buffer = {}
+        for op in self.graph.ops:
+            if isinstance(op, (*VIEWS, g.Constant)):
+                continue
+            if not isinstance(op, ANCHORS):
+                raise UnsupportedOp(f"{type(op).__name__} has no lowering yet", op.source, "run this part on the host")
+            group = self._choose(op)
+            if group is None:
+                group = Group(len(self.groups))
+                self.groups.append(group)
+            self._add(op, group)
+        for value in self.graph.exits:
+            self.place(value)
+        for state in self.graph.states:
+            self.place(state.entry)
+
+    def trace(self, value: g.Value, group: Group) -> Dims | None:
+        """Dims of `value` inside `group` when it is computed there or reached by trivial views, else None."""
+        if value in group.dims and group.copy_of is None:
+            return group.dims[value]
+        op = self.producer.get(value)
+        match op:
+            case g.Transpose():
+                inner = self.trace(op.x, group)
+                return tuple(inner[p] for p in op.perm) if inner is not None else None
+            case g.Broadcast():
+                inner = self.trace(op.x, group)
+                if inner is None:
+                    return None
+                dims: list[int | None] = [None] * len(op.shape)
+                for d, axis in enumerate(op.dims):
+                    dims[axis] = inner[d] if op.x.type.shape[d] != 1 else None
+                return tuple(dims)
+            case g.Reshape():
+                inner = self.trace(op.x, group)
+                return unit_reshape(inner, op.x.type.static_shape, op.out.type.static_shape) if inner is not None else None
+            case _:
+                return None
+
+    def root(self, value: g.Value) -> g.Value:
+        """The computed value, entry or constant that `value` is a view of."""
+        op = self.producer.get(value)
+        while isinstance(op, VIEWS):
+            value = op.x
+            op = self.producer.get(value)
+        return value
+
+    def _needs(self, value: g.Value) -> int:
+        """Groups behind a value that is read from memory."""
+        root = self.root(value)
+        group = self.group_of.get(root)
+        bits = (1 << group.number) | group.needs if group else 0
+        place = self.places.get(value)
+        if place is not None and place.buffer in self.group_of_buffer:
+            copy = self.group_of_buffer[place.buffer]
+            bits |= (1 << copy.number) | copy.needs
+        return bits
+
+    def _choose(self, op: g.Op) -> Group | None:
+        """The best group to join, or None."""
+        if not isinstance(op, (*ELEMENTWISE, g.Reduce, g.ArgReduce, g.Dot)):
+            return None
+        candidates: dict[int, Group] = {}
+        for x in g.operands(op):
+            group = self.group_of.get(self.root(x))
+            if group is not None and group.copy_of is None and self.trace(x, group) is not None:
+                candidates[group.number] = group
+        for number in sorted(candidates, reverse=True):
+            group = candidates[number]
+            if self._legal(op, group) and self._worthwhile(op, group):
+                return group
+        return None
+
+    def _legal(self, op: g.Op, group: Group) -> bool:
+        bit = 1 << group.number
+        if any(isinstance(o, g.Scatter | g.Concat | g.Gather) for o in group.ops):
+            return False
+        for x in g.operands(op):
+            if self.trace(x, group) is not None:
+                continue
+            root = self.root(x)
+            if self.group_of.get(root) is group:
+                return False  # reads its own group through memory
+            if self._needs(x) & bit:
+                return False
+        if isinstance(op, g.Dot):
+            return self.trace(op.rhs, group) is None or self.trace(op.lhs, group) is None
+        return True
+
+    def _extent(self, dims: Dims) -> int:
+        return prod(self.axes.extent[self.axes.find(a)] for a in dims if a is not None)
+
+    def _row_bytes(self, group: Group, resident: set[int]) -> int:
+        """Local bytes that one row of the group takes when `resident` axes are whole."""
+        whole_axes = {self.axes.find(a) for a in resident}
+        total = 0
+        for value, dims in group.dims.items():
+            held = {self.axes.find(a) for a in dims if a is not None} & whole_axes
+            total += prod(self.axes.extent[a] for a in held) * max(4, value.type.dtype.bytes)
+        return total
+
+    def _worthwhile(self, op: g.Op, group: Group) -> bool:
+        """Local memory holds a row, enough parallel work is left, and operands read again cost less than is saved."""
+        if isinstance(op, ELEMENTWISE):
+            return True
+        find = self.axes.find
+        if isinstance(op, g.Dot):
+            value, contract = (op.lhs, op.lhs_contract) if self.trace(op.lhs, group) is not None else (op.rhs, op.rhs_contract)
+            dims = self.trace(value, group)
+            other = op.rhs if value is op.lhs else op.lhs
+            batch = op.lhs_batch if value is op.lhs else op.rhs_batch
+            again = [(other.type.bytes, {dims[d] for d in batch} if dims else set())]
+        else:
+            assert isinstance(op, g.Reduce | g.ArgReduce)
+            value, contract, again = op.x, op.axes if isinstance(op, g.Reduce) else (op.axis,), []
+            dims = self.trace(value, group)
+        assert dims is not None
+        if any(dims[d] is None and value.type.shape[d] != 1 for d in contract):
+            return False
+        whole_axes = {find(a) for d in contract if (a := dims[d]) is not None}
+        resident = whole_axes | {find(a) for a in group.resident}
+        reduced = {find(a) for axes in group.reduce.values() for a in axes}
+        parallel = {find(a) for v in group.dims.values() for a in v if a is not None} - resident - reduced
+        memory = self.chip.memories[self.chip.memory_for("ve")].bytes
+        row = self._row_bytes(group, resident)
+        if row * 2 > memory or (isinstance(op, g.Dot) and other.type.bytes // max(1, self._extent(tuple(again[0][1]))) * 2 > self.chip.memories[self.chip.memory_for("b" if self.chip.matrix.geometry else "ve")].bytes):
+            return False
+        rows = prod(self.axes.extent[a] for a in parallel)
+        was = rows * prod(self.axes.extent[a] for a in whole_axes - {find(a) for a in group.resident})
+        if rows < self.chip.cores <= was and rows * 2 <= self.chip.cores:
+            return False
+        tile_rows = max(1, min(memory // 2 // max(1, row), rows // self.chip.cores))
+        for other_op in group.ops:
+            if isinstance(other_op, g.Dot | g.Conv):
+                again += self._reread(other_op, group, whole_axes)
+        saved = 2 * self._extent(dims) * value.type.dtype.bytes
+        extra = 0
+        for size, shared in again:
+            batches = prod(self.axes.extent[find(a)] for a in shared if a is not None)
+            extra += size * max(0, -(-rows // max(1, batches * tile_rows)) - 1)
+        return extra <= saved
+
+    def _reread(self, op: g.Dot | g.Conv, group: Group, whole_axes: set[int]) -> list[tuple[int, set[int | None]]]:
+        """Operands of a contraction of the group that every row tile reads whole once `whole_axes` are resident."""
+        found: list[tuple[int, set[int | None]]] = []
+        row_axes = {self.axes.find(a) for a in group.dims[op.out] if a is not None} - whole_axes
+        for n, x in enumerate(g.operands(op)):
+            dims = group.operand_dims.get((op, n))
+            if dims is None:
+                continue
+            held = {self.axes.find(a) for a in dims if a is not None}
+            if held & whole_axes and not self.trace(x, group):
+                found.append((x.type.bytes, set(held & row_axes)))
+        return found
+
+    # ---- adding an op to a group
+
+    def _add(self, op: g.Op, group: Group) -> None:
+        group.ops.append(op)
+        for out in op.outs:
+            self.group_of[out] = group
+        for x in g.operands(op):
+            if self.trace(x, group) is None and self.scalar(x) is None:
+                self.place(x)
+                group.needs |= self._needs(x)
+        bit = 1 << group.number
+        for later in self.groups:
+            if later.needs & bit:
+                later.needs |= group.needs
+        match op:
+            case g.Unary() | g.Binary() | g.Compare() | g.Select() | g.Convert():
+                self._add_elementwise(op, group)
+            case g.Reduce() | g.ArgReduce():
+                self._add_reduce(op, group)
+            case g.Dot():
+                self._add_dot(op, group)
+            case g.Conv():
+                self._add_conv(op, group)
+            case g.Pool():
+                self._add_pool(op, group)
+            case g.Gather():
+                group.dims[op.out] = self._fresh(op.out)
+            case _:
+                for x in g.operands(op):
+                    self.place(x)
+
+    def _fresh(self, value: g.Value) -> Dims:
+        return tuple(self.axes.new(n) if n != 1 else None for n in value.type.static_shape)
+
+    def _operand(self, op: g.Op, number: int, value: g.Value, group: Group) -> list[int | None]:
+        """Dims of an operand: what it has inside the group, new axes where it comes from memory."""
+        inner = self.trace(value, group)
+        dims = list(inner) if inner is not None else [None] * value.type.rank
+        for d, n in enumerate(value.type.static_shape):
+            if dims[d] is None and n != 1:
+                dims[d] = self.axes.new(n)
+        group.operand_dims[op, number] = tuple(dims)
+        return dims
+
+    def _add_elementwise(self, op: g.Op, group: Group) -> None:
+        dims: list[int | None] = [None] * op.outs[0].type.rank
+        for x in g.operands(op):
+            inner = self.trace(x, group)
+            for d, a in enumerate(inner or ()):
+                if a is not None and dims[d] is not None:
+                    self.axes.unite(dims[d] or 0, a)
+                elif a is not None:
+                    dims[d] = a
+        for d, n in enumerate(op.outs[0].type.static_shape):
+            if dims[d] is None and n != 1:
+                dims[d] = self.axes.new(n)
+        group.dims[op.outs[0]] = tuple(dims)
+
+    def _add_reduce(self, op: g.Reduce | g.ArgReduce, group: Group) -> None:
+        axes = op.axes if isinstance(op, g.Reduce) else (op.axis,)
+        dims = self._operand(op, 0, op.x, group)
+        group.reduce[op] = tuple(a for d in axes if (a := dims[d]) is not None)
+        group.dims[op.out] = tuple(a for d, a in enumerate(dims) if d not in axes)
+        if self.trace(op.x, group) is not None:
+            group.resident |= set(group.reduce[op])
+
+    def _add_dot(self, op: g.Dot, group: Group) -> None:
+        computed = [x for x in (op.lhs, op.rhs) if self.trace(x, group) is not None]
+        lhs, rhs = self._operand(op, 0, op.lhs, group), self._operand(op, 1, op.rhs, group)
+        for a, b in zip(op.lhs_batch + op.lhs_contract, op.rhs_batch + op.rhs_contract, strict=True):
+            if (x := lhs[a]) is not None and (y := rhs[b]) is not None:
+                self.axes.unite(x, y)
+        taken_l, taken_r = {*op.lhs_batch, *op.lhs_contract}, {*op.rhs_batch, *op.rhs_contract}
+        free = [a for i, a in enumerate(lhs) if i not in taken_l] + [a for i, a in enumerate(rhs) if i not in taken_r]
+        group.dims[op.out] = tuple([lhs[i] for i in op.lhs_batch] + free)
+        group.reduce[op] = tuple(a for i in op.lhs_contract if (a := lhs[i]) is not None)
+        group.single |= {a for i in op.lhs_batch if (a := lhs[i]) is not None}
+        if computed:
+            group.resident |= set(group.reduce[op])
+
+    def _add_conv(self, op: g.Conv, group: Group) -> None:
+        self._plain(op.x, 0.0, op.pads)
+        out = self._fresh(op.out)
+        w = op.w.type.static_shape
+        depthwise = op.groups > 1
+        channel = None if depthwise or w[1] == 1 else self.axes.new(w[1])
+        window = [self.axes.new(n) if n != 1 else None for n in w[2:]]
+        group.dims[op.out] = out
+        group.operand_dims[op, 1] = (out[1], channel, *window)
+        group.operand_dims[op, 0] = (out[0], out[1] if depthwise else channel, *out[2:])
+        group.reduce[op] = tuple(a for a in (channel, *window) if a is not None)
+
+    def _plain(self, value: g.Value, fill: float, pads: tuple[tuple[int, int], ...]) -> None:
+        """Copies a padded view whose fill is not what a window op reads outside."""
+        place = self.place(value)
+        if place.padded and place.fill != fill and any(lo or hi for lo, hi in pads):
+            self.places[value] = self._copy(value)
+
+    def _add_pool(self, op: g.Pool, group: Group) -> None:
+        self._plain(op.x, pool_identity(op), op.pads)
+        group.dims[op.out] = self._fresh(op.out)
+        group.reduce[op] = tuple(self.axes.new(n) for n in op.window if n != 1)
+        group.operand_dims[op, 0] = group.dims[op.out]
+
+
+def pool_identity(op: g.Pool) -> float:
+    """What a pool reads outside its operand."""
+    dtype = op.x.type.dtype
+    if op.fn == "sum":
+        return 0.0
+    sign = -1.0 if op.fn == "max" else 1.0
+    if dtype.is_float:
+        return sign * float("inf")
+    bits = dtype.bytes * 8 - (1 if dtype.is_signed else 0)
+    low = -float(2**bits) if dtype.is_signed else 0.0
+    return low if op.fn == "max" else float(2**bits - 1)
+
+
+def fits_matrix(chip: Chip, a: DType, b: DType) -> bool:
+    """Whether the chip's matrix unit multiplies these types."""
+    try:
+        chip.matrix.geometry_of(a.value, b.value)
+    except KeyError:
+        return False
+    return True

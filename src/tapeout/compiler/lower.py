@@ -1,0 +1,468 @@
+"""Lowers a kernel under a schedule to a tile program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+from typing import assert_never
+
+from tapeout.chip.spec import Chip
+from tapeout.compiler.schedule import Schedule
+from tapeout.compiler.tile import LocalBuffer, TileProgram, Window
+from tapeout.errors import DoesNotFit
+from tapeout.ir import kernel as k
+from tapeout.ir.types import DType
+from tapeout.isa import commands as c
+from tapeout.isa.operands import CORE, Affine, Immediate, Source, Term, View
+
+IDENTITY = {"sum": 0.0, "prod": 1.0, "max": float("-inf"), "min": float("inf"), "and": -1.0, "or": 0.0}
+STEP = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "and": "and", "or": "or"}
+ALIGNMENT = 64
+MAX_DIMS = 4
+
+
+def identity_of(fn: str, dtype: DType) -> float:
+    """The value that leaves a reduction unchanged."""
+    value = IDENTITY[fn]
+    if dtype.is_float or abs(value) != float("inf"):
+        return value
+    bits = dtype.bytes * 8
+    low = -(2 ** (bits - 1)) if dtype.is_signed else 0
+    high = 2 ** (bits - 1) - 1 if dtype.is_signed else 2**bits - 1
+    return float(low if value < 0 else high)
+
+
+def roles_of(kernel: k.KernelSpec) -> dict[k.Tile, set[str]]:
+    """What reaches each tile; decides the memory it lies in."""
+    roles: dict[k.Tile, set[str]] = {}
+
+    def add(tile: k.Tile, role: str) -> None:
+        roles.setdefault(tile, set()).add(role)
+
+    for op in kernel.ops:
+        match op:
+            case k.LoadTile():
+                add(op.out, "ld")
+                if op.access.gather:
+                    add(op.access.gather[1], "ve")
+            case k.StoreTile():
+                add(op.src, "st")
+                if op.access.gather:
+                    add(op.access.gather[1], "ve")
+            case k.Contract():
+                for a, b in op.pairs:
+                    add(a, "ve" if op.vector else "a")
+                    add(b, "ve" if op.vector else "b")
+                add(op.out, "ve" if op.vector else "c")
+            case k.Map() | k.Fold():
+                role = "mv" if isinstance(op, k.Map) and op.fn in ("move", "drain") else "ve"
+                for tile in (op.out, *k.sources_of(op)):
+                    add(tile, role)
+    return roles
+
+
+def memory_of(chip: Chip, roles: set[str]) -> int | None:
+    """The largest local memory that all `roles` reach."""
+    able = [i for i, m in enumerate(chip.memories) if roles <= set(m.reach)]
+    return max(able, key=lambda i: chip.memories[i].bytes, default=None)
+
+
+@dataclass
+class _Body:
+    """A body of the tree under construction; `slot` is its loop's slot."""
+
+    slot: int
+    nodes: list[c.Node] = field(default_factory=list[c.Node])
+
+
+class Lowering:
+    """One kernel's lowering: state is only what is being built."""
+
+    def __init__(self, kernel: k.KernelSpec, schedule: Schedule, chip: Chip) -> None:
+        self.kernel, self.schedule, self.chip = kernel, schedule, chip
+        self._slots = 0
+        self._buffers: list[LocalBuffer] = []
+        self._windows: list[Window] = []
+        self._number: dict[k.Tile, int] = {}
+        self._strides: dict[k.Tile, dict[k.Axis, int]] = {}
+        self._loop_slot: dict[k.Axis, int] = {}
+        self._scopes: dict[int, tuple[int, ...]] = {0: ()}
+        self._trips: dict[int, int] = {}
+        self._stage_slots: list[int] = []
+        self._roles = roles_of(kernel)
+        self._digit: dict[k.Axis, Term] = {}
+        div = 1
+        for axis, parts in schedule.spread:
+            self._digit[axis] = Term(CORE, 1, div, parts)
+            div *= parts
+
+    # ---- structure
+
+    def _slot(self) -> int:
+        self._slots += 1
+        return self._slots
+
+    def lower(self) -> TileProgram:
+        schedule = self.schedule
+        loops = [a for a in schedule.order if schedule.trip(a) > 1]
+        bodies = [_Body(0)]
+        for axis in loops:
+            slot = self._slot()
+            self._loop_slot[axis] = slot
+            self._trips[slot] = schedule.trip(axis)
+            self._scopes[slot] = (*self._scopes[bodies[-1].slot], slot)
+            bodies.append(_Body(slot))
+        level: dict[k.Tile, int] = {}
+        position = {axis: n + 1 for n, axis in enumerate(loops)}
+        staged = self._stages()
+        for op in self.kernel.ops:
+            if op in staged:
+                continue
+            self._op_at_level(op, bodies, level, position, staged)
+        for n in range(len(loops), 0, -1):
+            slot = bodies[n].slot
+            bodies[n - 1].nodes.append(c.Loop(slot, Affine(self._trips[slot]), tuple(bodies[n].nodes)))
+        body = tuple(bodies[0].nodes)
+        sources = tuple(dict.fromkeys(op.source for op in self.kernel.ops if not isinstance(op, k.LoadTile | k.StoreTile) and op.source))
+        return TileProgram(
+            self.kernel.name, sources, tuple(self._buffers), tuple(self._windows), self._slots, self._scopes, self._trips, schedule.cores, body
+        )  # fmt: skip
+
+    def _stages(self) -> dict[k.KernelOp, k.KernelOp]:
+        """Ops that lie inside the chunk loops of a reduction: op -> the reducing op."""
+        staged: dict[k.KernelOp, k.KernelOp] = {}
+        for op in self.kernel.ops:
+            if isinstance(op, k.Contract | k.Fold):
+                chunked = {a for a in op.reduce if a in self.kernel.sequential and self.schedule.trip(a) > 1}
+                for other in self.kernel.ops:
+                    if chunked and other is not op and not isinstance(other, k.StoreTile) and chunked & set(other.out.axes):
+                        staged[other] = op
+        return staged
+
+    def _op_at_level(
+        self, op: k.KernelOp, bodies: list[_Body], level: dict[k.Tile, int], position: dict[k.Axis, int],
+        staged: dict[k.KernelOp, k.KernelOp],
+    ) -> None:  # fmt: skip
+        inside = [o for o, owner in staged.items() if owner is op]
+        reads = {t for o in (*inside, op) for t in k.sources_of(o)} - {o.out for o in inside if not isinstance(o, k.StoreTile)}
+        axes = {a for o in (*inside, op) for a in self._axes(o)}
+        at = max([level[t] for t in reads] + [position.get(a, 0) for a in axes] + [0])
+        body = bodies[at]
+        if not isinstance(op, k.StoreTile):
+            level[op.out] = at
+        if not inside:
+            self._emit(op, body)
+            return
+        assert isinstance(op, k.Contract | k.Fold)
+        self._emit_stage(op, inside, body)
+
+    def _axes(self, op: k.KernelOp) -> tuple[k.Axis, ...]:
+        return k.axes_of(op.access.index) if isinstance(op, k.StoreTile) else op.out.axes
+
+    def _emit_stage(self, op: k.Contract | k.Fold, inside: list[k.KernelOp], body: _Body) -> None:
+        """Chunk loops of a reduction with everything that depends on the chunk."""
+        self._define(op.out, body.slot)
+        self._initialise(op, body)
+        nested = [body]
+        for axis in op.reduce:
+            if axis in self.kernel.sequential and self.schedule.trip(axis) > 1:
+                slot = self._slot()
+                self._loop_slot[axis] = slot
+                self._trips[slot] = self.schedule.trip(axis)
+                self._scopes[slot] = (*self._scopes[nested[-1].slot], slot)
+                self._stage_slots.append(slot)
+                nested.append(_Body(slot))
+        for other in inside:
+            self._emit(other, nested[-1])
+        self._emit(op, nested[-1], initialised=True)
+        for inner, outer in zip(reversed(nested), reversed(nested[:-1]), strict=False):
+            outer.nodes.append(c.Loop(inner.slot, Affine(self._trips[inner.slot]), tuple(inner.nodes)))
+        self._stage_slots.clear()
+
+    # ---- tiles
+
+    def _define(self, tile: k.Tile, scope: int, index: tuple[k.DimIndex, ...] | None = None, order: list[int] | None = None) -> None:
+        """Gives a tile room: packed dimensions, in layout order or in the given one."""
+        if tile in self._number:
+            return
+        dims = index if index is not None else tile.index
+        rank = {axis: n for n, axis in enumerate(self.kernel.layout)}
+        if order is None:
+            order = sorted(range(len(dims)), key=lambda d: min((rank[a] for a, _ in dims[d].terms), default=0))
+        sizes = [self.schedule.extent(i) for i in dims]
+        stride = tile.dtype.bytes
+        strides: dict[k.Axis, int] = {}
+        for d in reversed(order):
+            for axis, coef in dims[d].terms:
+                strides[axis] = strides.get(axis, 0) + coef * stride
+            stride *= sizes[d]
+        memory = memory_of(self.chip, self._roles[tile])
+        if memory is None:
+            raise DoesNotFit(f"no local memory serves {', '.join(sorted(self._roles[tile]))}", self.kernel.name, "give one memory that reach")
+        streamed = self._roles[tile] - {"ve"}
+        depth = self.schedule.depth if scope and streamed else 1
+        room = -(-stride // ALIGNMENT) * ALIGNMENT
+        self._number[tile] = len(self._buffers)
+        self._strides[tile] = strides
+        self._buffers.append(LocalBuffer(tile.name, memory, room, depth, scope))
+
+    def _view(self, tile: k.Tile, axes: tuple[k.Axis, ...], base: Affine | None = None) -> View:
+        strides = self._strides[tile]
+        return View(self._number[tile], base or Affine(), tuple(strides.get(a, 0) for a in axes), tile.dtype)
+
+    def _origin(self, axis: k.Axis, coef: int) -> Affine:
+        """coef * (first element of the present tile along the axis)."""
+        tile, trip = self.schedule.tile[axis], self.schedule.trip(axis)
+        terms: list[Term] = []
+        if axis in self._digit:
+            digit = self._digit[axis]
+            terms.append(Term(CORE, coef * tile * trip, digit.div, digit.mod))
+        if axis in self._loop_slot:
+            terms.append(Term(self._loop_slot[axis], coef * tile))
+        return Affine(0, tuple(terms))
+
+    # ---- ops
+
+    def _emit(self, op: k.KernelOp, body: _Body, initialised: bool = False) -> None:
+        match op:
+            case k.LoadTile():
+                self._load(op, body)
+            case k.StoreTile():
+                self._store(op, body)
+            case k.Contract():
+                self._define(op.out, body.slot)
+                if op.vector and not initialised:
+                    self._initialise(op, body)
+                (self._vector_contract if op.vector else self._matmul)(op, body)
+            case k.Map():
+                self._define(op.out, body.slot)
+                self._map(op, body)
+            case k.Fold():
+                self._define(op.out, body.slot)
+                if not initialised:
+                    self._initialise(op, body)
+                self._fold(op, body)
+            case _:
+                assert_never(op)
+
+    def _box(self, access: k.Access) -> tuple[int, tuple[Affine, ...], tuple[int, ...]]:
+        """Window number, origin and extents of the box that one tile covers."""
+        origin: list[Affine] = []
+        for index in access.index:
+            start = Affine(index.offset)
+            for axis, coef in index.terms:
+                start = start + self._origin(axis, coef)
+            origin.append(start)
+        size = access.buffer.dtype.bytes
+        window = Window(access.buffer, access.offset, access.buffer.dtype, access.extents, tuple(s * size for s in access.strides), access.fill)
+        if len(access.extents) > 5:
+            raise DoesNotFit(f"a view of {len(access.extents)} dimensions", self.kernel.name, "descriptors have at most 5")
+        self._windows.append(window)
+        return len(self._windows) - 1, tuple(origin), tuple(self.schedule.extent(i) for i in access.index)
+
+    def _indices(self, access: k.Access) -> c.Index | None:
+        if access.gather is None:
+            return None
+        dim, listed = access.gather
+        return c.Index(dim, View(self._number[listed], Affine(), (listed.dtype.bytes,), listed.dtype))
+
+    def _load(self, op: k.LoadTile, body: _Body) -> None:
+        access = op.access
+        order = sorted(range(len(access.index)), key=lambda d: -access.strides[d])
+        self._define(op.out, body.slot, access.index, order)
+        window, origin, extents = self._box(access)
+        strides = [0] * len(extents)
+        stride = op.out.dtype.bytes
+        for d in reversed(order):
+            strides[d] = stride
+            stride *= extents[d]
+        local = View(self._number[op.out], Affine(), tuple(strides), op.out.dtype)
+        body.nodes.append(c.Load(window, origin, extents, Affine(), local, False, self._indices(access)))
+
+    def _store(self, op: k.StoreTile, body: _Body) -> None:
+        window, origin, extents = self._box(op.access)
+        strides = tuple(self._strides[op.src].get(i.terms[0][0], 0) if i.terms else 0 for i in op.access.index)
+        local = View(self._number[op.src], Affine(), strides, op.src.dtype)
+        node: c.Node = c.Store(window, origin, extents, Affine(), local, op.add, self._indices(op.access))
+        stored = set(k.axes_of(op.access.index))
+        others = tuple(Term(t.slot, -1, t.div, t.mod) for a, t in self._digit.items() if a not in stored)
+        body.nodes.append(c.If(Affine(1, others), (node,)) if others else node)
+
+    def _sizes(self, axes: tuple[k.Axis, ...]) -> list[int]:
+        return [self.schedule.tile[a] for a in axes]
+
+    def _initialise(self, op: k.Contract | k.Fold, body: _Body) -> None:
+        """The neutral element, where steps on the vector unit accumulate into the result."""
+        if isinstance(op, k.Contract):
+            if op.vector:
+                self._fill(op.out, 0.0, body)
+        elif self._by_steps(op):
+            self._fill(op.out, identity_of(op.fn, op.out.dtype), body)
+
+    def _fill(self, tile: k.Tile, value: float, body: _Body) -> None:
+        self._vector("copy", tile, (value,), body)
+
+    def _compute(self, tiles: tuple[DType, ...]) -> str:
+        if any(t.is_float for t in tiles):
+            return "f32"
+        return "i64" if any(t.bytes == 8 or t is DType.u32 for t in tiles) else "i32"
+
+    def _vector(self, fn: str, out: k.Tile, srcs: tuple[k.Tile | float, ...], body: _Body, reduce: tuple[k.Axis, ...] = (),
+                bases: dict[k.Tile, Affine] | None = None, accumulate: Affine | None = None) -> None:  # fmt: skip
+        """Vector commands over out's axes (and trailing `reduce` ones), collapsed to four dimensions, loops around them."""
+        compute = self._compute(tuple(t.dtype for t in (out, *srcs) if isinstance(t, k.Tile)))
+        kept = tuple(a for a in self.kernel.layout if a in out.axes)
+        axes = (*kept, *reduce)
+        tiles = [t for t in (out, *srcs) if isinstance(t, k.Tile)]
+        dims = [(self.schedule.tile[a], tuple(self._strides[t].get(a, 0) for t in tiles)) for a in axes]
+        outer = _collapse(dims[: len(kept)])
+        inner = _collapse(dims[len(kept) :])
+        room = MAX_DIMS - len(inner)
+        loops, outer = (outer[: len(outer) - room], outer[len(outer) - room :]) if len(outer) > room else ([], outer)
+        shape = outer + inner or [(1, (0,) * len(tiles))]
+        slots = [self._slot() for _ in loops]
+        views: dict[k.Tile, View] = {}
+        for n, tile in enumerate(tiles):
+            base = (bases or {}).get(tile, Affine())
+            base = base + Affine(0, tuple(Term(s, strides[n]) for s, (_, strides) in zip(slots, loops, strict=True)))
+            views[tile] = View(self._number[tile], base, tuple(st[n] for _, st in shape), tile.dtype)
+        operands: tuple[Source, ...] = tuple(
+            views[s] if isinstance(s, k.Tile) else Immediate(s, DType.f32 if compute == "f32" else DType.i64) for s in srcs
+        )
+        node: c.Node = c.Vector(
+            fn, compute, tuple(n for n, _ in shape), views[out], operands, len(inner), accumulate or Affine()
+        )
+        for slot, (trip, _) in zip(reversed(slots), reversed(loops), strict=True):
+            node = c.Loop(slot, Affine(trip), (node,))
+        body.nodes.append(node)
+
+    def _map(self, op: k.Map, body: _Body) -> None:
+        if op.fn in ("move", "drain"):
+            self._move(op, body)
+        elif op.fn == "not" and op.out.dtype is DType.b1:
+            self._vector("eq", op.out, (*op.srcs, 0.0), body)
+        else:
+            self._vector(op.fn, op.out, op.srcs, body)
+
+    def _move(self, op: k.Map, body: _Body) -> None:
+        src = op.srcs[0]
+        assert isinstance(src, k.Tile)
+        axes = tuple(a for a in self.kernel.layout if a in op.out.axes)
+        dims = _collapse([(self.schedule.tile[a], (self._strides[op.out].get(a, 0), self._strides[src].get(a, 0))) for a in axes])
+        loops, dims = dims[: max(0, len(dims) - MAX_DIMS)], dims[max(0, len(dims) - MAX_DIMS) :]
+        slots = [self._slot() for _ in loops]
+        bases = [Affine(0, tuple(Term(s, st[n]) for s, (_, st) in zip(slots, loops, strict=True))) for n in range(2)]
+        shape = dims or [(1, (0, 0))]
+        dst, source = (
+            View(self._number[t], bases[n], tuple(st[n] for _, st in shape), t.dtype) for n, t in enumerate((op.out, src))
+        )
+        extents = tuple(n for n, _ in shape)
+        inf = float("inf")
+        one, zero = Immediate(1.0, DType.f32), Immediate(0.0, DType.f32)
+        node: c.Node = c.Copy(extents, dst, source) if op.fn == "move" else c.Drain(extents, dst, source, one, zero, -inf, inf, 0)
+        for slot, (trip, _) in zip(reversed(slots), reversed(loops), strict=True):
+            node = c.Loop(slot, Affine(trip), (node,))
+        body.nodes.append(node)
+
+    def _by_steps(self, op: k.Fold) -> bool:
+        """Whether a fold walks its axes step by step: windows must, and so does what does not lie innermost."""
+        if op.fn.startswith("arg_"):
+            return False
+        windows = any(len(i.terms) > 1 for i in op.src.index)
+        last = self.kernel.layout and next((a for a in reversed(self.kernel.layout) if a in op.src.axes), None)
+        return windows or last not in op.reduce
+
+    def _fold(self, op: k.Fold, body: _Body) -> None:
+        if not self._by_steps(op):
+            fn = op.fn if op.fn.startswith("arg_") else f"reduce_{op.fn}"
+            counters = Affine(0, tuple(Term(s, 1) for s in self._stage_slots))
+            self._vector(fn, op.out, (op.src,), body, op.reduce, accumulate=counters)
+            return
+        self._steps(op.reduce, body, lambda base, inner: self._vector(
+            STEP[op.fn], op.out, (op.out, op.src), inner, bases={op.src: base(op.src)}
+        ))  # fmt: skip
+
+    def _steps(self, reduce: tuple[k.Axis, ...], body: _Body, emit: object) -> None:
+        """Loops over every element of the reduced axes' tiles around what `emit` makes."""
+        slots = {a: self._slot() for a in reduce if self.schedule.tile[a] > 1}
+
+        def base(tile: k.Tile) -> Affine:
+            return Affine(0, tuple(Term(s, self._strides[tile].get(a, 0)) for a, s in slots.items()))
+
+        inner = _Body(body.slot)
+        emit(base, inner)  # type: ignore[operator]
+        nodes = tuple(inner.nodes)
+        for axis, slot in reversed(slots.items()):
+            nodes = (c.Loop(slot, Affine(self.schedule.tile[axis]), nodes),)
+        body.nodes.extend(nodes)
+
+    def _vector_contract(self, op: k.Contract, body: _Body) -> None:
+        self._steps(op.reduce, body, lambda base, inner: self._vector(
+            "fma", op.out, (op.a, op.b, op.out), inner, bases={op.a: base(op.a), op.b: base(op.b)}
+        ))  # fmt: skip
+
+    def _matmul(self, op: k.Contract, body: _Body) -> None:
+        """One command per pair: m from a, n from b, k from the reduced axes; further dimensions become loops."""
+        a, b, out = op.a, op.b, op.out
+        free = [x for x in self.kernel.layout if x in out.axes]
+        n_axes = [x for x in free if x in b.axes and x not in a.axes]
+        batch = [x for x in free if x in b.axes and x in a.axes]
+        m_axes = [x for x in free if x not in b.axes]
+        sizes = self.schedule.tile
+        n_axis = max(n_axes, key=lambda x: sizes[x], default=None)
+        ordered_k = [x for x in self.kernel.layout if x in op.reduce]
+        st = self._strides
+        m = _collapse([(sizes[x], (st[a].get(x, 0), 0, st[out].get(x, 0))) for x in m_axes])
+        depth = _collapse([(sizes[x], (st[a].get(x, 0), st[b].get(x, 0), 0)) for x in ordered_k])
+        loops = [(sizes[x], (st[a].get(x, 0), st[b].get(x, 0), st[out].get(x, 0))) for x in (*batch, *(x for x in n_axes if x is not n_axis)) if sizes[x] > 1]
+        outer_m, m = m[: max(0, len(m) - 3)], m[max(0, len(m) - 3) :]
+        outer_k, depth = depth[: max(0, len(depth) - 3)], depth[max(0, len(depth) - 3) :]
+        loops += outer_m
+        slots = [self._slot() for _ in (*loops, *outer_k)]
+        every = [*loops, *outer_k]
+        base = [Affine(0, tuple(Term(s, strides[n]) for s, (_, strides) in zip(slots, every, strict=True))) for n in range(3)]
+        m, depth = m or [(1, (0, 0, 0))], depth or [(1, (0, 0, 0))]
+        counters = [Term(s, 1) for s in (*self._stage_slots, *slots[len(loops) :])]
+        nodes: list[c.Node] = []
+        for number, (left, right) in enumerate(op.pairs):
+            view_a = View(self._number[left], base[0], (*(s[0] for _, s in m), *(s[0] for _, s in depth)), left.dtype)
+            n_stride = (st[right].get(n_axis, 0), st[out].get(n_axis, 0)) if n_axis else (0, 0)
+            view_b = View(self._number[right], base[1], (*(s[1] for _, s in depth), n_stride[0]), right.dtype)
+            view_c = View(self._number[out], base[2], (*(s[2] for _, s in m), n_stride[1]), out.dtype)
+            nodes.append(c.MatMul(
+                tuple(n for n, _ in m), sizes[n_axis] if n_axis else 1, tuple(n for n, _ in depth), view_a, view_b, view_c,
+                Affine(number, tuple(counters)),
+            ))  # fmt: skip
+        body_nodes = tuple(nodes)
+        for slot, (trip, _) in zip(reversed(slots), reversed(every), strict=True):
+            body_nodes = (c.Loop(slot, Affine(trip), body_nodes),)
+        body.nodes.extend(body_nodes)
+
+
+def _collapse(dims: list[tuple[int, tuple[int, ...]]]) -> list[tuple[int, tuple[int, ...]]]:
+    """Merges neighbouring dimensions that every operand walks evenly; drops those of extent 1."""
+    out: list[tuple[int, tuple[int, ...]]] = []
+    for size, strides in dims:
+        if size == 1:
+            continue
+        if out and all(o == size * s for o, s in zip(out[-1][1], strides, strict=True)):
+            out[-1] = (out[-1][0] * size, strides)
+        else:
+            out.append((size, strides))
+    return out
+
+
+def lower(kernel: k.KernelSpec, schedule: Schedule, chip: Chip) -> TileProgram:
+    """The tile program of a kernel. `DoesNotFit` where no memory can hold a tile's kind."""
+    return Lowering(kernel, schedule, chip).lower()
+
+
+def local_bytes(program: TileProgram, memories: int) -> list[int]:
+    """Bytes that a tile program takes in each local memory."""
+    used = [0] * memories
+    for buffer in program.buffers:
+        used[buffer.memory] += buffer.bytes * buffer.depth
+    return used
+
+
+__all__ = ["Lowering", "identity_of", "local_bytes", "lower", "memory_of", "prod", "roles_of"]

@@ -1,0 +1,105 @@
+"""The life of a model, on one screen: graph in, program out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tapeout.chip.spec import Chip
+from tapeout.compiler.canonicalize import canonicalize
+from tapeout.compiler.emit import emit
+from tapeout.compiler.form import form_kernels
+from tapeout.compiler.groups import Grouping
+from tapeout.compiler.layouts import assign_layouts
+from tapeout.compiler.lower import lower
+from tapeout.compiler.memory import DramPlan, plan_dram
+from tapeout.compiler.schedule import Schedule
+from tapeout.compiler.search import search
+from tapeout.compiler.signature import signature
+from tapeout.compiler.sync import Semaphores, synchronise
+from tapeout.compiler.tile import TileProgram, Window
+from tapeout.compiler.views import Place
+from tapeout.ir import graph as g
+from tapeout.ir.kernel import Buffer, KernelSpec
+from tapeout.isa.program import Program
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A program with every stage that led to it, and where its inputs, outputs and states lie."""
+
+    source: g.Graph
+    graph: g.Graph
+    kernels: tuple[KernelSpec, ...]
+    schedules: tuple[Schedule, ...]
+    tiles: tuple[TileProgram, ...]
+    plan: DramPlan
+    program: Program
+    inputs: dict[str, Buffer]
+    outputs: dict[str, Place]
+    states: dict[str, tuple[Buffer, Place]]
+
+
+def _quiet(stage: str, done: int, total: int) -> None:
+    """Shows nothing."""
+
+
+def compile_graph(graph: g.Graph, chip: Chip, progress: Progress = _quiet) -> Compiled:
+    """Compiles a graph whose shapes are all known."""
+    progress("canonicalize", 0, 1)
+    canonical = canonicalize(graph)
+    grouping = Grouping(canonical, chip, assign_layouts(canonical))
+    grouping.run()
+    kernels = form_kernels(grouping)
+    schedules = schedule_kernels(kernels, chip, progress)
+    semaphores = Semaphores()
+    tiles: list[TileProgram] = []
+    for number, (kernel, schedule) in enumerate(zip(kernels, schedules, strict=True)):
+        progress("lower", number, len(kernels))
+        tiles.append(synchronise(lower(kernel, schedule, chip), semaphores))
+    inputs = {v.name: grouping.buffer(v) for v in canonical.inputs}
+    outputs = {name: grouping.place(v) for name, v in canonical.outputs}
+    states = {s.name: (grouping.buffer(s.entry), grouping.place(s.exit)) for s in canonical.states}
+    fixed = (*inputs.values(), *(entry for entry, _ in states.values()), *(p.buffer for p in outputs.values() if p.buffer.role != "temporary"))
+    left = frozenset(p.buffer for p in outputs.values()) | frozenset(p.buffer for _, p in states.values())
+    plan = plan_dram(kernels, tuple(dict.fromkeys(fixed)), frozenset(b for b in left if b.role == "temporary"), chip)
+    bindings = (
+        *((name, whole_window(b), "input") for name, b in inputs.items()),
+        *((name, place_window(p), "output") for name, p in outputs.items()),
+    )
+    program = emit(graph.name, tuple(tiles), plan, bindings, chip, tuple(semaphores.initial))
+    return Compiled(graph, canonical, kernels, schedules, tuple(tiles), plan, program, inputs, outputs, states)
+
+
+def schedule_kernels(kernels: tuple[KernelSpec, ...], chip: Chip, progress: Progress = _quiet) -> tuple[Schedule, ...]:
+    """A schedule for each kernel; kernels of the same shape are searched once."""
+    known: dict[object, tuple[KernelSpec, Schedule]] = {}
+    found: list[Schedule] = []
+    for number, kernel in enumerate(kernels):
+        progress("schedule", number, len(kernels))
+        key = signature(kernel)
+        if key not in known:
+            known[key] = (kernel, search(kernel, chip))
+        model, schedule = known[key]
+        axes = dict(zip(model.layout, kernel.layout, strict=True))
+        found.append(Schedule(
+            {axes[a]: n for a, n in schedule.tile.items()}, tuple((axes[a], n) for a, n in schedule.spread),
+            tuple(axes[a] for a in schedule.order), schedule.depth, schedule.cycles,
+        ))  # fmt: skip
+    return tuple(found)
+
+
+def whole_window(buffer: Buffer) -> Window:
+    """The descriptor of a whole buffer as bytes in a row."""
+    return Window(buffer, 0, buffer.dtype, (buffer.bytes // buffer.dtype.bytes,), (buffer.dtype.bytes,), 0.0)
+
+
+def place_window(place: Place) -> Window:
+    """The descriptor of a value's place; more than five dimensions are given as the buffer that holds them."""
+    size = place.buffer.dtype.bytes
+    if len(place.extents) > 5:
+        return whole_window(place.buffer)
+    return Window(place.buffer, place.offset, place.buffer.dtype, place.extents, tuple(s * size for s in place.strides), place.fill)

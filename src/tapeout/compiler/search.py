@@ -1,0 +1,376 @@
+"""Schedule search: enumerates records, predicts their cycles with closed formulas over all of them at once, keeps the best.
+
+The prediction uses the command costs of `isa/commands.py` and the machine's rates; it is only a ranking. What a program
+really takes is the timing executor's business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations
+from math import prod
+
+import numpy as np
+import numpy.typing as npt
+
+from tapeout.chip.spec import Chip
+from tapeout.compiler.lower import memory_of, roles_of
+from tapeout.compiler.schedule import Schedule
+from tapeout.errors import DoesNotFit
+from tapeout.ir import kernel as k
+from tapeout.isa.commands import VECTOR_SPECIAL
+
+Array = npt.NDArray[np.float64]
+MAX_SPREADS = 64
+MAX_TILINGS = 4096
+
+
+def _ceil(a: Array | float, b: Array | float) -> Array:
+    return np.ceil(np.asarray(a) / b)
+
+
+@dataclass(frozen=True, slots=True)
+class _Space:
+    """Candidates as arrays: one row per record, one column per axis."""
+
+    tile: Array
+    factor: Array
+
+
+def _factors(axis: k.Axis, cores: int) -> list[int]:
+    """Useful numbers of parts for an axis."""
+    found = {1}
+    for parts in range(2, min(axis.extent, cores) + 1):
+        size = -(-axis.extent // parts)
+        found.add(-(-axis.extent // size))
+    return sorted(found)
+
+
+def _spreads(axes: tuple[k.Axis, ...], cores: int, cluster: int) -> list[tuple[int, ...]]:
+    """Ways to deal the cores out over axes: the products nearest to all cores, several mixtures of each."""
+    choices: list[tuple[int, ...]] = [()]
+    for axis in axes:
+        choices = [(*head, f) for head in choices for f in _factors(axis, cores) if prod(head) * f <= cores]
+        if len(choices) > 20000:
+            choices.sort(key=lambda c: -prod(c))
+            choices = choices[:4000]
+    work = [a.extent for a in axes]
+
+    def share(parts: tuple[int, ...]) -> float:
+        """Part of the whole work that the busiest core gets: smaller is better."""
+        return prod(-(-n // f) / n for n, f in zip(work, parts, strict=True)) if parts else 1.0
+
+    choices.sort(key=lambda c: (share(c), sum(f > 1 for f in c)))
+    best = share(choices[0])
+    good = [c for c in choices if share(c) <= best * 1.6][:MAX_SPREADS]
+    if all(f == 1 for f in choices[-1]) and choices[-1] not in good:
+        good.append((1,) * len(axes))
+    return good
+
+
+def _tile_choices(extent: int, quantum: int) -> list[int]:
+    """Tile sizes worth trying for `extent` elements a core: even cuts, and multiples of the unit's own size."""
+    found = {extent}
+    for cuts in (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256):
+        size = -(-extent // cuts)
+        found.add(size)
+        if quantum > 1:
+            found.add(min(extent, -(-size // quantum) * quantum))
+    return sorted(found, reverse=True)
+
+
+def _thin(choices: list[list[int]], limit: int) -> list[list[int]]:
+    """Drops candidates of the longest lists until their product is within the limit."""
+    choices = [list(c) for c in choices]
+    while prod(len(c) for c in choices) > limit:
+        longest = max(choices, key=len)
+        if len(longest) > 3:
+            del longest[1:-1:2]
+        else:
+            del longest[-1]
+    return choices
+
+
+class _Cost:
+    """Closed-form costs of one kernel for many records at once."""
+
+    def __init__(self, kernel: k.KernelSpec, chip: Chip, order: tuple[k.Axis, ...], space: _Space) -> None:
+        self.kernel, self.chip, self.order = kernel, chip, order
+        self.column = {a: n for n, a in enumerate(kernel.layout)}
+        self.tile, self.factor = space.tile, space.factor
+        extents = np.array([a.extent for a in kernel.layout], dtype=np.float64)
+        self.trip = _ceil(_ceil(extents, self.tile), self.factor)
+        self.roles = roles_of(kernel)
+        self.rows = len(self.tile)
+
+    def size(self, axis: k.Axis) -> Array:
+        return self.tile[:, self.column[axis]]
+
+    def trips(self, axis: k.Axis) -> Array:
+        return self.trip[:, self.column[axis]]
+
+    def extent(self, index: k.DimIndex) -> Array:
+        total = np.ones(self.rows)
+        for axis, coef in index.terms:
+            total = total + coef * (self.size(axis) - 1)
+        return total
+
+    def elements(self, index: tuple[k.DimIndex, ...]) -> Array:
+        total = np.ones(self.rows)
+        for i in index:
+            total = total * self.extent(i)
+        return total
+
+    def turns(self, axes: set[k.Axis], loops: tuple[k.Axis, ...]) -> Array:
+        """How often something that depends on `axes` is done on one core: all loops down to the deepest it depends on."""
+        count = np.ones(self.rows)
+        inside = np.zeros(self.rows, dtype=bool)
+        for axis in reversed(loops):
+            trip = self.trips(axis)
+            inside = inside | ((axis in axes) & (trip > 1))
+            count = np.where(inside, count * trip, count)
+        return count
+
+    def loops_of(self, op: k.KernelOp) -> tuple[k.Axis, ...]:
+        """Loops around an op: the parallel ones, then the chunks of the reduction that it feeds."""
+        for other in self.kernel.ops:
+            if isinstance(other, k.Contract | k.Fold):
+                chunks = tuple(a for a in other.reduce if a in self.kernel.sequential)
+                touches = other is op or (not isinstance(op, k.StoreTile) and set(chunks) & set(op.out.axes))
+                if chunks and touches:
+                    return self.order + chunks
+        return self.order
+
+    def memory(self) -> tuple[Array, Array]:
+        """Bytes over capacity (0 where it fits) with double buffers, and without."""
+        twice, once = (np.zeros((self.rows, len(self.chip.memories))) for _ in range(2))
+        for op in self.kernel.ops:
+            if isinstance(op, k.StoreTile):
+                continue
+            memory = memory_of(self.chip, self.roles[op.out])
+            if memory is None:
+                raise DoesNotFit(f"no local memory serves {', '.join(sorted(self.roles[op.out]))}", self.kernel.name, "give one memory that reach")
+            size = np.ceil(self.elements(op.access.index if isinstance(op, k.LoadTile) else op.out.index) * op.out.dtype.bytes / 64) * 64
+            looped = np.ones(self.rows, dtype=bool)
+            if self.roles[op.out] - {"ve"}:
+                looped = self.turns(set(self.order) | self.kernel.sequential, (*self.order, *self.kernel.sequential)) > 1
+                twice[:, memory] += size * np.where(looped, 2, 1)
+            else:
+                twice[:, memory] += size
+            once[:, memory] += size
+        room = np.array([m.bytes for m in self.chip.memories], dtype=np.float64)
+        return (twice - room).max(axis=1).clip(0), (once - room).max(axis=1).clip(0)
+
+    def matrix(self, op: k.Contract) -> Array:
+        unit = self.chip.matrix
+        kind = unit.geometry_of(op.a.dtype.value, op.b.dtype.value)
+        free = op.out.axes
+        n_axes = [a for a in free if a in op.b.axes and a not in op.a.axes]
+        widest = np.ones(self.rows)
+        product_n = np.ones(self.rows)
+        for a in n_axes:
+            widest = np.maximum(widest, self.size(a))
+            product_n = product_n * self.size(a)
+        m = np.ones(self.rows)
+        batch = np.ones(self.rows)
+        for a in free:
+            if a not in op.b.axes:
+                m = m * self.size(a)
+            elif a in op.a.axes:
+                batch = batch * self.size(a)
+        depth = np.ones(self.rows)
+        for a in op.reduce:
+            depth = depth * self.size(a)
+        tiles_m, tiles_n, tiles_k = _ceil(m, kind.m0), _ceil(widest, kind.n0), _ceil(depth, kind.k0)
+        passes, stream = {
+            "weight": (tiles_k * tiles_n, tiles_m), "output": (tiles_m * tiles_n, tiles_k), "input": (tiles_m * tiles_k, tiles_n),
+        }.get(unit.stationary, (np.ones(self.rows), tiles_m * tiles_n * tiles_k))  # fmt: skip
+        load, fill = unit.load_cycles, unit.fill_cycles
+        if unit.load_overlapped:
+            cycles = load + (passes - 1) * np.maximum(stream, load) + stream + fill
+        else:
+            cycles = passes * (load + stream + fill)
+        again = tiles_n if unit.stationary in ("weight", "output") else 1
+        port = min(m_.bytes_per_cycle for m_ in self.chip.memories if "a" in m_.reach)
+        cycles = np.maximum(cycles, m * depth * op.a.dtype.bytes * again / port)
+        return cycles * (product_n / widest) * batch * len(op.pairs)
+
+    def vector(self, elements: Array, row: Array, fn: str) -> Array:
+        unit = self.chip.vector
+        lanes = unit.lanes["f32"]
+        slow = unit.special_factor if fn in VECTOR_SPECIAL else 1
+        return unit.startup_cycles + elements / row * _ceil(row, lanes) * slow
+
+    def last(self, tile: k.Tile) -> Array:
+        """Length of the innermost rows of a tile, as far as neighbouring whole axes merge into them."""
+        row = np.ones(self.rows)
+        for axis in reversed([a for a in self.kernel.layout if a in tile.axes]):
+            row = row * self.size(axis)
+            if not np.all(self.size(axis) == axis.extent):
+                break
+        return row
+
+    def cycles(self) -> Array:
+        """Predicted cycles of the kernel on the whole chip."""
+        chip = self.chip
+        queue = {name: np.zeros(self.rows) for name in ("ld", "st", "mm", "ve", "mv")}
+        dram = np.zeros(self.rows)
+        port = np.zeros(self.rows)
+        commands = np.zeros(self.rows)
+        first = np.zeros(self.rows)
+        cores = self.factor.prod(axis=1)
+        dma = chip.dma
+        for op in self.kernel.ops:
+            loops = self.loops_of(op)
+            axes = set(op.access.index and k.axes_of(op.access.index)) if isinstance(op, k.StoreTile) else set(op.out.axes)
+            if isinstance(op, k.Contract | k.Fold):
+                axes |= set(op.reduce)
+            turns = self.turns(axes, loops)
+            commands += turns
+            if isinstance(op, k.LoadTile | k.StoreTile):
+                size = self._dma_bytes(op.access)
+                name = "ld" if isinstance(op, k.LoadTile) else "st"
+                queue[name] += turns * (size / dma.bytes_per_cycle + dma.setup_cycles)
+                distinct = np.ones(self.rows)
+                for a in axes:
+                    distinct = distinct * self.factor[:, self.column[a]]
+                cached = chip.cache is not None and name == "ld"
+                shared = np.where(size < (chip.cache.bytes / 2 if chip.cache else 0), distinct, cores) if cached else cores
+                dram += turns * size * (shared if name == "ld" else distinct)
+                port += turns * size * np.minimum(cores, chip.topology.cores)
+                if name == "ld":
+                    first += size / dma.bytes_per_cycle
+            elif isinstance(op, k.Contract):
+                if op.vector:
+                    steps = np.ones(self.rows)
+                    for a in op.reduce:
+                        steps = steps * self.size(a)
+                    queue["ve"] += turns * steps * self.vector(self.elements(op.out.index), self.last(op.out), "fma")
+                    commands += turns * steps
+                else:
+                    queue["mm"] += turns * self.matrix(op)
+            elif isinstance(op, k.Map):
+                if op.fn in ("move", "drain"):
+                    queue["mv"] += turns * self.elements(op.out.index) * op.out.dtype.bytes / 128
+                else:
+                    queue["ve"] += turns * self.vector(self.elements(op.out.index), self.last(op.out), op.fn)
+            else:
+                taps = np.ones(self.rows)
+                for a in op.reduce:
+                    taps = taps * self.size(a)
+                queue["ve"] += turns * self.vector(self.elements(op.out.index), self.last(op.out), "add") * taps
+        rate = chip.dram_bytes_per_cycle
+        busy = [*queue.values(), dram / rate, commands * chip.control.issue_cycles]
+        if chip.cluster_port.bytes_per_cycle:
+            busy.append(port / chip.cluster_port.bytes_per_cycle)
+        total = np.maximum.reduce(busy)
+        whole = np.maximum(self.turns(set(self.order) | self.kernel.sequential, (*self.order, *self.kernel.sequential)), 1)
+        serial = np.add.reduce(list(queue.values())) / whole  # one turn's chain fills and empties the pipeline
+        return total + serial + chip.dram.latency_cycles
+
+    def _dma_bytes(self, access: k.Access) -> Array:
+        """Bytes charged for one box: whole granules for each row."""
+        size = access.buffer.dtype.bytes
+        total = self.elements(access.index) * size
+        packed = min((d for d in range(len(access.strides)) if access.strides[d]), key=lambda d: access.strides[d], default=None)
+        if packed is None:
+            return total
+        if access.strides[packed] != 1:
+            return self.elements(access.index) * self.chip.dram.granule_bytes
+        row = np.minimum(self.extent(access.index[packed]), access.extents[packed]) * size
+        whole = (row >= access.extents[packed] * size) & (access.extents[packed] * size >= 64)
+        granule = self.chip.dram.granule_bytes
+        return np.where(whole, total, total / row * _ceil(row, granule) * granule)
+
+
+def _candidates(kernel: k.KernelSpec, chip: Chip, limit: int) -> _Space:
+    spreadable = kernel.parallel
+    quanta = _quanta(kernel, chip)
+    tiles: list[tuple[float, ...]] = []
+    factors: list[tuple[float, ...]] = []
+    spreads = _spreads(spreadable, chip.cores, chip.topology.cores)
+    for parts in spreads:
+        factor = dict(zip(spreadable, parts, strict=True))
+        choices: list[list[int]] = []
+        for axis in kernel.layout:
+            if axis in kernel.resident:
+                choices.append([axis.extent])
+            elif axis in kernel.single:
+                choices.append([1])
+            elif axis in kernel.sequential:
+                choices.append(_chunks(kernel, axis, quanta.get(axis, 1)))
+            else:
+                choices.append(_tile_choices(-(-axis.extent // factor[axis]), quanta.get(axis, 1)))
+        choices = _thin(choices, max(16, limit // len(spreads)))
+        grid = np.meshgrid(*[np.array(c, dtype=np.float64) for c in choices], indexing="ij")
+        block = np.stack([x.ravel() for x in grid], axis=1) if grid else np.ones((1, 0))
+        tiles.append(block)  # type: ignore[arg-type]
+        factors.append(np.tile([float(factor.get(a, 1)) for a in kernel.layout], (len(block), 1)))  # type: ignore[arg-type]
+    return _Space(np.concatenate(tiles), np.concatenate(factors))  # type: ignore[arg-type]
+
+
+def _chunks(kernel: k.KernelSpec, axis: k.Axis, quantum: int) -> list[int]:
+    """Chunk sizes of a reduced axis. A fold takes only what divides it; padding would change its value."""
+    folded = any(isinstance(op, k.Fold) and axis in op.reduce for op in kernel.ops)
+    sizes = _tile_choices(axis.extent, quantum)
+    kept = [s for s in sizes if not folded or axis.extent % s == 0]
+    return kept[:6] if axis.extent > 16 else [axis.extent, *([1] if len(kept) > 1 else [])]
+
+
+def _quanta(kernel: k.KernelSpec, chip: Chip) -> dict[k.Axis, int]:
+    """The unit's own sizes for the axes of matrix contractions."""
+    quanta: dict[k.Axis, int] = {}
+    for op in kernel.ops:
+        if isinstance(op, k.Contract) and not op.vector:
+            kind = chip.matrix.geometry_of(op.a.dtype.value, op.b.dtype.value)
+            for a in op.out.axes:
+                if a in op.b.axes and a not in op.a.axes:
+                    quanta[a] = kind.n0
+            for a in op.reduce:
+                quanta[a] = kind.k0
+    return quanta
+
+
+def search(kernel: k.KernelSpec, chip: Chip, limit: int = MAX_TILINGS) -> Schedule:
+    """The record with the least predicted cycles. `DoesNotFit` when no tile fits the local memories."""
+    space = _candidates(kernel, chip, limit)
+    parallel = kernel.parallel
+    fits, depth = None, 2
+    cost = _Cost(kernel, chip, parallel, space)
+    twice, once = cost.memory()
+    for overflow, turns in ((twice, 2), (once, 1)):
+        if (overflow == 0).any():
+            fits, depth = overflow == 0, turns
+            break
+    if fits is None:
+        smallest = tuple(int(n) for n in space.tile[int(once.argmin())])
+        raise DoesNotFit(
+            f"kernel `{kernel.name}` needs {int(once.min())} more bytes of local memory with its smallest tile {smallest}",
+            chip.name, "use a chip with larger local memories",
+        )  # fmt: skip
+    space = _Space(space.tile[fits], space.factor[fits])
+    best: Schedule | None = None
+    for order in _orders(kernel, space):
+        cycles = _Cost(kernel, chip, order, space).cycles()
+        row = int(cycles.argmin())
+        if best is None or cycles[row] < best.cycles:
+            best = _record(kernel, order, space, row, depth, float(cycles[row]))
+    assert best is not None
+    return best
+
+
+def _orders(kernel: k.KernelSpec, space: _Space) -> list[tuple[k.Axis, ...]]:
+    """Loop orders worth trying: permutations of the axes that are ever cut, the rest outside."""
+    column = {a: n for n, a in enumerate(kernel.layout)}
+    cut = [a for a in kernel.parallel if (np.ceil(np.ceil(a.extent / space.tile[:, column[a]]) / space.factor[:, column[a]]) > 1).any()]
+    outside = [a for a in kernel.parallel if a not in cut]
+    if len(cut) > 3:
+        inner = cut[-3:]
+        return [(*outside, *(a for a in cut if a not in inner), *p) for p in permutations(inner)]
+    return [(*outside, *p) for p in permutations(cut)]
+
+
+def _record(kernel: k.KernelSpec, order: tuple[k.Axis, ...], space: _Space, row: int, depth: int, cycles: float) -> Schedule:
+    tile = {a: int(space.tile[row, n]) for n, a in enumerate(kernel.layout)}
+    spread = tuple((a, int(space.factor[row, n])) for n, a in reversed(list(enumerate(kernel.layout))) if space.factor[row, n] > 1)
+    return Schedule(tile, spread, order, depth, cycles)

@@ -1,0 +1,191 @@
+"""Synchronisation: gives a tile program its semaphores.
+
+For each local buffer, in the body that defines it: an access waits for the last conflicting access of every other queue
+before it; the first write of turn t + depth waits for all accesses of turn t. Accesses deeper in the tree count as one at the
+level of their loop, and are ordered among themselves by the same rule one level down with depth 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+
+from tapeout.compiler.tile import LocalBuffer, TileProgram
+from tapeout.isa import commands as c
+from tapeout.isa.operands import Post, View, Wait
+
+Use = tuple[int, bool]
+"""(queue, writes)."""
+
+
+@dataclass
+class Semaphores:
+    """Hands out semaphores; a pair of queues shares one between kernels, as each returns to its initial value."""
+
+    initial: list[int] = field(default_factory=list[int])
+    _pools: dict[tuple[int, int, int], list[int]] = field(default_factory=dict[tuple[int, int, int], list[int]])
+    _used: dict[tuple[int, int, int], int] = field(default_factory=dict[tuple[int, int, int], int])
+
+    def next_kernel(self) -> None:
+        self._used.clear()
+
+    def take(self, source: int, target: int, initial: int) -> int:
+        key = (source, target, initial)
+        pool = self._pools.setdefault(key, [])
+        at = self._used.get(key, 0)
+        self._used[key] = at + 1
+        if at == len(pool):
+            pool.append(len(self.initial))
+            self.initial.append(initial)
+        return pool[at]
+
+
+def _views(node: c.Node) -> Iterable[tuple[View, int, bool]]:
+    """Local views of a command with the queue that touches them and whether it writes."""
+    match node:
+        case c.Load():
+            yield node.local, c.Queue.LD, True
+            if node.index:
+                yield node.index.list, c.Queue.LD, False
+        case c.Store():
+            yield node.local, c.Queue.ST, False
+            if node.index:
+                yield node.index.list, c.Queue.ST, False
+        case c.Copy():
+            yield node.dst, c.Queue.MV, True
+            yield node.src, c.Queue.MV, False
+        case c.Drain():
+            yield node.dst, c.Queue.MV, True
+            yield from ((v, int(c.Queue.MV), False) for v in (node.acc, node.scale, node.bias) if isinstance(v, View))
+        case c.MatMul():
+            yield node.c, c.Queue.MM, True
+            yield node.a, c.Queue.MM, False
+            yield node.b, c.Queue.MM, False
+        case c.Vector():
+            yield node.dst, c.Queue.VE, True
+            yield from ((v, int(c.Queue.VE), False) for v in node.srcs if isinstance(v, View))
+        case _:
+            return
+
+
+def _uses(node: c.Node) -> dict[int, set[Use]]:
+    """For each buffer, how the node and everything below it touch it."""
+    found: dict[int, set[Use]] = {}
+    for child in _children(node):
+        for buffer, uses in _uses(child).items():
+            found.setdefault(buffer, set()).update(uses)
+    for view, queue, writes in _views(node):
+        found.setdefault(view.memory, set()).add((int(queue), writes))
+    return found
+
+
+def _children(node: c.Node) -> tuple[c.Node, ...]:
+    match node:
+        case c.Loop() | c.While():
+            return node.body
+        case c.If():
+            return node.body + node.orelse
+        case _:
+            return ()
+
+
+def _self_order(node: c.Node, buffer: int) -> bool:
+    """Whether the node's own queue reads `buffer` asynchronously: the index list of an indexed load."""
+    return isinstance(node, c.Load) and node.index is not None and node.index.list.memory == buffer
+
+
+class _Sync:
+    def __init__(self, program: TileProgram, semaphores: Semaphores) -> None:
+        self.program, self.semaphores = program, semaphores
+
+    def run(self) -> tuple[c.Node, ...]:
+        return self._body(self.program.body, 0, {})
+
+    def _body(self, nodes: tuple[c.Node, ...], scope: int, carried: dict[int, int]) -> tuple[c.Node, ...]:
+        """Synchronises one body. `carried`: buffers of outer bodies that several queues share in here, with depth 1."""
+        uses = [_uses(n) for n in nodes]
+        before: list[list[tuple[int, Wait]]] = [[] for _ in nodes]
+        after: list[list[tuple[int, Post]]] = [[] for _ in nodes]
+        inner: list[dict[int, int]] = [{} for _ in nodes]
+        for number, buffer in enumerate(self.program.buffers):
+            if buffer.scope != scope and number not in carried:
+                continue
+            touched = [i for i, u in enumerate(uses) if number in u]
+            if not touched:
+                continue
+            self._edges(number, buffer, scope, carried, nodes, uses, touched, before, after)
+            for i in touched:
+                if _children(nodes[i]) and _conflicting(uses[i][number]):
+                    inner[i][number] = 1
+        out: list[c.Node] = []
+        for i, node in enumerate(nodes):
+            match node:
+                case c.Loop():
+                    child = replace(node, body=self._body(node.body, node.slot, inner[i]))
+                case c.If():
+                    child = replace(node, body=self._body(node.body, -1, inner[i]))
+                case _:
+                    child = node
+            out.extend(_attach(child, before[i], after[i]))
+        return tuple(out)
+
+    def _edges(
+        self, number: int, buffer: LocalBuffer, scope: int, carried: dict[int, int], nodes: tuple[c.Node, ...],
+        uses: list[dict[int, set[Use]]], touched: list[int], before: list[list[tuple[int, Wait]]],
+        after: list[list[tuple[int, Post]]],
+    ) -> None:  # fmt: skip
+        seen: dict[tuple[int, int], int] = {}
+        for position, j in enumerate(touched):
+            for target, writes in sorted(uses[j][number]):
+                for source in range(5):
+                    same = source == target
+                    if same and not _self_order(nodes[j], number):
+                        continue
+                    earlier = [i for i in touched[:position] for s, w in uses[i][number] if s == source and (w or writes)]
+                    if not earlier or seen.get((source, target), -1) >= earlier[-1]:
+                        continue
+                    seen[source, target] = earlier[-1]
+                    self._edge(source, target, 0, earlier[-1], j, before, after)
+        looped = number in carried or (scope != 0 and self.program.trips.get(scope, 1) > 1)
+        if not looped:
+            return
+        depth = carried.get(number, buffer.depth)
+        writers = {t for i in touched for t, w in uses[i][number] if w}
+        for target in sorted(writers):
+            first = next(i for i in touched if any(t == target and w for t, w in uses[i][number]))
+            for source in range(5):
+                if source == target:
+                    continue
+                last = [i for i in touched for s, _ in uses[i][number] if s == source]
+                if last:
+                    self._edge(source, target, depth, last[-1], first, before, after)
+
+    def _edge(self, source: int, target: int, initial: int, start: int, end: int,
+              before: list[list[tuple[int, Wait]]], after: list[list[tuple[int, Post]]]) -> None:  # fmt: skip
+        semaphore = self.semaphores.take(source, target, initial)
+        after[start].append((source, Post(semaphore)))
+        before[end].append((target, Wait(semaphore)))
+
+
+def _conflicting(uses: set[Use]) -> bool:
+    queues = {q for q, _ in uses}
+    return len(queues) > 1 and any(w for _, w in uses)
+
+
+def _attach(node: c.Node, before: list[tuple[int, Wait]], after: list[tuple[int, Post]]) -> list[c.Node]:
+    """The node with its waits and posts, on itself where it is a command of that queue, else on `Nop`s around it."""
+    if isinstance(node, c.Command):
+        queue = c.queue_of(node)  # type: ignore[arg-type]
+        waits = tuple(w for q, w in before if q == queue)
+        posts = tuple(p for q, p in after if q == queue)
+        assert len(waits) == len(before) and len(posts) == len(after)
+        return [replace(node, waits=node.waits + waits, posts=node.posts + posts)] if waits or posts else [node]
+    lead = [c.Nop(q, waits=tuple(w for t, w in before if t == q)) for q in sorted({q for q, _ in before})]
+    tail = [c.Nop(q, posts=tuple(p for t, p in after if t == q)) for q in sorted({q for q, _ in after})]
+    return [*lead, node, *tail]
+
+
+def synchronise(program: TileProgram, semaphores: Semaphores) -> TileProgram:
+    """The same tile program with semaphores on its commands."""
+    semaphores.next_kernel()
+    return replace(program, body=_Sync(program, semaphores).run())

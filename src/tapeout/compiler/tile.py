@@ -1,0 +1,56 @@
+"""The tile program of one kernel: commands in a loop tree on local buffers that have no address and no semaphores yet.
+
+It uses the instruction set's own commands. In a `View`, `memory` is the number of a `LocalBuffer` and `base` an offset
+inside it; a DMA command's `tensor` is the number of a `Window`. Each buffer belongs to one body of the tree (`scope`) and
+is defined anew in every turn of it. `place.py` gives addresses, `sync.py` semaphores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tapeout.ir.kernel import Buffer
+from tapeout.ir.types import DType
+from tapeout.isa.commands import Node
+
+
+@dataclass(frozen=True, slots=True)
+class LocalBuffer:
+    """One tile's room: `bytes` times `depth` turns in memory number `memory`; `scope` is the slot of the loop whose body
+    defines it (0: the kernel itself)."""
+
+    name: str
+    memory: int
+    bytes: int
+    depth: int
+    scope: int
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A tensor descriptor whose base is an offset (elements) into a buffer."""
+
+    buffer: Buffer
+    offset: int
+    dtype: DType
+    extents: tuple[int, ...]
+    strides: tuple[int, ...]
+    fill: float
+
+
+@dataclass(frozen=True, slots=True)
+class TileProgram:
+    """One kernel, lowered."""
+
+    name: str
+    sources: tuple[str, ...]
+    buffers: tuple[LocalBuffer, ...]
+    windows: tuple[Window, ...]
+    slots: int
+    """Slots used, numbered 1 .. slots."""
+    scopes: dict[int, tuple[int, ...]]
+    """For each loop slot that is a scope: the slots of the loops around it, outermost first, itself last."""
+    trips: dict[int, int]
+    active: int
+    """Cores that get work; the others skip the body."""
+    body: tuple[Node, ...]

@@ -1,0 +1,167 @@
+"""Views: which graph values are nothing but another way to look at a buffer, so that moving them costs nothing.
+
+A `Place` says where a value lies: a strided window into a buffer. Transpose, slice, broadcast, pad and most reshapes
+only change the place; the consumers' DMA does the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from tapeout.ir import graph as g
+from tapeout.ir.kernel import Buffer
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Element i of a value is at `offset + sum((i[d] - shift[d]) * strides[d])` elements of the buffer where every
+    `0 <= i[d] - shift[d] < extents[d]`, and `fill` elsewhere."""
+
+    buffer: Buffer
+    extents: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int = 0
+    shift: tuple[int, ...] = ()
+    fill: float = 0.0
+
+    @property
+    def shifts(self) -> tuple[int, ...]:
+        return self.shift or (0,) * len(self.extents)
+
+    @property
+    def padded(self) -> bool:
+        return bool(self.shift)
+
+
+def row_major(shape: Sequence[int]) -> tuple[int, ...]:
+    """Strides in elements of a packed row-major array."""
+    strides = [1] * len(shape)
+    for d in range(len(shape) - 2, -1, -1):
+        strides[d] = strides[d + 1] * max(1, shape[d + 1])
+    return tuple(strides)
+
+
+def whole(buffer: Buffer, shape: Sequence[int], order: Sequence[int]) -> Place:
+    """The place of a value of logical `shape` that fills a buffer whose dimensions are in `order`."""
+    packed = row_major([shape[d] for d in order])
+    strides = [0] * len(shape)
+    for position, d in enumerate(order):
+        strides[d] = packed[position]
+    return Place(buffer, tuple(shape), tuple(strides))
+
+
+def _reshape(place: Place, shape: tuple[int, ...]) -> Place | None:
+    """The same elements under another shape, or None where strides cannot say it."""
+    if place.padded:
+        return None
+    old = [(n, s) for n, s in zip(place.extents, place.strides, strict=True) if n != 1]
+    strides: list[int] = []
+    at = 0
+    left = 1  # what is not yet used of the old dimension group
+    stride = 0
+    for n in shape:
+        if n == 1:
+            strides.append(0)
+            continue
+        if left == 1:
+            if at == len(old):
+                return None
+            left, at = old[at][0], at + 1
+            # merge following old dimensions as long as the new one needs them
+            while left % n and at < len(old) and old[at - 1][1] == old[at][0] * old[at][1]:
+                left, at = left * old[at][0], at + 1
+        while left < n and at < len(old) and old[at - 1][1] == old[at][0] * old[at][1]:
+            left, at = left * old[at][0], at + 1
+        if left % n:
+            return None
+        left //= n
+        stride = old[at - 1][1] * left
+        # a dimension that spans several old ones must be packed down to the last of them
+        strides.append(stride)
+    return replace(place, extents=shape, strides=tuple(strides), shift=()) if _same(place, shape, strides) else None
+
+
+def _same(place: Place, shape: tuple[int, ...], strides: list[int]) -> bool:
+    """Checks a reshape by its corner elements and its unit steps, which fixes every element of a strided view."""
+    count = int(np.prod(shape, dtype=np.int64))
+    if count == 0:
+        return True
+    probes = {0, count - 1}
+    for packed in (*row_major(shape), *row_major(place.extents)):
+        probes.update(p for p in (packed, packed - 1, count - 1 - packed) if 0 <= p < count)
+    return all(_at(place.extents, place.strides, e) == _at(shape, strides, e) for e in probes)
+
+
+def _at(shape: Sequence[int], strides: Sequence[int], element: int) -> int:
+    total = 0
+    for n, s in zip(reversed(shape), reversed(strides), strict=True):
+        element, digit = divmod(element, n)
+        total += digit * s
+    return total
+
+
+def _slice(op: g.Slice, place: Place) -> Place | None:
+    if place.padded and any(step != 1 for step in op.steps):
+        return None
+    offset = place.offset
+    extents, strides, shifts = list(op.sizes), list(place.strides), list(place.shifts)
+    for d, (start, size, step) in enumerate(zip(op.starts, op.sizes, op.steps, strict=True)):
+        if place.padded:
+            shifts[d] -= start
+            extents[d] = place.extents[d]
+            if shifts[d] < 0:  # cropped in front: move the base instead, so that coordinates stay in bounds
+                offset += -shifts[d] * place.strides[d]
+                extents[d] += shifts[d]
+                shifts[d] = 0
+            extents[d] = max(0, min(extents[d], size - shifts[d]))
+        else:
+            offset += start * place.strides[d]
+            strides[d] *= step
+    shift = tuple(shifts) if place.padded else ()
+    return replace(place, extents=tuple(extents), strides=tuple(strides), offset=offset, shift=shift)
+
+
+def _pad(op: g.Pad, place: Place, fill: float) -> Place | None:
+    if place.padded and place.fill != fill:
+        return None
+    offset = place.offset
+    extents, shifts = list(place.extents), list(place.shifts)
+    for d, (lo, hi) in enumerate(zip(op.lo, op.hi, strict=True)):
+        if lo < 0:
+            offset += -lo * place.strides[d]
+            extents[d] += lo
+        if hi < 0:
+            extents[d] += hi
+        shifts[d] += max(lo, 0)
+    return replace(place, extents=tuple(extents), offset=offset, shift=tuple(shifts), fill=fill)
+
+
+def view(op: g.Op, place: Place, fill: float | None = None) -> Place | None:
+    """The place of `op`'s result when its operand lies at `place`; None where it needs a copy."""
+    match op:
+        case g.Reshape():
+            return _reshape(place, tuple(op.shape))
+        case g.Transpose():
+            shift = tuple(place.shifts[p] for p in op.perm) if place.padded else ()
+            extents = tuple(place.extents[p] for p in op.perm)
+            return replace(place, extents=extents, strides=tuple(place.strides[p] for p in op.perm), shift=shift)
+        case g.Broadcast():
+            if place.padded:
+                return None
+            strides = [0] * len(op.shape)
+            for d, axis in enumerate(op.dims):
+                strides[axis] = place.strides[d] if place.extents[d] != 1 else 0
+            return replace(place, extents=tuple(op.shape), strides=tuple(strides))
+        case g.Slice():
+            return _slice(op, place)
+        case g.Pad():
+            return _pad(op, place, fill) if fill is not None else None
+        case _:
+            return None
+
+
+VIEWS = (g.Reshape, g.Transpose, g.Broadcast, g.Slice, g.Pad)
+"""Op kinds that `view` may resolve."""

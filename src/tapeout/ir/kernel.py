@@ -1,0 +1,189 @@
+"""Kernels: affine loop nests over named axes, with every intermediate tile in local memory.
+
+A kernel owns a set of axes. A `Tile` is a tensor inside the kernel; each of its dimensions is indexed by an affine
+function of axes (`DimIndex`): one axis for everything computed, a window such as `2*oh + kh - 3` for what is loaded.
+Ops run in order for one point of the parallel axes' tiles; which axes are cut, how far and in which order is the
+schedule's business alone. Buffers are tensors in memory between kernels; an `Access` is a strided view of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tapeout.ir.types import DType
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Axis:
+    """One loop dimension. `extent` is its whole length."""
+
+    name: str
+    extent: int
+
+
+@dataclass(frozen=True, slots=True)
+class DimIndex:
+    """`offset + sum(coef * axis)`."""
+
+    terms: tuple[tuple[Axis, int], ...] = ()
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Buffer:
+    """A tensor that lives between kernels: `shape` is its physical row-major shape.
+
+    role: input, output, constant, state or temporary; `data` is a constant's contents in any layout, `order` the
+    permutation of its dimensions that gives the physical shape (None: as it is).
+    """
+
+    name: str
+    dtype: DType
+    shape: tuple[int, ...]
+    role: str
+    data: np.ndarray | None = field(default=None, repr=False)
+    order: tuple[int, ...] | None = None
+
+    @property
+    def bytes(self) -> int:
+        count = self.dtype.bytes
+        for n in self.shape:
+            count *= n
+        return count
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Access:
+    """A strided view of a buffer and how axes index it: element i is at `offset + sum(i[d] * strides[d])` elements.
+
+    Outside the extents it reads `fill` and writes nothing. With `gather = (d, list)` the coordinate of dimension d is
+    taken from the index list (a 1-d access of integers) at that dimension's index.
+    """
+
+    buffer: Buffer
+    extents: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
+    index: tuple[DimIndex, ...]
+    fill: float = 0.0
+    gather: tuple[int, Tile] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tile:
+    """A tensor inside a kernel."""
+
+    name: str
+    dtype: DType
+    index: tuple[DimIndex, ...]
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """The axes that index it, each once, in order of first use."""
+        return axes_of(self.index)
+
+
+def axes_of(index: Iterable[DimIndex]) -> tuple[Axis, ...]:
+    return tuple(dict.fromkeys(axis for dim in index for axis, _ in dim.terms))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadTile:
+    """out = the access."""
+
+    out: Tile
+    access: Access
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Contract:
+    """out = sum over the pairs (a, b) and over `reduce` of a * b, accumulated in f32 or i32.
+
+    out's axes are those of a and b without `reduce`; all pairs have the same index. More than one pair stands for
+    operands split into narrower parts. `vector` contractions run on the vector unit.
+    """
+
+    out: Tile
+    pairs: tuple[tuple[Tile, Tile], ...]
+    reduce: tuple[Axis, ...]
+    vector: bool = False
+    source: str = ""
+
+    @property
+    def a(self) -> Tile:
+        return self.pairs[0][0]
+
+    @property
+    def b(self) -> Tile:
+        return self.pairs[0][1]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Map:
+    """out = fn(srcs) element by element; a source without one of out's axes repeats along it. fn: a vector op."""
+
+    out: Tile
+    fn: str
+    srcs: tuple[Tile | float, ...]
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fold:
+    """out = fn (sum, prod, max, min, and, or, arg_max, arg_min) of src over `reduce`, all of out's axes being src's."""
+
+    out: Tile
+    fn: str
+    src: Tile
+    reduce: tuple[Axis, ...]
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoreTile:
+    """access = src; `add` accumulates instead (scatter-add)."""
+
+    src: Tile
+    access: Access
+    add: bool = False
+
+
+KernelOp = LoadTile | Contract | Map | Fold | StoreTile
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KernelSpec:
+    """A kernel: ops in order, and `layout`, the order of all axes from outermost to innermost in local tiles."""
+
+    name: str
+    ops: tuple[KernelOp, ...]
+    layout: tuple[Axis, ...]
+    resident: frozenset[Axis]
+    """Axes that must lie in a tile whole."""
+    single: frozenset[Axis]
+    """Axes whose tile must be 1 (batch dimensions of contractions)."""
+    sequential: frozenset[Axis]
+    """Axes that are reduced and may be cut into chunks inside one stage."""
+
+    @property
+    def parallel(self) -> tuple[Axis, ...]:
+        """Axes that may be cut into tiles and spread over cores, in layout order."""
+        return tuple(a for a in self.layout if a not in self.resident and a not in self.sequential)
+
+
+def sources_of(op: KernelOp) -> tuple[Tile, ...]:
+    """The tiles that an op reads."""
+    match op:
+        case LoadTile():
+            return (op.access.gather[1],) if op.access.gather else ()
+        case Contract():
+            return tuple(tile for pair in op.pairs for tile in pair)
+        case Map():
+            return tuple(s for s in op.srcs if isinstance(s, Tile))
+        case Fold():
+            return (op.src,)
+        case StoreTile():
+            return (op.src, op.access.gather[1]) if op.access.gather else (op.src,)
