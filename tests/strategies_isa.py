@@ -1,0 +1,199 @@
+"""Random chips and programs for the executors.
+
+The programs are legal in order, not in values: they end (every wait has its post, earlier in program order), boxes may
+stick out of their tensors, local addresses overlap freely. All cores run the same tree, some branches by core number.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import strategies as st
+
+from tapeout.chip import spec
+from tapeout.ir.types import DType
+from tapeout.isa import commands as c
+from tapeout.isa.operands import CORE, Affine, Immediate, Post, Tensor, Term, View, Wait
+from tapeout.isa.program import Kernel, Program
+
+SCALARS = 400
+"""Values given to each core for its `LoadScalar`s."""
+
+
+def _chip(r: Random) -> spec.Chip:
+    pick = r.choice
+    shared: list[spec.Shared] = []
+    if r.random() < 0.5:
+        rate, latency = pick([0.0, 16.0, 37.5]), pick([0, 3])
+        shared.append(spec.Shared("pool", 1 << 16, rate, pick(["cluster", "chip"]), "software", latency))
+    if r.random() < 0.5:
+        rate, latency = pick([0.0, 24.0, 96.0]), pick([0, 7])
+        shared.append(spec.Shared("cache", pick([600, 4000]), rate, pick(["cluster", "chip"]), "hardware", latency))
+    return spec.Chip(
+        name="random",
+        topology=spec.Topology(cores=r.randint(1, 3), clock_hz=1e9, clusters=r.randint(1, 2), dies=r.randint(1, 2)),
+        memories=(spec.Memory("local", 1 << 16, pick([16, 64]), spec.ROLES),),
+        matrix=spec.Matrix(
+            geometry={"f32": spec.Geometry(pick([1, 4]), 8, 8), "i8": spec.Geometry(1, 8, 16)},
+            stationary=pick(["weight", "output", "input", "none"]),
+            load_cycles=r.randint(0, 8),
+            load_overlapped=r.random() < 0.5,
+            fill_cycles=r.randint(0, 9),
+        ),
+        vector=spec.Vector({"f32": 8, "i32": 8, "i64": 4}, pick([1, 4]), r.randint(0, 5)),
+        move=spec.Move(pick([4, 64]), r.randint(0, 5)),
+        dma=spec.Dma(pick([0.0, 32.0, 20.001]), r.randint(0, 6), pick([64, 100, 512]), pick([1, 2, 5, 32])),
+        dram=spec.Dram(1 << 20, pick([8e9, 30.7e9, 1e12]), "", pick([1, 32, 64]), pick([0, 9]), pick([64, 256])),
+        control=spec.Control(r.randint(0, 4), pick([1, 2, 16]), pick([0, 5])),
+        cluster_port=spec.Port(pick([0.0, 20.0, 64.0]), pick([0, 2])),
+        die_link=spec.Port(pick([0.0, 10.0, 40.0]), pick([0, 6])),
+        multicast=True,
+        shared=tuple(shared),
+    )
+
+
+def _tensor(r: Random, spaces: int) -> Tensor:
+    dtype = r.choice([DType.f32, DType.i8, DType.f16])
+    extents = tuple(r.randint(1, 7) for _ in range(r.randint(0, 3)))
+    strides: list[int] = []
+    size = dtype.bytes
+    for extent in reversed(extents):
+        strides.insert(0, size + r.choice([0, 0, 0, 4, 24, 64]))
+        size = strides[0] * extent
+    if extents and r.random() < 0.1:
+        strides[0] = 0
+    base = r.choice([0, 64, 100, 256, 1000])
+    return Tensor(f"t{base}", r.randint(0, spaces), base, dtype, extents, tuple(strides), 0.0)
+
+
+class _Builder:
+    """Draws one program. `depth` is the loop nesting, `uniform` whether all cores come here the same way."""
+
+    def __init__(self, r: Random, chip: spec.Chip) -> None:
+        self.r, self.chip = r, chip
+        self.tensors = [_tensor(r, len(chip.spaces)) for _ in range(r.randint(1, 3))]
+        self.slots, self.semaphores = ["core"], list[int]()
+        self.scalar: int | None = None
+
+    def slot(self) -> int:
+        self.slots.append(f"s{len(self.slots)}")
+        return len(self.slots) - 1
+
+    def semaphore(self, value: int = 0) -> int:
+        self.semaphores.append(value)
+        return len(self.semaphores) - 1
+
+    def affine(self, low: int, high: int) -> Affine:
+        terms: list[Term] = []
+        for _ in range(self.r.choice([0, 1, 1, 2])):
+            slot, coef = self.r.randrange(len(self.slots)), self.r.choice([1, 2, -1])
+            terms.append(Term(slot, coef, self.r.choice([1, 1, 2]), self.r.choice([0, 0, 2, 3])))
+        return Affine(self.r.randint(low, high), tuple(terms))
+
+    def view(self, rank: int, dtype: DType = DType.f32) -> View:
+        return View(0, Affine(64 * self.r.randint(0, 8)), tuple(self.r.choice([0, 4, 16]) for _ in range(rank)), dtype)
+
+    def command(self, queue: c.Queue, waits: tuple[Wait, ...], posts: tuple[Post, ...]) -> c.AnyCommand:
+        r, kernel = self.r, self.r.randint(0, 2)
+        if r.random() < 0.1:
+            return c.Nop(int(queue), waits=waits, posts=posts, kernel=kernel)
+        if queue in (c.Queue.LD, c.Queue.ST):
+            return self.dma(queue, waits, posts, kernel)
+        dims = tuple(r.randint(1, 9) for _ in range(r.randint(0, 3)))
+        view, rank = self.view, len(dims)
+        if queue == c.Queue.MV and r.random() < 0.5:
+            return c.Copy(dims, view(rank), view(rank), waits=waits, posts=posts, kernel=kernel)
+        if queue == c.Queue.MV:
+            scale, bias = Immediate(1.0, DType.f32), view(rank)
+            drained = (dims, view(rank, DType.i8), view(rank), scale, bias, -1.0, 1.0, 0)
+            return c.Drain(*drained, waits=waits, posts=posts, kernel=kernel)
+        if queue == c.Queue.MM:
+            kind = r.choice([DType.f32, DType.i8, DType.u8])
+            m, k = dims or (1,), (r.randint(1, 20),)
+            a, b, out = view(len(m) + 1, kind), view(2, kind), view(len(m) + 1)
+            matmul = (m, r.randint(1, 20), k, a, b, out, Affine(1))
+            return c.MatMul(*matmul, waits=waits, posts=posts, kernel=kernel)
+        op = r.choice(["add", "exp", "reduce_sum", "sort"])
+        srcs = (view(rank), Immediate(1.0, DType.f32)) if op == "add" else (view(rank),)
+        vector = (op, r.choice(["f32", "i32", "i64"]), dims, view(rank), srcs, min(rank, op == "reduce_sum"), Affine())
+        return c.Vector(*vector, waits=waits, posts=posts, kernel=kernel)
+
+    def dma(self, queue: c.Queue, waits: tuple[Wait, ...], posts: tuple[Post, ...], kernel: int) -> c.AnyCommand:
+        r, number = self.r, self.r.randrange(len(self.tensors))
+        tensor = self.tensors[number]
+        rank = len(tensor.extents)
+        origin = tuple(self.affine(-1, n - 1) for n in tensor.extents)
+        extents = tuple(r.choice([n, r.randint(1, n), n + 1]) for n in tensor.extents)
+        offset = r.choice([Affine(), self.affine(0, 64), Affine(512)])
+        index = c.Index(r.randrange(rank), self.view(1, DType.i32)) if rank and r.random() < 0.15 else None
+        box = (number, origin, extents, offset, self.view(rank, tensor.dtype))
+        flag = r.random() < 0.2
+        kind = c.Load if queue == c.Queue.LD else c.Store
+        return kind(*box, flag, index, waits=waits, posts=posts, kernel=kernel)
+
+    def pair(self, uniform: bool) -> list[c.Node]:
+        """A producer and a consumer in another queue, with semaphores both ways; now and then across the cluster."""
+        r, size = self.r, self.chip.topology.cores
+        source, taker = r.sample(list(c.Queue), 2)
+        count = r.randint(1, 2)
+        if uniform and size > 1 and r.random() < 0.4:
+            first = self.semaphore()
+            waits = tuple(Wait(s, count) for s in (first, *(self.semaphore() for _ in range(size - 1))))
+            posts = (Post(first, count, True),)
+        else:
+            full = self.semaphore()
+            posts, waits = (Post(full, count),), (Wait(full, count),)
+        if r.random() < 0.5:
+            free = self.semaphore(r.randint(1, 2))
+            return [self.command(source, (Wait(free),), posts), self.command(taker, waits, (Post(free),))]
+        return [self.command(source, (), posts), *self.node(3, False), self.command(taker, waits, ())]
+
+    def node(self, depth: int, uniform: bool) -> list[c.Node]:
+        r = self.r
+        match r.randint(0, 9 if depth < 2 else 5):
+            case 0 | 1 | 2:
+                return [self.command(r.choice(list(c.Queue)), (), ())]
+            case 3 | 4:
+                return self.pair(uniform)
+            case 5:
+                if uniform and r.random() < 0.5:
+                    return [c.Barrier(r.random() < 0.5, tuple(r.sample(range(5), r.randint(0, 5))))]
+                slot = self.slot() if self.scalar is None else self.scalar
+                self.scalar = slot
+                full = self.semaphore()
+                scalar = c.LoadScalar(slot, self.view(0, DType.i32), (Wait(full),))
+                return [self.command(c.Queue.VE, (), (Post(full),)), scalar]
+            case 6:
+                slot = self.slot()
+                body = self.body(depth + 1, uniform)
+                turn = c.Set(slot, Affine(-1, (Term(slot, 1),)))
+                return [c.Set(slot, Affine(r.randint(0, 3))), c.While(Affine(0, (Term(slot, 1),)), (*body, turn))]
+            case 7:
+                value = Affine(0, (Term(CORE, 1, 1, 2),))
+                return [c.If(value, self.body(depth + 1, False), self.body(depth + 1, False))]
+            case _:
+                slot, by_core = self.slot(), r.random() < 0.2
+                trip = Affine(1, (Term(CORE, 1),)) if by_core else Affine(r.randint(0, 9 if depth == 0 else 3))
+                return [c.Loop(slot, trip, self.body(depth + 1, uniform and not by_core))]
+
+    def body(self, depth: int, uniform: bool) -> tuple[c.Node, ...]:
+        return tuple(node for _ in range(self.r.randint(1, 3)) for node in self.node(depth, uniform))
+
+
+def build(r: Random) -> tuple[Program, spec.Chip, list[list[int]]]:
+    chip = _chip(r)
+    builder = _Builder(r, chip)
+    body = builder.body(0, True) + builder.body(0, True)
+    cores = chip.cores
+    program = Program(
+        "random", chip.name, cores, tuple(builder.tensors), tuple(builder.slots), tuple(builder.semaphores), body,
+        tuple(Kernel(f"k{i}", ()) for i in range(3)), (), 1 << 16,
+    )  # fmt: skip
+    scalars = [[r.randint(0, 3)] * SCALARS for _ in range(cores)]
+    return program, chip, scalars
+
+
+@st.composite
+def programs(draw: st.DrawFn) -> tuple[Program, spec.Chip, list[list[int]]]:
+    """A program, the chip that it runs on, and the scalars that its cores read."""
+    return build(draw(st.randoms(use_true_random=False)))
