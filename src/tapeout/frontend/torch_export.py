@@ -141,9 +141,9 @@ def _decompose(program: Any, title: str) -> Any:
         if _handler(op) is not None:
             del table[op]
     for op, function in decompositions.decomposition_table.items():
-        if getattr(op, "namespace", "") == "aten" and op._schema.name.split("::")[1] not in aten:
-            if op not in table and not op._schema.name.endswith("_backward"):
-                table[op] = function
+        name = _name_of(op)
+        if name.startswith("aten.") and name.split(".")[1] not in aten and op not in table:
+            table[op] = function
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -162,16 +162,14 @@ def _dim_names(program: Any, example_inputs: Sequence[Any], dynamic_shapes: Any)
     """The user's names of symbols: `Dim("batch")` at a dimension that the program calls `s77`."""
     if not dynamic_shapes:
         return {}
-    specs = list(dynamic_shapes.values()) if isinstance(dynamic_shapes, Mapping) else list(dynamic_shapes)
+    specs = _items(dynamic_shapes)
     asked: list[Any] = []
     for spec, value in zip(specs, example_inputs, strict=False):
         asked += _leaf_specs(spec, value)
     user = [n for n in program.graph.nodes if n.op == "placeholder" and n.name in program.graph_signature.user_inputs]
     found: dict[str, str] = {}
     for node, spec in zip(user, asked, strict=False):
-        listed = enumerate(cast("Any", spec)) if isinstance(spec, list | tuple) else ()
-        dims = spec.items() if isinstance(spec, Mapping) else listed
-        for axis, dim in dims:
+        for axis, dim in _by_axis(spec).items():
             given = getattr(dim, "__name__", "")
             held = str(node.meta["val"].shape[axis]) if given and hasattr(node.meta["val"], "shape") else ""
             if held.isidentifier() and given.isidentifier():
@@ -181,18 +179,28 @@ def _dim_names(program: Any, example_inputs: Sequence[Any], dynamic_shapes: Any)
 
 def _leaf_specs(spec: Any, value: Any) -> list[Any]:
     """One shape specification for each tensor inside an argument."""
-    if isinstance(value, Mapping):
-        given = spec if isinstance(spec, Mapping) else {}
-        return [leaf for key, item in value.items() for leaf in _leaf_specs(given.get(key), item)]
-    if isinstance(value, list | tuple):
-        given = list(spec) if isinstance(spec, list | tuple) else [None] * len(value)
-        return [leaf for s, item in zip(given, value, strict=False) for leaf in _leaf_specs(s, item)]
-    return [spec]
+    if not isinstance(value, Mapping | list | tuple):
+        return [spec]
+    items = _items(value)
+    given = _items(spec) or [None] * len(items)
+    return [leaf for s, item in zip(given, items, strict=False) for leaf in _leaf_specs(s, item)]
+
+
+def _items(container: Any) -> list[Any]:
+    """The values of a dictionary or list; nothing for anything else."""
+    if isinstance(container, Mapping):
+        return list(cast("Mapping[Any, Any]", container).values())
+    return list(cast("Iterable[Any]", container)) if isinstance(container, list | tuple) else []
+
+
+def _by_axis(spec: Any) -> Mapping[int, Any]:
+    """The shape specification of one tensor, which may be a list, as a dictionary by axis."""
+    return cast("Mapping[int, Any]", spec) if isinstance(spec, Mapping) else dict(enumerate(_items(spec)))
 
 
 def _array(value: Any) -> np.ndarray:
     if isinstance(value, np.ndarray):
-        return value
+        return np.asarray(cast("Any", value))
     if isinstance(value, bool | int | float):
         return np.asarray(value, np.float32 if isinstance(value, float) else None)
     return tensor_to_numpy(value)
@@ -237,7 +245,7 @@ class _Importer:
         for node in self.ep.graph.nodes:
             value = node.meta.get("val")
             if node.op == "placeholder" and isinstance(value, self.torch.Tensor):
-                for extent in cast("Any", value).shape:
+                for extent in value.shape:
                     if not isinstance(extent, int):
                         self._declare(extent.node.expr)
 
@@ -270,11 +278,10 @@ class _Importer:
             return tuple(self.type_of(v) for v in cast("Iterable[Any]", value))
         if not isinstance(value, self.torch.Tensor):
             return None
-        fake = cast("Any", value)
-        dtype = DTYPES.get(str(fake.dtype))
+        dtype = DTYPES.get(str(value.dtype))
         if dtype is None:
-            raise _RuntimeExtent(f"tensors of {fake.dtype} have no counterpart")
-        return TensorType(dtype, tuple(self.dim(d) for d in fake.shape))
+            raise _RuntimeExtent(f"tensors of {value.dtype} have no counterpart")
+        return TensorType(dtype, tuple(self.dim(d) for d in value.shape))
 
     # ---- inputs
 
@@ -442,7 +449,7 @@ def _bound(value: Any, default: int) -> int:
 
 
 def _flat(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, list | tuple) else [value]
+    return _items(value) if isinstance(value, list | tuple) else [value]
 
 
 def _name_of(target: Any) -> str:
@@ -464,7 +471,7 @@ def _handler(target: Any) -> Any:
 
 def _path(node: Any) -> str:
     """The submodule that a node came from, as `named_modules` spells it."""
-    stack = [v for k, v in (node.meta.get("nn_module_stack") or {}).items() if not k.startswith("_empty")]
+    stack = [v for v in _items(node.meta.get("nn_module_stack")) if not str(v[0]).startswith("_empty")]
     return str(stack[-1][0]) if stack else ""
 
 

@@ -16,7 +16,11 @@ from tapeout.ir.types import DType, Shape
 
 def _wide(fn: Callable[..., Value]) -> Handler:
     """fn(builder, x, numbers...) computed wide."""
-    return lambda t, x, *rest, **named: t.narrow(fn(t.b, t.wide(x), *rest, **named))
+
+    def handle(t: Lowering, x: Value, *rest: Any, **named: Any) -> Value:
+        return t.narrow(fn(t.b, t.wide(x), *rest, **named))
+
+    return handle
 
 
 def _zero(b: Builder, x: Value) -> Value:
@@ -25,6 +29,10 @@ def _zero(b: Builder, x: Value) -> Value:
 
 def _relu(t: Lowering, x: Value) -> Value:
     return t.b.relu(x)
+
+
+def _relu6(t: Lowering, x: Value) -> Value:
+    return t.b.clamp(x, 0, 6)
 
 
 def _hardtanh(t: Lowering, x: Value, low: float = -1.0, high: float = 1.0) -> Value:
@@ -239,7 +247,7 @@ def _batch_norm_no_stats(
 
 TABLE: Mapping[str, Handler] = {
     "relu": _relu,
-    "relu6": lambda t, x: t.b.clamp(x, 0, 6),
+    "relu6": _relu6,
     "hardtanh": _hardtanh,
     "leaky_relu": _wide(_leaky_relu),
     "elu": _wide(_elu),

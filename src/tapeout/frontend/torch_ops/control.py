@@ -12,7 +12,10 @@ from tapeout.ir.types import TensorType
 
 
 def _region(t: Lowering, types: Sequence[TensorType], body: Callable[..., Sequence[Any]]) -> g.Region:
-    return t.b.region(types, lambda inner, *params: tuple(body(inner, *params)))
+    def results(inner: Builder, *params: g.Value) -> tuple[g.Value, ...]:
+        return tuple(body(inner, *params))
+
+    return t.b.region(types, results)
 
 
 def _split(t: Lowering, operands: Sequence[Any]) -> tuple[list[g.Value], Callable[[Sequence[g.Value]], list[Any]]]:
@@ -31,11 +34,14 @@ def _cond(t: Lowering, pred: Any, then: Any, orelse: Any, operands: Sequence[Any
         return t.run_graph(t.b, then if pred else orelse, operands)
     tensors, join = _split(t, operands)
     types = [v.type for v in tensors]
-    branches = [
-        _region(t, types, lambda b, *params, module=module: t.run_graph(b, module, join(params)))
-        for module in (then, orelse)
-    ]
-    return t.b.emit(g.If(t.b.reshape(pred, ()), tuple(tensors), branches[0], branches[1]))
+
+    def branch(module: Any) -> g.Region:
+        def body(b: Builder, *params: g.Value) -> Sequence[Any]:
+            return t.run_graph(b, module, join(params))
+
+        return _region(t, types, body)
+
+    return t.b.emit(g.If(t.b.reshape(pred, ()), tuple(tensors), branch(then), branch(orelse)))
 
 
 def _while_loop(
@@ -85,7 +91,15 @@ def _map(t: Lowering, body: Any, xs: Sequence[g.Value], additional: Sequence[Any
 
 def _in_place(skip: int) -> Handler:
     """A call of a submodule after `skip` settings that do not concern inference."""
-    return lambda t, *args, **_: t.run_graph(t.b, args[skip], args[skip + 1 :])
+
+    def handle(t: Lowering, *args: Any, **_: Any) -> tuple[Any, ...]:
+        return t.run_graph(t.b, args[skip], args[skip + 1 :])
+
+    return handle
+
+
+def _invoke_subgraph(t: Lowering, module: Any, _name: Any, *args: Any) -> tuple[Any, ...]:
+    return t.run_graph(t.b, module, args)
 
 
 TABLE: Mapping[str, Handler] = {
@@ -95,6 +109,6 @@ TABLE: Mapping[str, Handler] = {
     "map_impl": _map,
     "wrap_with_set_grad_enabled": _in_place(1),
     "wrap_with_autocast": _in_place(4),
-    "invoke_subgraph": lambda t, module, _name, *args: t.run_graph(t.b, module, args),
+    "invoke_subgraph": _invoke_subgraph,
 }
 """By the name of the higher-order operator."""

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import ml_dtypes
 
-from tapeout.frontend.torch_ops.lowering import Handler, Lowering, Operand
+from tapeout.frontend.torch_ops.lowering import (
+    Handler,
+    Lowering,
+    OneOperand,
+    OneTensor,
+    Operand,
+    TwoOperands,
+)
 from tapeout.ir.build import Builder
 from tapeout.ir.graph import Value
 from tapeout.ir.types import DType
@@ -15,7 +23,7 @@ from tapeout.ir.types import DType
 # ---- arithmetic
 
 
-def _binary(fn: str) -> Handler:
+def _binary(fn: str) -> TwoOperands:
     return lambda t, x, y: t.binary(fn, x, y)
 
 
@@ -140,7 +148,7 @@ def _compare(fn: str) -> Handler:
     return handle
 
 
-def _logical(fn: str) -> Handler:
+def _logical(fn: str) -> TwoOperands:
     return lambda t, x, y: t.b.binary(fn, t.cast(x, DType.b1), t.cast(y, DType.b1))
 
 
@@ -173,11 +181,11 @@ def _isfinite(t: Lowering, x: Value) -> Value:
 Float1 = Callable[[Builder, Value], Value]
 
 
-def _float1(fn: Float1) -> Handler:
+def _float1(fn: Float1) -> OneOperand:
     return lambda t, x: t.narrow(fn(t.b, t.float_in(x)))
 
 
-def _primitive(fn: str) -> Handler:
+def _primitive(fn: str) -> OneOperand:
     return lambda t, x: t.narrow(t.b.unary(fn, t.float_in(x)))
 
 
@@ -288,7 +296,7 @@ _FLOAT1: Mapping[str, Float1] = {
     "acos": lambda b, x: b.binary("atan2", _cosine_leg(b, x), x),
     "atan": lambda b, x: b.binary("atan2", x, b.scalar(1, x.type.dtype)),
     "erfc": _erfc,
-    "sigmoid": lambda b, x: b.sigmoid(x),
+    "sigmoid": Builder.sigmoid,
 }
 
 # ---- functions that also take integers
@@ -302,7 +310,7 @@ def _sign(t: Lowering, x: Value) -> Value:
     return x if x.type.dtype is DType.b1 else t.b.unary("sign", x)
 
 
-def _rounding(fn: str) -> Handler:
+def _rounding(fn: str) -> OneTensor:
     return lambda t, x: t.b.unary(fn, x) if x.type.dtype.is_float else x
 
 
@@ -327,15 +335,13 @@ def _nan_to_num(
 ) -> Value:
     if not x.type.dtype.is_float:
         return x
-    top = float(_LARGEST[x.type.dtype])
+    limits: Any = ml_dtypes.finfo(x.type.dtype.numpy)
+    top = float(limits.max)
     x = t.b.select(t.b.compare("ne", x, x), t.cast(nan or 0.0, x.type.dtype), x)
     for limit, value in ((math.inf, posinf), (-math.inf, neginf)):
         given = math.copysign(top, limit) if value is None else value
         x = t.b.select(t.b.compare("eq", x, t.b.scalar(limit, x.type.dtype)), t.cast(given, x.type.dtype), x)
     return x
-
-
-_LARGEST = {d: ml_dtypes.finfo(d.numpy).max for d in DType if d.is_float}
 
 
 def _convert(t: Lowering, x: Value, *_: object, **__: object) -> Value:
@@ -346,6 +352,30 @@ def _convert(t: Lowering, x: Value, *_: object, **__: object) -> Value:
 def _same(t: Lowering, x: Value, *_: object, **__: object) -> Value:
     return x
 
+
+def _clamp_max(t: Lowering, x: Operand, high: Operand) -> Value:
+    return _clamp(t, x, None, high)
+
+
+def _atan2(t: Lowering, x: Operand, y: Operand) -> Value:
+    return t.narrow(t.b.binary("atan2", t.float_in(x), t.float_in(y)))
+
+
+def _dropout(t: Lowering, x: Value, p: float = 0.5, train: bool = False) -> Value:
+    if train and p > 0:
+        raise t.refuse("dropout in training mode", "call model.eval() before the export")
+    return x
+
+
+def _native_dropout(t: Lowering, x: Value, p: float = 0.5, train: bool | None = True) -> tuple[Value, Value]:
+    return _dropout(t, x, p, bool(train)), t.full(True, t.out[1])
+
+
+_ONE: Mapping[str, OneTensor] = {
+    "neg": lambda t, x: t.b.unary("neg", x),
+    "logical_not": lambda t, x: t.b.unary("not", t.cast(x, DType.b1)),
+    "bitwise_not": lambda t, x: t.b.unary("not", x),
+}
 
 TABLE: Mapping[str, Handler] = {
     "add": _scaled("add"),
@@ -365,14 +395,12 @@ TABLE: Mapping[str, Handler] = {
     "fmax": _f_extreme("max"),
     "fmin": _f_extreme("min"),
     "clamp": _clamp,
-    "clamp_min": lambda t, x, low: _clamp(t, x, low),
-    "clamp_max": lambda t, x, high: _clamp(t, x, None, high),
-    "atan2": lambda t, x, y: t.narrow(t.b.binary("atan2", t.float_in(x), t.float_in(y))),
+    "clamp_min": _clamp,
+    "clamp_max": _clamp_max,
+    "atan2": _atan2,
     **{fn: _compare(fn) for fn in ("eq", "ne", "lt", "le", "gt", "ge")},
     **{f"logical_{fn}": _logical(fn) for fn in ("and", "or", "xor")},
-    "logical_not": lambda t, x: t.b.unary("not", t.cast(x, DType.b1)),
     **{f"bitwise_{fn}": _binary(fn) for fn in ("and", "or", "xor")},
-    "bitwise_not": lambda t, x: t.b.unary("not", x),
     "bitwise_left_shift": _binary("shl"),
     "bitwise_right_shift": _binary("shr"),
     "__lshift__": _binary("shl"),
@@ -384,7 +412,7 @@ TABLE: Mapping[str, Handler] = {
     "isfinite": _isfinite,
     **{fn: _primitive(fn) for fn in ("exp", "log", "sqrt", "rsqrt", "sin", "cos", "tanh", "erf")},
     **{name: _float1(fn) for name, fn in _FLOAT1.items()},
-    "neg": lambda t, x: t.b.unary("neg", x),
+    **_ONE,
     "abs": _abs,
     "sign": _sign,
     "sgn": _sign,
@@ -396,12 +424,6 @@ TABLE: Mapping[str, Handler] = {
     "nan_to_num": _nan_to_num,
     **dict.fromkeys(("_to_copy", "type_as", "to"), _convert),
     **dict.fromkeys(("clone", "alias", "detach", "contiguous", "lift_fresh_copy", "lift_fresh"), _same),
-    "dropout": lambda t, x, p=0.5, train=False: _dropout(t, x, p, train),
-    "native_dropout": lambda t, x, p=0.5, train=True: (_dropout(t, x, p, bool(train)), t.full(True, t.out[1])),
+    "dropout": _dropout,
+    "native_dropout": _native_dropout,
 }
-
-
-def _dropout(t: Lowering, x: Value, p: float, train: bool) -> Value:
-    if train and p > 0:
-        raise t.refuse("dropout in training mode", "call model.eval() before the export")
-    return x

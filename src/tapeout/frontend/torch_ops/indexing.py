@@ -121,6 +121,10 @@ def _index_copy(t: Lowering, x: Value, dim: int, index: Value, source: Value) ->
     return _index_put(t, x, [None] * axis + [index], source)
 
 
+def _index_fill(t: Lowering, x: Value, dim: int, index: Value, value: Operand) -> Value:
+    return _index_copy(t, x, dim, index, t.b.reshape(t.cast(value, x.type.dtype), (1,) * x.type.rank))
+
+
 def _index_add(t: Lowering, x: Value, dim: int, index: Value, source: Value, alpha: float = 1) -> Value:
     scaled = source if alpha == 1 else t.b.binary_scalar("mul", source, alpha)
     return t.b.scatter("add", x, index, scaled, dim)
@@ -265,6 +269,10 @@ def _searchsorted(
     return t.narrow(t.b.reduce("sum", t.b.convert(before, DType.i64), [-1]))
 
 
+def _bucketize(t: Lowering, x: Operand, edges: Value, **named: Any) -> Value:
+    return _searchsorted(t, edges, x, **named)
+
+
 def _no_shape(t: Lowering, *_: Any, **__: Any) -> Value:
     raise t.refuse("the shape of the result depends on values", "use torch.where, topk or a fixed size instead")
 
@@ -278,9 +286,7 @@ TABLE: Mapping[str, Handler] = {
     "_unsafe_index_put": _index_put,
     "index_copy": _index_copy,
     "index_add": _index_add,
-    "index_fill": lambda t, x, dim, index, value: _index_copy(
-        t, x, dim, index, t.b.reshape(t.cast(value, x.type.dtype), (1,) * x.type.rank)
-    ),
+    "index_fill": _index_fill,
     "gather": _gather,
     "scatter": _scatter("set"),
     "scatter_add": _scatter("add"),
@@ -292,7 +298,7 @@ TABLE: Mapping[str, Handler] = {
     "masked_scatter": _masked_scatter,
     "diagonal_scatter": _diagonal_scatter,
     "one_hot": _one_hot,
-    "bucketize": lambda t, x, edges, **named: _searchsorted(t, edges, x, **named),
+    "bucketize": _bucketize,
     "searchsorted": _searchsorted,
     **dict.fromkeys(("nonzero", "masked_select", "unique", "_unique2", "unique_consecutive"), _no_shape),
 }

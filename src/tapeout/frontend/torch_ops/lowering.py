@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,9 @@ Handler = Callable[..., Any]
 Number = bool | int | float
 Operand = Value | DimExpr | Number
 """A tensor, a symbolic extent or a Python number: what an elementwise operation of PyTorch takes."""
+OneTensor = Callable[["Lowering", Value], Value]
+OneOperand = Callable[["Lowering", Operand], Value]
+TwoOperands = Callable[["Lowering", Operand, Operand], Value]
 
 
 @dataclass
@@ -99,15 +103,15 @@ class Lowering:
         """Whether `dtype` holds the operand without rounding."""
         if isinstance(operand, Value):
             return operand.type.dtype is dtype or not operand.type.dtype.is_float
-        if isinstance(operand, DimExpr) or not dtype.is_float or operand != operand:
+        if isinstance(operand, DimExpr) or not dtype.is_float or np.isnan(operand):
             return True
         return float(np.asarray(operand).astype(dtype.numpy)) == operand
 
     def binary(self, fn: str, x: Operand, y: Operand, dtype: DType | None = None) -> Value:
         """fn(x, y) in the result's dtype; wider in between where an operand would lose digits in it."""
-        dtype = dtype or self.out.dtype
-        inner = dtype if self.exact(x, dtype) and self.exact(y, dtype) else self.opmath(dtype)
-        return self.b.convert(self.b.binary(fn, self.cast(x, inner), self.cast(y, inner)), dtype)
+        kind: DType = dtype or self.out.dtype
+        inner = kind if self.exact(x, kind) and self.exact(y, kind) else self.opmath(kind)
+        return self.b.convert(self.b.binary(fn, self.cast(x, inner), self.cast(y, inner)), kind)
 
     # ---- errors and constants
 
@@ -185,8 +189,7 @@ def inverse(perm: Sequence[int]) -> tuple[int, ...]:
 
 def tensor_to_numpy(tensor: Any) -> np.ndarray:
     """The memory of a torch tensor as an array, shared where it lies on the CPU."""
-    import torch
-
+    torch: Any = importlib.import_module("torch")
     tensor = tensor.detach()
     if tensor.device.type != "cpu":
         tensor = tensor.cpu()
@@ -213,9 +216,8 @@ DTYPES: Mapping[str, DType] = {
 
 
 def numpy_to_tensor(array: np.ndarray) -> Any:
-    """A torch tensor over a copy-free view of an array where its dtype has one."""
-    import torch
-
+    """A torch tensor with a copy of an array."""
+    torch: Any = importlib.import_module("torch")
     for name, (carrier, dtype) in _RAW.items():
         if array.dtype == dtype:
             bits = torch.from_numpy(np.array(array.view(carrier)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -164,7 +164,7 @@ def _scales(n: int, scales: Sequence[Any], named: Mapping[str, Any]) -> list[Any
     """Scale factors of upsample's overloads: a list (vec) or one number per dimension."""
     given: list[Any] = [*scales, *named.values()]
     if len(given) == 1 and isinstance(given[0], list | tuple):
-        return list(given[0])
+        return list(cast("Sequence[Any]", given[0]))
     return given if len(given) == n else [None] * n
 
 

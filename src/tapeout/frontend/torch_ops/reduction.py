@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tapeout.frontend.torch_ops.lowering import Handler, Lowering, axes_of
+from tapeout.frontend.torch_ops.lowering import Handler, Lowering, Operand, axes_of
 from tapeout.ir.graph import Value
 from tapeout.ir.types import DType, product
 
@@ -206,6 +206,14 @@ def _median(t: Lowering, x: Value, dim: int | None = None, keepdim: bool = False
     return _kth(t, x, (t.static(x.type.shape[dim], "the median's dimension") + 1) // 2, dim, keepdim)
 
 
+def _larger(t: Lowering, x: Operand, y: Operand) -> Value:
+    return t.binary("max", x, y)
+
+
+def _smaller(t: Lowering, x: Operand, y: Operand) -> Value:
+    return t.binary("min", x, y)
+
+
 def _without(x: Value, axis: int) -> list[Any]:
     return [d for i, d in enumerate(x.type.shape) if i != axis]
 
@@ -220,8 +228,8 @@ TABLE: Mapping[str, Handler] = {
     "min": _extreme("min"),
     "max.dim": _extreme_with_index("max"),
     "min.dim": _extreme_with_index("min"),
-    "max.other": lambda t, x, y: t.binary("max", x, y),
-    "min.other": lambda t, x, y: t.binary("min", x, y),
+    "max.other": _larger,
+    "min.other": _smaller,
     "aminmax": _aminmax,
     "argmax": _arg_extreme("max"),
     "argmin": _arg_extreme("min"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tapeout.frontend.torch_ops.lowering import Handler, Lowering, Operand
+from tapeout.frontend.torch_ops.lowering import Handler, Lowering, OneOperand, Operand
 from tapeout.ir.graph import Value
 from tapeout.ir.types import DType
 
@@ -52,7 +52,7 @@ def _float(t: Lowering, x: Operand) -> Value:
     return t.cast(x, DType.f32)
 
 
-def _rounded(fn: str) -> Handler:
+def _rounded(fn: str) -> OneOperand:
     return lambda t, x: t.b.convert(t.b.unary(fn, t.cast(x, DType.f32)), DType.i64)
 
 
@@ -77,6 +77,14 @@ def _nothing(t: Lowering, *_: Any, **__: Any) -> None:
     """Assertions for PyTorch's own tracing."""
 
 
+_ONE: Mapping[str, OneOperand] = {
+    "neg": lambda t, x: t.b.unary("neg", t.cast(x, t.promote(x))),
+    "abs": lambda t, x: t.b.unary("abs", t.cast(x, t.promote(x))),
+    "sym_not": lambda t, x: t.b.unary("not", t.cast(x, DType.b1)),
+    "sym_int": lambda t, x: t.b.convert(t.cast(x, t.promote(x)), DType.i64),
+    "trunc": lambda t, x: t.b.convert(t.cast(x, t.promote(x)), DType.i64),
+}
+
 TABLE: Mapping[str, Handler] = {
     **{name: _arith(name) for name in ("add", "sub", "mul", "pow")},
     **{name: _compare(name) for name in ("eq", "ne", "lt", "le", "gt", "ge")},
@@ -85,12 +93,8 @@ TABLE: Mapping[str, Handler] = {
     "truediv": _truediv,
     "floordiv": _floordiv,
     "mod": _mod,
-    "neg": lambda t, x: t.b.unary("neg", t.cast(x, t.promote(x))),
-    "abs": lambda t, x: t.b.unary("abs", t.cast(x, t.promote(x))),
+    **_ONE,
     "sym_float": _float,
-    "sym_not": lambda t, x: t.b.unary("not", t.cast(x, DType.b1)),
-    "sym_int": lambda t, x: t.b.convert(t.cast(x, t.promote(x)), DType.i64),
-    "trunc": lambda t, x: t.b.convert(t.cast(x, t.promote(x)), DType.i64),
     "floor": _rounded("floor"),
     "ceil": _rounded("ceil"),
     "round": _rounded("round"),

@@ -247,8 +247,20 @@ def _full(t: Lowering, size: Any, value: Operand = 0, **_: Any) -> Value:
     return t.full(value, t.out)
 
 
+def _new_full(t: Lowering, x: Value, size: Any, value: Operand, **_: Any) -> Value:
+    return t.full(value, t.out)
+
+
+def _fill(t: Lowering, x: Value, value: Operand) -> Value:
+    return t.full(t.b.reshape(value, ()) if isinstance(value, Value) else value, t.out)
+
+
 def _filled(value: float) -> Handler:
-    return lambda t, *_, **__: t.full(value, t.out)
+
+    def handle(t: Lowering, *_: Any, **__: Any) -> Value:
+        return t.full(value, t.out)
+
+    return handle
 
 
 def _scalar_tensor(t: Lowering, value: Operand, **_: Any) -> Value:
@@ -328,9 +340,9 @@ TABLE: Mapping[str, Handler] = {
     "constant_pad_nd": _constant_pad,
     **{f"reflection_pad{n}d": _edge_pad("reflect") for n in (1, 2, 3)},
     **{f"replication_pad{n}d": _edge_pad("edge") for n in (1, 2, 3)},
-    **dict.fromkeys(("full", "new_full", "full_like"), _full),
-    "new_full": lambda t, x, size, value, **_: t.full(value, t.out),
-    "fill": lambda t, x, value: t.full(value, t.out),
+    **dict.fromkeys(("full", "full_like"), _full),
+    "new_full": _new_full,
+    "fill": _fill,
     **dict.fromkeys(
         ("zeros", "zeros_like", "new_zeros", "empty", "empty_like", "empty_strided", "new_empty"), _filled(0)
     ),
