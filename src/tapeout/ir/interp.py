@@ -47,11 +47,11 @@ def interpret(
     """
     check_arrays({v.name: v.type for v in graph.inputs}, inputs, "input", wide)
     binding = infer_binding(graph, {name: array.shape for name, array in inputs.items()})
-    for s in graph.symbols:
-        if s.name not in binding:
-            what = f"no input decides the symbol {s.name}"
-            raise UserError(what, graph.name, "bind it with bind_graph first")
     bound = bind_graph(graph, binding)
+    for value in (v for op in g.walk(bound.ops) for v in op.outs):
+        if not all(isinstance(d, int) for d in value.type.shape):
+            what = f"no input decides the shape of {value.type}"
+            raise UserError(what, str(value), "bind its symbols with bind_graph first")
     given = [inputs[v.name] for v in bound.inputs] + _entering_states(bound, states or {}, wide)
     record: dict[str, Array] | None = {} if values else None
     machine = _Machine(wide)

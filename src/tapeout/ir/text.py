@@ -133,7 +133,8 @@ def _field(held: Any, names: Mapping[HostFunction, str]) -> str:
 def _array(array: Array) -> str:
     if array.size > INLINE_ELEMENTS:
         return f"@{array_hash(array)}"
-    return f"[{', '.join(_element(x) for x in array.reshape(-1))}]"
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        return f"[{', '.join(_element(x) for x in array.reshape(-1))}]"
 
 
 def _element(x: Any) -> str:
@@ -169,7 +170,14 @@ def parse_graph(
 
     `arrays` and `host` resolve `@` names as `constants` and `functions` give them.
     """
-    return _Parser(text, arrays or {}, host or {}).graph()
+    parser = _Parser(text, arrays or {}, host or {})
+    try:
+        graph = parser.graph()
+    except (ValueError, OverflowError) as error:  # a number or name that is none of what belongs there
+        raise parser.error(str(error)) from error
+    if parser.peek():
+        raise parser.error(f"{parser.peek()!r} after the end of the graph")
+    return graph
 
 
 class _Parser:

@@ -34,6 +34,8 @@ class DType(Enum):
     def __repr__(self) -> str:
         return self.value
 
+    __str__ = __repr__
+
     @property
     def numpy(self) -> np.dtype:
         """The NumPy dtype that stores it (`b1` is one byte per element)."""

@@ -114,7 +114,7 @@ class _Verifier:
             raise self.fail(error.value, error.what) from error
         declared = tuple(v.type for v in op.outs)
         if declared != types:
-            told = [", ".join(str(t) for t in side) for side in (declared, types)]
+            told = [", ".join(str(t) for t in side) or "none" for side in (declared, types)]
             raise self.fail(describe(op), f"results are declared {told[0]} but inferred {told[1]}")
         if isinstance(op, g.HostCall) and (not op.kind or not callable(op.fn)):
             raise self.fail(describe(op), "a host call needs a kind and a function")
