@@ -67,14 +67,16 @@ struct Entry {
     Valued valued;
     int64_t entered = 0, start = -1, released = -1, done = -1; // cycles; -1: not yet known
     // DMA under way
-    int64_t size = 0; // bytes on the way
-    int64_t bursts = 0, sent = 0, landed = 0;
+    int64_t size = 0;   // bytes on the way
+    int64_t bursts = 0; // of which these have a known time to leave the engine, are on the way, have arrived:
+    int64_t planned = 0, sent = 0, landed = 0;
+    bool sending = false;               // the latest sent is on its way to the first shared resource
     int64_t engine_free = 0;            // tick
     int64_t all_arrived = 0;            // tick, so far
-    bool blocked = false;               // the next burst waits for an earlier one to arrive
     const Route* routes = nullptr;      // one, or one for each die
     int64_t dies = 1, home = 0;         // of the first burst
-    std::vector<int64_t> arrived;       // tick of the last `outstanding_bursts` bursts, -1: not yet known
+    std::vector<int64_t> leaves;        // tick at which the latest planned `outstanding_bursts` leave the engine
+    std::vector<int64_t> arrived;       // and arrive, -1: not yet known
     std::shared_ptr<Fill> fill, brings; // of the tile that a hit waits for; that this miss brings
 };
 
@@ -149,6 +151,7 @@ private:
     // DMA
     void start_transfer(int core, int queue, Entry& entry);
     void choose_way(int core, Entry& entry);
+    void plan(int core, int queue, Entry& entry);
     void send(int core, int queue, Entry& entry);
     void arrive(Event& event);
     bool hold(Event& event, Fill& fill);

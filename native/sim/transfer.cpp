@@ -22,10 +22,11 @@ void Machine::start_transfer(int core, int queue, Entry& entry) {
     }
     choose_way(core, entry);
     entry.bursts = ceil_div(entry.size, chip_.burst_bytes);
-    entry.sent = entry.landed = entry.all_arrived = 0;
+    entry.planned = entry.sent = entry.landed = entry.all_arrived = 0;
     entry.engine_free = ready * kTicksPerCycle;
-    entry.blocked = false;
     entry.arrived.resize(index(std::min(chip_.outstanding_bursts, entry.bursts)));
+    entry.leaves.resize(entry.arrived.size());
+    plan(core, queue, entry);
     send(core, queue, entry);
 }
 
@@ -69,27 +70,36 @@ void Machine::choose_way(int core, Entry& entry) {
     entry.home = home_of(box);
 }
 
-// Lets the next burst leave the engine, as soon as it is known when; then the one after it follows from
-// `arrive`.
-void Machine::send(int core, int queue, Entry& entry) {
-    const int64_t burst = entry.sent, window = chip_.outstanding_bursts;
-    int64_t& place = entry.arrived[index(burst % window)];
-    int64_t leaves = entry.engine_free;
-    if (burst >= window) {
-        entry.blocked = place < 0;
-        if (entry.blocked)
-            return;
-        leaves = std::max(leaves, place);
+// Rule 12: when bursts leave the engine, as far as it is known.
+void Machine::plan(int core, int queue, Entry& entry) {
+    const int64_t window = chip_.outstanding_bursts;
+    while (entry.planned < entry.bursts) {
+        const int64_t burst = entry.planned;
+        const size_t place = index(burst % window);
+        int64_t ready = entry.engine_free;
+        if (burst >= window) {
+            if (entry.arrived[place] < 0)
+                return;
+            ready = std::max(ready, entry.arrived[place]);
+        }
+        entry.engine_free =
+            ready + (burst + 1 < entry.bursts ? full_burst_ : engine_.service(burst_bytes(entry, burst)));
+        entry.arrived[place] = -1;
+        entry.leaves[place] = entry.engine_free;
+        ++entry.planned;
     }
-    place = -1;
-    leaves += burst + 1 < entry.bursts ? full_burst_ : engine_.service(burst_bytes(entry, burst));
-    entry.engine_free = leaves;
-    ++entry.sent;
+    release(core, queue, entry, ceil_div(entry.engine_free, kTicksPerCycle));
+}
+
+// Only one burst of a command is on its way to the first shared resource at a time: the next follows from there.
+void Machine::send(int core, int queue, Entry& entry) {
+    entry.sending = entry.sent < entry.planned;
+    if (!entry.sending)
+        return;
+    const int64_t burst = entry.sent++, leaves = entry.leaves[index(burst % chip_.outstanding_bursts)];
     calendar_.push({.major = Event::order(leaves % kTicksPerCycle, Phase::burst, core, queue),
                     .minor = static_cast<uint64_t>(entry.number) << 32 | static_cast<uint64_t>(burst),
                     .cycle = leaves / kTicksPerCycle});
-    if (entry.sent == entry.bursts)
-        release(core, queue, entry, ceil_div(leaves, kTicksPerCycle));
 }
 
 // A burst is at the shared resource number `event.hop` of its route.
@@ -97,7 +107,7 @@ void Machine::arrive(Event& event) {
     const int core = event.core(), queue = event.queue();
     Entry& entry = cores_[index(core)].queues[index(queue)].at(event.number());
     const uint32_t burst = event.burst();
-    if (entry.sent == int64_t{burst} + 1 && entry.sent < entry.bursts && !entry.blocked)
+    if (entry.sending && entry.sent == int64_t{burst} + 1)
         send(core, queue, entry);
     const Route& way = route(entry, burst);
     int64_t tick = event.tick();
@@ -137,8 +147,11 @@ void Machine::land(int core, int queue, Entry& entry, uint32_t burst, int64_t ti
     entry.arrived[index(burst % window)] = tick;
     entry.all_arrived = std::max(entry.all_arrived, tick);
     ++entry.landed;
-    if (entry.blocked && entry.sent - window == int64_t{burst})
-        send(core, queue, entry);
+    if (entry.planned < entry.bursts) {
+        plan(core, queue, entry);
+        if (!entry.sending)
+            send(core, queue, entry);
+    }
     if (entry.landed < entry.bursts)
         return;
     if (entry.brings) {

@@ -427,21 +427,25 @@ class Machine:
         self._at(tick, order, lambda now: self._arrive(transfer, burst, hop, now))
 
     def _arrive(self, transfer: Transfer, burst: int, hop: int, tick: int) -> None:
-        """A burst is at a shared resource, or past the last one."""
+        """A burst has left the engine (hop 0) or the shared resource before."""
         way, tile = self._way(transfer, burst), transfer.tile
-        if hop == len(way):
-            self._land(transfer, burst, tick + TICKS_PER_CYCLE * sum(port.latency_cycles for _, port in way))
-            return
-        if tile and hop == len(way) - 1:  # rule 14: the cache's port, not before the tile is there
+        latency = TICKS_PER_CYCLE * sum(port.latency_cycles for _, port in way)
+        stops = [step for step in way if step[1].bytes_per_cycle or (tile and step is way[-1])]  # others take no time
+        if tile and hop == len(stops) - 1:  # rule 14: the cache's port, not before the tile is there
             if tile.all_arrived is None:
                 tile.held.append(lambda there: self._hop(transfer, burst, hop, there))
                 return
             if tile.all_arrived > tick:
                 self._hop(transfer, burst, hop, tile.all_arrived)
                 return
-        name, port = way[hop]
-        resource = self.resources.setdefault(name, Resource(port))
-        self._hop(transfer, burst, hop + 1, resource.serve(tick, transfer.sizes[burst]))
+        if hop < len(stops):
+            name, port = stops[hop]
+            tick = self.resources.setdefault(name, Resource(port)).serve(tick, transfer.sizes[burst])
+            hop += 1
+        if hop < len(stops):
+            self._hop(transfer, burst, hop, tick)
+        else:
+            self._land(transfer, burst, tick + latency)
 
     def _land(self, transfer: Transfer, burst: int, tick: int) -> None:
         transfer.arrived[burst] = tick
