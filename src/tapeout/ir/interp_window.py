@@ -52,7 +52,7 @@ def dot(op: g.Dot, lhs: Array, rhs: Array, wide: bool) -> Array:
     b = rhs.transpose(*op.rhs_batch, *op.rhs_contract, *free_r).astype(kind, copy=False)
     size = math.prod(batch)
     sums = a.reshape(size, math.prod(rows), length) @ b.reshape(size, length, math.prod(columns))
-    return _from_sums(sums.reshape(*batch, *rows, *columns), lhs, rhs, op.dtype, wide)
+    return _from_sums(sums.reshape((*batch, *rows, *columns)), lhs, rhs, op.dtype, wide)
 
 
 def padded(x: Array, pads: list[tuple[int, int]], value: object) -> Array:
