@@ -290,14 +290,21 @@ class Former:
         self._store(values, place, self.index(dims), op.fn == "add", (op.axis, listed))
 
     def _concat(self, op: g.Concat) -> None:
-        raise UnsupportedOp("concat", op.source, "it is split into copies before")
+        x = op.xs[self.group.piece]
+        dims = self.group.dims[x]
+        start = sum(y.type.static_shape[op.axis] for y in op.xs[: self.group.piece])
+        place = whole(self.grouping.buffer(op.out), op.out.type.static_shape, self.grouping.orders[op.out])
+        piece = replace(place, extents=x.type.static_shape, offset=place.offset + start * place.strides[op.axis])
+        self._move_whole(self.grouping.place(x), piece, dims)
 
     def _form_copy(self, value: g.Value) -> None:
-        buffer = next(b for b, (group, _) in self.grouping.copies.items() if group is self.group)
-        _, source = self.grouping.copies[buffer]
-        dims = self.group.dims[value]
+        buffer, source, order = self.grouping.copy_made_by(self.group)
+        self._move_whole(source, whole(buffer, value.type.static_shape, order), self.group.dims[value])
+
+    def _move_whole(self, source: Place, target: Place, dims: Dims) -> None:
+        """A kernel that only loads and stores."""
         tile = self.load(source, self.index(dims), frozenset(d for d, a in enumerate(dims) if a is not None))
-        self._store(tile, whole(buffer, value.type.static_shape, range(value.type.rank)), self.index(dims))
+        self._store(tile, target, self.index(dims))
 
     # ---- the finished kernel
 

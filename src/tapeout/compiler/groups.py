@@ -59,7 +59,11 @@ class Group:
     single: set[int] = field(default_factory=set[int])
     needs: int = 0
     """Bit set of the groups that must run before."""
+    external: dict[g.Value, Dims] = field(default_factory=dict[g.Value, Dims])
+    """Dims of what elementwise ops and reductions read from memory: read again, it has the same axes."""
     copy_of: g.Value | None = None
+    piece: int = 0
+    """Which operand of a concatenation this group moves."""
 
 
 def unit_reshape(dims: Dims, old: tuple[int, ...], new: tuple[int, ...]) -> Dims | None:
@@ -85,6 +89,10 @@ class Grouping:
         self.places: dict[g.Value, Place] = {}
         self.buffers: dict[g.Value, Buffer] = {}
         self.stored: set[g.Value] = set()
+        self._copies: dict[Buffer, tuple[Group, Place]] = {}
+        self.copy_order: dict[Buffer, Order] = {}
+        self.group_of_buffer: dict[Buffer, Group] = {}
+        self._scatter_group: Group | None = None
         self._readers = g.users(graph)
         self._exits = set(graph.exits)
 
@@ -128,22 +136,14 @@ class Grouping:
         """A packed row-major copy of `value`, made by a kernel of its own."""
         shape = value.type.static_shape
         buffer = Buffer(f"{value.name}.copy", value.type.dtype, shape, "temporary")
-        source = self.place(value)
-        group = Group(len(self.groups), copy_of=value)
-        group.needs = self._needs(value)
-        group.dims[value] = tuple(self.axes.new(n) if n != 1 else None for n in shape)
-        self.groups.append(group)
-        copied = whole(buffer, shape, range(len(shape)))
-        self.copies[buffer] = (group, source)
-        self.group_of_buffer[buffer] = group
-        return copied
+        order = tuple(range(len(shape)))
+        self.group_of_buffer[buffer] = self._copy_group(value, buffer, shape, order)
+        return whole(buffer, shape, order)
 
-    @property
-    def copies(self) -> dict[Buffer, tuple[Group, Place]]:
-        return self._copies
-
-    _copies: dict[Buffer, tuple[Group, Place]]
-    group_of_buffer: dict[Buffer, Group]
+    def copy_made_by(self, group: Group) -> tuple[Buffer, Place, Order]:
+        """Target, source and order of the copy that a group makes."""
+        buffer, (_, source) = next((b, c) for b, c in self._copies.items() if c[0] is group)
+        return buffer, source, self.copy_order[buffer]
 
     def scalar(self, value: g.Value) -> float | None:
         """The number behind a value that is one constant number everywhere."""
@@ -157,22 +157,84 @@ class Grouping:
     # ---- the greedy walk
 
     def run(self) -> None:
-        self._copies = {}
-        self.group_of_buffer = {}
         for op in self.graph.ops:
             if isinstance(op, (*VIEWS, g.Constant)):
                 continue
             if not isinstance(op, ANCHORS):
                 raise UnsupportedOp(f"{type(op).__name__} has no lowering yet", op.source, "run this part on the host")
-            group = self._choose(op)
-            if group is None:
-                group = Group(len(self.groups))
-                self.groups.append(group)
-            self._add(op, group)
+            if isinstance(op, g.Concat):
+                self._add_pieces(op)
+                continue
+            if isinstance(op, g.Scatter):
+                self._prepare_scatter(op)
+            self._add(op, self._choose(op) or self._new_group())
         for value in self.graph.exits:
             self.place(value)
         for state in self.graph.states:
-            self.place(state.entry)
+            self._return_state(state)
+
+    def _new_group(self, **fields: object) -> Group:
+        self.groups.append(Group(len(self.groups), **fields))  # type: ignore[arg-type]
+        return self.groups[-1]
+
+    def _add_pieces(self, op: g.Concat) -> None:
+        """A group for each operand of a concatenation; the last one stands for the whole."""
+        before = 0
+        for number, x in enumerate(op.xs):
+            group = self._new_group(piece=number)
+            self._add(op, group)
+            group.needs = self._needs(x) | before
+            before |= (1 << group.number) | group.needs
+            group.dims[x] = self._fresh(x)
+        self.place(op.out)
+
+    def _readers_of(self, value: g.Value) -> list[g.Op]:
+        """Ops that read a value, through views too."""
+        found: list[g.Op] = []
+        for op in self._readers.get(value, ()):
+            found += self._readers_of(op.out) if isinstance(op, VIEWS) else [op]
+        return found
+
+    def _copy_group(self, value: g.Value, buffer: Buffer, shape: tuple[int, ...], order: Order) -> Group:
+        """A group that copies `value` into `buffer`."""
+        source = self.place(value)
+        group = self._new_group(copy_of=value)
+        group.needs = self._needs(value)
+        group.dims[value] = self._fresh(value)
+        self._copies[buffer] = (group, source)
+        self.copy_order[buffer] = order
+        return group
+
+    def _prepare_scatter(self, op: g.Scatter) -> None:
+        """Scatters in place where nothing reads the old contents afterwards, else into a copy of them."""
+        old = self.place(op.x)
+        position = {o: n for n, o in enumerate(self.graph.ops)}
+        others = [o for o in self._readers_of(self.root(op.x)) if o is not op]
+        own = whole(old.buffer, op.x.type.static_shape, self.orders[op.out]) == old
+        free = old.buffer.role in ("temporary", "state") and self.root(op.x) not in self._exits
+        group = self._new_group()
+        if own and free and all(position[o] < position[op] for o in others):
+            self.buffers[op.out] = old.buffer
+            for other in others:
+                for out in other.outs:
+                    reader = self.group_of[out]
+                    group.needs |= (1 << reader.number) | reader.needs
+        else:
+            copy = self._copy_group(op.x, self.buffer(op.out), op.x.type.static_shape, self.orders[op.out])
+            group.needs |= (1 << copy.number) | copy.needs
+        self._scatter_group = group
+
+    def _return_state(self, state: g.State) -> None:
+        """What a state holds afterwards must lie where it was before."""
+        entry, left = self.place(state.entry), self.place(state.exit)
+        if entry == left:
+            return
+        group = self._copy_group(state.exit, entry.buffer, state.entry.type.static_shape, self.orders[state.entry])
+        for op in self._readers_of(state.entry):
+            for out in op.outs:
+                reader = self.group_of[out]
+                group.needs |= (1 << reader.number) | reader.needs
+        self.places[state.exit] = entry
 
     def trace(self, value: g.Value, group: Group) -> Dims | None:
         """Dims of `value` inside `group` when it is computed there or reached by trivial views, else None."""
@@ -218,6 +280,8 @@ class Grouping:
 
     def _choose(self, op: g.Op) -> Group | None:
         """The best group to join, or None."""
+        if isinstance(op, g.Scatter):
+            return self._scatter_group
         if not isinstance(op, (*ELEMENTWISE, g.Reduce, g.ArgReduce, g.Dot)):
             return None
         candidates: dict[int, Group] = {}
@@ -259,10 +323,20 @@ class Grouping:
             total += prod(self.axes.extent[a] for a in held) * max(4, value.type.dtype.bytes)
         return total
 
+    def _holds_row(self, group: Group, axes: set[int]) -> bool:
+        """Whether local memory holds a row of the group once those of `axes` that it reduces are resident."""
+        find = self.axes.find
+        reduced = {find(a) for found in group.reduce.values() for a in found}
+        resident = {find(a) for a in axes} & reduced
+        memory = self.chip.memories[self.chip.memory_for("ve")].bytes
+        return not resident or self._row_bytes(group, resident | {find(a) for a in group.resident}) * 2 <= memory
+
     def _worthwhile(self, op: g.Op, group: Group) -> bool:
         """Local memory holds a row, enough parallel work is left, and operands read again cost less than is saved."""
         if isinstance(op, ELEMENTWISE):
-            return True
+            again = [x for x in g.operands(op) if x in group.external and self.trace(x, group) is None]
+            kept = {a for x in again for a in group.external[x] if a is not None}
+            return self._holds_row(group, kept)
         find = self.axes.find
         if isinstance(op, g.Dot):
             value, contract = (op.lhs, op.lhs_contract) if self.trace(op.lhs, group) is not None else (op.rhs, op.rhs_contract)
@@ -366,10 +440,21 @@ class Grouping:
                     self.axes.unite(dims[d] or 0, a)
                 elif a is not None:
                     dims[d] = a
+        known = [group.external[x] for x in g.operands(op) if x in group.external and self.trace(x, group) is None]
         for d, n in enumerate(op.outs[0].type.static_shape):
+            for a in [k[d] for k in known if k[d] is not None]:
+                if dims[d] is None:
+                    dims[d] = a
+                self.axes.unite(dims[d] or 0, a or 0)
             if dims[d] is None and n != 1:
                 dims[d] = self.axes.new(n)
         group.dims[op.outs[0]] = tuple(dims)
+        for x in g.operands(op):
+            if self.trace(x, group) is None:
+                group.external[x] = tuple(dims)
+        if known:
+            reduced = {self.axes.find(a) for found in group.reduce.values() for a in found}
+            group.resident |= {self.axes.find(a) for k in known for a in k if a is not None} & reduced
 
     def _add_reduce(self, op: g.Reduce | g.ArgReduce, group: Group) -> None:
         axes = op.axes if isinstance(op, g.Reduce) else (op.axis,)
@@ -378,6 +463,8 @@ class Grouping:
         group.dims[op.out] = tuple(a for d, a in enumerate(dims) if d not in axes)
         if self.trace(op.x, group) is not None:
             group.resident |= set(group.reduce[op])
+        else:
+            group.external[op.x] = tuple(dims)
 
     def _add_dot(self, op: g.Dot, group: Group) -> None:
         computed = [x for x in (op.lhs, op.rhs) if self.trace(x, group) is not None]

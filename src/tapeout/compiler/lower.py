@@ -18,6 +18,8 @@ from tapeout.isa.operands import CORE, Affine, Immediate, Source, Term, View
 IDENTITY = {"sum": 0.0, "prod": 1.0, "max": float("-inf"), "min": float("inf"), "and": -1.0, "or": 0.0}
 STEP = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "and": "and", "or": "or"}
 ALIGNMENT = 64
+MULTICAST_BYTES = 2048
+"""Smaller tiles are loaded by each core for itself."""
 MAX_DIMS = 4
 
 
@@ -181,8 +183,12 @@ class Lowering:
 
     # ---- tiles
 
-    def _define(self, tile: k.Tile, scope: int, index: tuple[k.DimIndex, ...] | None = None, order: list[int] | None = None) -> None:
-        """Gives a tile room: packed dimensions, in layout order or in the given one."""
+    def _define(
+        self, tile: k.Tile, scope: int, index: tuple[k.DimIndex, ...] | None = None, order: list[int] | None = None,
+        cut: int | None = None,
+    ) -> None:  # fmt: skip
+        """Gives a tile room: packed dimensions, in layout order or in the given one. Dimension `cut` is brought in
+        parts by the cores of a cluster, so it is rounded up to a multiple of their number."""
         if tile in self._number:
             return
         dims = index if index is not None else tile.index
@@ -190,6 +196,8 @@ class Lowering:
         if order is None:
             order = sorted(range(len(dims)), key=lambda d: min((rank[a] for a, _ in dims[d].terms), default=0))
         sizes = [self.schedule.extent(i) for i in dims]
+        if cut is not None:
+            sizes[cut] = _round_up(sizes[cut], self.chip.topology.cores)
         stride = tile.dtype.bytes
         strides: dict[k.Axis, int] = {}
         for d in reversed(order):
@@ -204,7 +212,7 @@ class Lowering:
         room = -(-stride // ALIGNMENT) * ALIGNMENT
         self._number[tile] = len(self._buffers)
         self._strides[tile] = strides
-        self._buffers.append(LocalBuffer(tile.name, memory, room, depth, scope))
+        self._buffers.append(LocalBuffer(tile.name, memory, room, depth, scope, cut is not None))
 
     def _view(self, tile: k.Tile, axes: tuple[k.Axis, ...], base: Affine | None = None) -> View:
         strides = self._strides[tile]
@@ -245,45 +253,72 @@ class Lowering:
             case _:
                 assert_never(op)
 
-    def _box(self, access: k.Access) -> tuple[int, tuple[Affine, ...], tuple[int, ...]]:
-        """Window number, origin and extents of the box that one tile covers."""
+    def _box(self, access: k.Access, order: list[int]) -> tuple[int, tuple[Affine, ...], tuple[int, ...]]:
+        """Window number, origin and extents of the box that one tile covers; dimensions in `order`."""
         origin: list[Affine] = []
-        for index in access.index:
-            start = Affine(index.offset)
-            for axis, coef in index.terms:
+        for d in order:
+            start = Affine(access.index[d].offset)
+            for axis, coef in access.index[d].terms:
                 start = start + self._origin(axis, coef)
             origin.append(start)
         size = access.buffer.dtype.bytes
-        window = Window(access.buffer, access.offset, access.buffer.dtype, access.extents, tuple(s * size for s in access.strides), access.fill)
-        if len(access.extents) > 5:
-            raise DoesNotFit(f"a view of {len(access.extents)} dimensions", self.kernel.name, "descriptors have at most 5")
-        self._windows.append(window)
-        return len(self._windows) - 1, tuple(origin), tuple(self.schedule.extent(i) for i in access.index)
+        extents = tuple(access.extents[d] for d in order)
+        strides = tuple(access.strides[d] * size for d in order)
+        if len(extents) > 5:
+            raise DoesNotFit(f"a view of {len(extents)} dimensions", self.kernel.name, "descriptors have at most 5")
+        self._windows.append(Window(access.buffer, access.offset, access.buffer.dtype, extents, strides, access.fill))
+        return len(self._windows) - 1, tuple(origin), tuple(self.schedule.extent(access.index[d]) for d in order)
 
-    def _indices(self, access: k.Access) -> c.Index | None:
+    def _indices(self, access: k.Access, order: list[int]) -> c.Index | None:
         if access.gather is None:
             return None
         dim, listed = access.gather
-        return c.Index(dim, View(self._number[listed], Affine(), (listed.dtype.bytes,), listed.dtype))
+        return c.Index(order.index(dim), View(self._number[listed], Affine(), (listed.dtype.bytes,), listed.dtype))
 
     def _load(self, op: k.LoadTile, body: _Body) -> None:
         access = op.access
-        order = sorted(range(len(access.index)), key=lambda d: -access.strides[d])
-        self._define(op.out, body.slot, access.index, order)
-        window, origin, extents = self._box(access)
+        order = _memory_order(access)
+        cut = self._cut(op, order)
+        self._define(op.out, body.slot, access.index, order, None if cut is None else order[cut])
+        window, origin, extents = self._box(access, order)
+        cluster = self.chip.topology.cores
+        sizes = [_round_up(n, cluster) if d == cut else n for d, n in enumerate(extents)]
         strides = [0] * len(extents)
         stride = op.out.dtype.bytes
-        for d in reversed(order):
+        for d in reversed(range(len(extents))):
             strides[d] = stride
-            stride *= extents[d]
-        local = View(self._number[op.out], Affine(), tuple(strides), op.out.dtype)
-        body.nodes.append(c.Load(window, origin, extents, Affine(), local, False, self._indices(access)))
+            stride *= sizes[d]
+        base = Affine()
+        if cut is not None:
+            part = sizes[cut] // cluster
+            own = Term(CORE, part, 1, cluster)
+            origin = tuple(o + Affine(0, (own,)) if d == cut else o for d, o in enumerate(origin))
+            extents = tuple(part if d == cut else n for d, n in enumerate(extents))
+            base = Affine(0, (Term(CORE, part * strides[cut], 1, cluster),))
+        local = View(self._number[op.out], base, tuple(strides), op.out.dtype)
+        indices = self._indices(access, order)
+        body.nodes.append(c.Load(window, origin, extents, Affine(), local, cut is not None, indices))
+
+    def _cut(self, op: k.LoadTile, order: list[int]) -> int | None:
+        """The dimension (position in `order`) that the cores of a cluster divide among them when all need the same
+        tile: the outermost one that divides evenly, else the longest. None where each core loads for itself."""
+        cluster = self.chip.topology.cores
+        sizes = [self.schedule.extent(op.access.index[d]) for d in order]
+        small = prod(sizes) * op.out.dtype.bytes < MULTICAST_BYTES
+        if not self.chip.multicast or cluster == 1 or small or op.access.gather is not None:
+            return None
+        if not self.schedule.shares(set(op.out.axes), cluster):
+            return None
+        even = [d for d, n in enumerate(sizes) if n % cluster == 0]
+        return even[0] if even else max(range(len(sizes)), key=lambda d: sizes[d])
 
     def _store(self, op: k.StoreTile, body: _Body) -> None:
-        window, origin, extents = self._box(op.access)
-        strides = tuple(self._strides[op.src].get(i.terms[0][0], 0) if i.terms else 0 for i in op.access.index)
+        order = _memory_order(op.access)
+        window, origin, extents = self._box(op.access, order)
+        index = [op.access.index[d] for d in order]
+        strides = tuple(self._strides[op.src].get(i.terms[0][0], 0) if i.terms else 0 for i in index)
         local = View(self._number[op.src], Affine(), strides, op.src.dtype)
-        node: c.Node = c.Store(window, origin, extents, Affine(), local, op.add, self._indices(op.access))
+        node: c.Node = c.Store(window, origin, extents, Affine(), local, op.add, self._indices(op.access, order))
         stored = set(k.axes_of(op.access.index))
         others = tuple(Term(t.slot, -1, t.div, t.mod) for a, t in self._digit.items() if a not in stored)
         body.nodes.append(c.If(Affine(1, others), (node,)) if others else node)
@@ -296,7 +331,7 @@ class Lowering:
         if isinstance(op, k.Contract):
             if op.vector:
                 self._fill(op.out, 0.0, body)
-        elif self._by_steps(op):
+        elif by_steps(self.kernel, op):
             self._fill(op.out, identity_of(op.fn, op.out.dtype), body)
 
     def _fill(self, tile: k.Tile, value: float, body: _Body) -> None:
@@ -364,16 +399,8 @@ class Lowering:
             node = c.Loop(slot, Affine(trip), (node,))
         body.nodes.append(node)
 
-    def _by_steps(self, op: k.Fold) -> bool:
-        """Whether a fold walks its axes step by step: windows must, and so does what does not lie innermost."""
-        if op.fn.startswith("arg_"):
-            return False
-        windows = any(len(i.terms) > 1 for i in op.src.index)
-        last = self.kernel.layout and next((a for a in reversed(self.kernel.layout) if a in op.src.axes), None)
-        return windows or last not in op.reduce
-
     def _fold(self, op: k.Fold, body: _Body) -> None:
-        if not self._by_steps(op):
+        if not by_steps(self.kernel, op):
             fn = op.fn if op.fn.startswith("arg_") else f"reduce_{op.fn}"
             counters = Affine(0, tuple(Term(s, 1) for s in self._stage_slots))
             self._vector(fn, op.out, (op.src,), body, op.reduce, accumulate=counters)
@@ -437,6 +464,24 @@ class Lowering:
         for slot, (trip, _) in zip(reversed(slots), reversed(every), strict=True):
             body_nodes = (c.Loop(slot, Affine(trip), body_nodes),)
         body.nodes.extend(body_nodes)
+
+
+def by_steps(kernel: k.KernelSpec, op: k.Fold) -> bool:
+    """Whether a fold walks its axes step by step: windows must, and so does what does not lie innermost."""
+    if op.fn.startswith("arg_"):
+        return False
+    windows = any(len(i.terms) > 1 for i in op.src.index)
+    last = next((a for a in reversed(kernel.layout) if a in op.src.axes), None)
+    return windows or last not in op.reduce
+
+
+def _round_up(n: int, quantum: int) -> int:
+    return -(-n // quantum) * quantum
+
+
+def _memory_order(access: k.Access) -> list[int]:
+    """Dimensions from the widest stride in memory to the narrowest, so that runs are as long as they can be."""
+    return sorted(range(len(access.index)), key=lambda d: -abs(access.strides[d]))
 
 
 def _collapse(dims: list[tuple[int, tuple[int, ...]]]) -> list[tuple[int, tuple[int, ...]]]:

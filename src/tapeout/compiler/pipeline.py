@@ -59,7 +59,7 @@ def compile_graph(graph: g.Graph, chip: Chip, progress: Progress = _quiet) -> Co
     tiles: list[TileProgram] = []
     for number, (kernel, schedule) in enumerate(zip(kernels, schedules, strict=True)):
         progress("lower", number, len(kernels))
-        tiles.append(synchronise(lower(kernel, schedule, chip), semaphores))
+        tiles.append(synchronise(lower(kernel, schedule, chip), semaphores, chip.topology.cores))
     inputs = {v.name: grouping.buffer(v) for v in canonical.inputs}
     outputs = {name: grouping.place(v) for name, v in canonical.outputs}
     states = {s.name: (grouping.buffer(s.entry), grouping.place(s.exit)) for s in canonical.states}

@@ -33,6 +33,16 @@ class Schedule:
         """Tiles of an axis on one core."""
         return -(-self.tiles(axis) // self.factor.get(axis, 1))
 
+    def shares(self, axes: frozenset[Axis] | set[Axis], cluster: int) -> bool:
+        """Whether all cores of a cluster work on the same part of each of `axes`: their digits of the core number
+        change at whole clusters only."""
+        div = 1
+        for axis, parts in self.spread:
+            if axis in axes and div % cluster:
+                return False
+            div *= parts
+        return div % cluster == 0
+
     @property
     def cores(self) -> int:
         """Cores that get work."""

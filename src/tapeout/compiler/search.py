@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tapeout.chip.spec import Chip
-from tapeout.compiler.lower import memory_of, roles_of
+from tapeout.compiler.lower import MULTICAST_BYTES, by_steps, memory_of, roles_of
 from tapeout.compiler.schedule import Schedule
 from tapeout.errors import DoesNotFit
 from tapeout.ir import kernel as k
@@ -210,14 +210,14 @@ class _Cost:
                 break
         return row
 
-    def cycles(self) -> Array:
-        """Predicted cycles of the kernel on the whole chip."""
+    def cycles(self, depth: int, inner: k.Axis | None) -> Array:
+        """Predicted cycles of the kernel on the whole chip; `inner` is the axis of the core number's lowest digit."""
         chip = self.chip
         queue = {name: np.zeros(self.rows) for name in ("ld", "st", "mm", "ve", "mv")}
         dram = np.zeros(self.rows)
+        dram_loads = np.zeros(self.rows)
         port = np.zeros(self.rows)
         commands = np.zeros(self.rows)
-        first = np.zeros(self.rows)
         cores = self.factor.prod(axis=1)
         dma = chip.dma
         for op in self.kernel.ops:
@@ -230,16 +230,21 @@ class _Cost:
             if isinstance(op, k.LoadTile | k.StoreTile):
                 size = self._dma_bytes(op.access)
                 name = "ld" if isinstance(op, k.LoadTile) else "st"
-                queue[name] += turns * (size / dma.bytes_per_cycle + dma.setup_cycles)
                 distinct = np.ones(self.rows)
                 for a in axes:
                     distinct = distinct * self.factor[:, self.column[a]]
+                together = np.ones(self.rows)
+                if name == "ld" and chip.multicast and inner is not None and inner not in axes:
+                    whole_clusters = self.factor[:, self.column[inner]] % chip.topology.cores == 0
+                    together = np.where(whole_clusters & (size >= MULTICAST_BYTES), chip.topology.cores, 1)
+                queue[name] += turns * (size / together / dma.bytes_per_cycle + dma.setup_cycles)
                 cached = chip.cache is not None and name == "ld"
-                shared = np.where(size < (chip.cache.bytes / 2 if chip.cache else 0), distinct, cores) if cached else cores
-                dram += turns * size * (shared if name == "ld" else distinct)
-                port += turns * size * np.minimum(cores, chip.topology.cores)
-                if name == "ld":
-                    first += size / dma.bytes_per_cycle
+                alone = cores / together
+                held = size * distinct <= (chip.cache.bytes if chip.cache else 0)
+                loads = np.where(held, np.minimum(distinct, alone), alone) if cached else alone
+                dram += turns * size * (loads if name == "ld" else distinct)
+                dram_loads += turns * size * (loads if name == "ld" else 0)
+                port += turns * size / together * np.minimum(cores, chip.topology.cores)
             elif isinstance(op, k.Contract):
                 if op.vector:
                     steps = np.ones(self.rows)
@@ -258,15 +263,26 @@ class _Cost:
                 taps = np.ones(self.rows)
                 for a in op.reduce:
                     taps = taps * self.size(a)
-                queue["ve"] += turns * self.vector(self.elements(op.out.index), self.last(op.out), "add") * taps
+                if by_steps(self.kernel, op):
+                    queue["ve"] += turns * self.vector(self.elements(op.out.index), self.last(op.out), "add") * taps
+                    commands += turns * taps
+                else:
+                    queue["ve"] += turns * self.vector(self.elements(op.out.index) * taps, taps, "add")
         rate = chip.dram_bytes_per_cycle
         busy = [*queue.values(), dram / rate, commands * chip.control.issue_cycles]
         if chip.cluster_port.bytes_per_cycle:
             busy.append(port / chip.cluster_port.bytes_per_cycle)
-        total = np.maximum.reduce(busy)
-        whole = np.maximum(self.turns(set(self.order) | self.kernel.sequential, (*self.order, *self.kernel.sequential)), 1)
-        serial = np.add.reduce(list(queue.values())) / whole  # one turn's chain fills and empties the pipeline
-        return total + serial + chip.dram.latency_cycles
+        every = (*self.order, *self.kernel.sequential)
+        whole = np.maximum(self.turns(set(every), every), 1)
+        latency = chip.dram.latency_cycles + chip.cluster_port.latency_cycles + dma.setup_cycles
+        turn = {name: time / whole for name, time in queue.items()}
+        turn["ld"] = np.maximum.reduce([turn["ld"], dram_loads / rate / whole])
+        compute = turn["mm"] + turn["ve"] + turn["mv"]
+        # a buffer is free again only when its reader is done: every chain of two engines bounds the period
+        chains = (turn["ld"] + latency + turn["mm"], turn["mm"] + turn["ve"], turn["ve"] + turn["st"] + latency, turn["ld"] + latency + turn["ve"])
+        period = np.maximum.reduce(chains) / depth
+        total = np.maximum(np.maximum.reduce(busy), (whole - 1) * period)
+        return total + turn["ld"] + compute + turn["st"] + 2 * latency
 
     def _dma_bytes(self, access: k.Access) -> Array:
         """Bytes charged for one box: whole granules for each row."""
@@ -350,11 +366,14 @@ def search(kernel: k.KernelSpec, chip: Chip, limit: int = MAX_TILINGS) -> Schedu
         )  # fmt: skip
     space = _Space(space.tile[fits], space.factor[fits])
     best: Schedule | None = None
+    spreadable = [a for n, a in enumerate(kernel.layout) if (space.factor[:, n] > 1).any()]
     for order in _orders(kernel, space):
-        cycles = _Cost(kernel, chip, order, space).cycles()
-        row = int(cycles.argmin())
-        if best is None or cycles[row] < best.cycles:
-            best = _record(kernel, order, space, row, depth, float(cycles[row]))
+        cost = _Cost(kernel, chip, order, space)
+        for inner in (spreadable if chip.multicast else spreadable[-1:]) or [None]:
+            cycles = cost.cycles(depth, inner)
+            row = int(cycles.argmin())
+            if best is None or cycles[row] < best.cycles:
+                best = _record(kernel, order, space, row, depth, float(cycles[row]), inner)
     assert best is not None
     return best
 
@@ -370,7 +389,10 @@ def _orders(kernel: k.KernelSpec, space: _Space) -> list[tuple[k.Axis, ...]]:
     return [(*outside, *p) for p in permutations(cut)]
 
 
-def _record(kernel: k.KernelSpec, order: tuple[k.Axis, ...], space: _Space, row: int, depth: int, cycles: float) -> Schedule:
+def _record(
+    kernel: k.KernelSpec, order: tuple[k.Axis, ...], space: _Space, row: int, depth: int, cycles: float, inner: k.Axis | None
+) -> Schedule:  # fmt: skip
     tile = {a: int(space.tile[row, n]) for n, a in enumerate(kernel.layout)}
-    spread = tuple((a, int(space.factor[row, n])) for n, a in reversed(list(enumerate(kernel.layout))) if space.factor[row, n] > 1)
-    return Schedule(tile, spread, order, depth, cycles)
+    parts = [(a, int(space.factor[row, n])) for n, a in reversed(list(enumerate(kernel.layout))) if space.factor[row, n] > 1]
+    parts.sort(key=lambda p: p[0] is not inner)
+    return Schedule(tile, tuple(parts), order, depth, cycles)

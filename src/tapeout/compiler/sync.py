@@ -3,6 +3,9 @@
 For each local buffer, in the body that defines it: an access waits for the last conflicting access of every other queue
 before it; the first write of turn t + depth waits for all accesses of turn t. Accesses deeper in the tree count as one at the
 level of their loop, and are ordered among themselves by the same rule one level down with depth 1.
+
+A buffer that the cores of a cluster fill together has such an edge between every two of them: posts go to all cores of the
+cluster, each of which keeps one semaphore per source.
 """
 
 from __future__ import annotations
@@ -23,20 +26,21 @@ class Semaphores:
     """Hands out semaphores; a pair of queues shares one between kernels, as each returns to its initial value."""
 
     initial: list[int] = field(default_factory=list[int])
-    _pools: dict[tuple[int, int, int], list[int]] = field(default_factory=dict[tuple[int, int, int], list[int]])
-    _used: dict[tuple[int, int, int], int] = field(default_factory=dict[tuple[int, int, int], int])
+    _pools: dict[tuple[int, int, int, int], list[int]] = field(default_factory=dict[tuple[int, int, int, int], list[int]])
+    _used: dict[tuple[int, int, int, int], int] = field(default_factory=dict[tuple[int, int, int, int], int])
 
     def next_kernel(self) -> None:
         self._used.clear()
 
-    def take(self, source: int, target: int, initial: int) -> int:
-        key = (source, target, initial)
+    def take(self, source: int, target: int, initial: int, count: int = 1) -> int:
+        """The first of `count` semaphores in a row that `source` posts and `target` waits for."""
+        key = (source, target, initial, count)
         pool = self._pools.setdefault(key, [])
         at = self._used.get(key, 0)
         self._used[key] = at + 1
         if at == len(pool):
             pool.append(len(self.initial))
-            self.initial.append(initial)
+            self.initial.extend([initial] * count)
         return pool[at]
 
 
@@ -95,8 +99,8 @@ def _self_order(node: c.Node, buffer: int) -> bool:
 
 
 class _Sync:
-    def __init__(self, program: TileProgram, semaphores: Semaphores) -> None:
-        self.program, self.semaphores = program, semaphores
+    def __init__(self, program: TileProgram, semaphores: Semaphores, cluster: int) -> None:
+        self.program, self.semaphores, self.cluster = program, semaphores, cluster
 
     def run(self) -> tuple[c.Node, ...]:
         return self._body(self.program.body, 0, {})
@@ -145,7 +149,7 @@ class _Sync:
                     if not earlier or seen.get((source, target), -1) >= earlier[-1]:
                         continue
                     seen[source, target] = earlier[-1]
-                    self._edge(source, target, 0, earlier[-1], j, before, after)
+                    self._edge(source, target, 0, buffer.cluster, earlier[-1], j, before, after)
         looped = number in carried or (scope != 0 and self.program.trips.get(scope, 1) > 1)
         if not looped:
             return
@@ -158,13 +162,15 @@ class _Sync:
                     continue
                 last = [i for i in touched for s, _ in uses[i][number] if s == source]
                 if last:
-                    self._edge(source, target, depth, last[-1], first, before, after)
+                    self._edge(source, target, depth, buffer.cluster, last[-1], first, before, after)
 
-    def _edge(self, source: int, target: int, initial: int, start: int, end: int,
+    def _edge(self, source: int, target: int, initial: int, shared: bool, start: int, end: int,
               before: list[list[tuple[int, Wait]]], after: list[list[tuple[int, Post]]]) -> None:  # fmt: skip
-        semaphore = self.semaphores.take(source, target, initial)
-        after[start].append((source, Post(semaphore)))
-        before[end].append((target, Wait(semaphore)))
+        across = shared and int(c.Queue.LD) in (source, target)
+        count = self.cluster if across else 1
+        semaphore = self.semaphores.take(source, target, initial, count)
+        after[start].append((source, Post(semaphore, 1, across)))
+        before[end] += [(target, Wait(semaphore + n)) for n in range(count)]
 
 
 def _conflicting(uses: set[Use]) -> bool:
@@ -185,7 +191,7 @@ def _attach(node: c.Node, before: list[tuple[int, Wait]], after: list[tuple[int,
     return [*lead, node, *tail]
 
 
-def synchronise(program: TileProgram, semaphores: Semaphores) -> TileProgram:
-    """The same tile program with semaphores on its commands."""
+def synchronise(program: TileProgram, semaphores: Semaphores, cluster: int) -> TileProgram:
+    """The same tile program with semaphores on its commands; `cluster` is the number of cores of a cluster."""
     semaphores.next_kernel()
-    return replace(program, body=_Sync(program, semaphores).run())
+    return replace(program, body=_Sync(program, semaphores, cluster).run())

@@ -24,6 +24,8 @@ class LocalBuffer:
     bytes: int
     depth: int
     scope: int
+    cluster: bool = False
+    """Filled by the loads of all cores of the cluster, each bringing a part to all."""
 
 
 @dataclass(frozen=True, slots=True)
