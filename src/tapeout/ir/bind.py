@@ -133,9 +133,7 @@ def _check_dim(dim: Dim, extent: int, binding: Mapping[str, int], value: g.Value
     raise UserError(f"dimension {position} is {extent}", value.name, f"give {told}, as in {value.type}")
 
 
-def check_arrays(
-    values: Mapping[str, TensorType], arrays: Mapping[str, Array], what: str, wide: bool
-) -> None:
+def check_arrays(values: Mapping[str, TensorType], arrays: Mapping[str, Array], what: str, wide: bool) -> None:
     """`UserError` unless `arrays` has just the named arrays with the right element types and ranks.
 
     `wide` lets float64 stand for every float type.

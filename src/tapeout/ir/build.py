@@ -54,9 +54,7 @@ class Builder:
 
     def set_state(self, name: str, value: g.Value) -> None:
         """`value` is what the state holds after the run."""
-        self._states = [
-            dataclasses.replace(s, exit=value) if s.name == name else s for s in self._states
-        ]
+        self._states = [dataclasses.replace(s, exit=value) if s.name == name else s for s in self._states]
 
     def output(self, name: str, value: g.Value) -> None:
         """Names an output; outputs keep the order of these calls."""
@@ -186,7 +184,10 @@ class Builder:
             x2 = self.reshape(x, (1, *x.type.shape)) if x.type.rank == 1 else x
             y2 = self.reshape(y, (*y.type.shape, 1)) if y.type.rank == 1 else y
             out = self.matmul(x2, y2)
-            drop = {*([out.type.rank - 2] if x.type.rank == 1 else []), *([out.type.rank - 1] if y.type.rank == 1 else [])}
+            drop = {
+                *([out.type.rank - 2] if x.type.rank == 1 else []),
+                *([out.type.rank - 1] if y.type.rank == 1 else []),
+            }
             return self.reshape(out, [d for i, d in enumerate(out.type.shape) if i not in drop])
         if y.type.rank == 2:  # one weight for every leading index: no batch at all
             return self.dot(x, y, ((x.type.rank - 1,), (0,)))
@@ -250,7 +251,9 @@ class Builder:
             shape = broadcast_shapes(shape, v.type.shape)
         return tuple(self.broadcast_to(v, shape) for v in values)
 
-    def slice(self, x: g.Value, starts: Sequence[Dim], sizes: Sequence[Dim], steps: Sequence[int] | None = None) -> g.Value:
+    def slice(
+        self, x: g.Value, starts: Sequence[Dim], sizes: Sequence[Dim], steps: Sequence[int] | None = None
+    ) -> g.Value:
         steps = tuple(steps or (1,) * x.type.rank)
         if tuple(sizes) == x.type.shape and all(s == 1 for s in steps):
             return x
@@ -305,7 +308,9 @@ class Builder:
         """0.5 x (1 + erf(x / sqrt 2)), or its tanh form (Hendrycks and Gimpel 2016)."""
         if tanh:
             cubic = self.mul(self.mul(x, x), x)
-            inner = self.binary_scalar("mul", self.add(x, self.binary_scalar("mul", cubic, 0.044715)), 0.7978845608028654)
+            inner = self.binary_scalar(
+                "mul", self.add(x, self.binary_scalar("mul", cubic, 0.044715)), 0.7978845608028654
+            )
             shape = self.unary("tanh", inner)
         else:
             shape = self.unary("erf", self.binary_scalar("mul", x, 0.7071067811865476))
@@ -346,7 +351,7 @@ def broadcast_shapes(a: Shape, b: Shape) -> Shape:
     wide_a, wide_b = (1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b
     out: list[Dim] = []
     for x, y in zip(wide_a, wide_b, strict=True):
-        if x != y and x != 1 and y != 1:
+        if x not in (y, 1) and y != 1:
             raise VerifyError("building", "broadcast", f"shapes {a} and {b} do not broadcast")
         out.append(y if x == 1 else x)
     return tuple(out)

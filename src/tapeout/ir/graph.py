@@ -5,8 +5,8 @@ checked for completeness. Operands are the fields that hold a `Value` or a tuple
 docstring of an op is its formula. Tensors are logical: which dimension lies innermost in memory is decided by the
 compiler's layout pass and never here.
 
-State is explicit: a `State` names the value that enters a run and the value that replaces it afterwards. Control flow is
-ops with closed regions (everything a region reads is a parameter). Random numbers are counter-based.
+State is explicit: a `State` names the value that enters a run and the value that replaces it afterwards. Control
+flow is ops with closed regions (everything a region reads is a parameter). Random numbers are counter-based.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -81,7 +81,7 @@ class Iota(OpBase):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RandomBits(OpBase):
-    """out = Philox4x32-10 of (key u32[2], offset u64[] + element index): word `e % 4` of block `offset + e // 4`."""
+    """out u32 = Philox4x32-10 with key u32[2], offset u64[]; element e is word `e % 4` of block `offset + e // 4`."""
 
     key: Value
     offset: Value
@@ -93,7 +93,7 @@ class RandomBits(OpBase):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Unary(OpBase):
-    """out = fn(x), fn one of `UNARY`; round is to nearest even; `not` is bitwise (logical on b1)."""
+    """out = fn(x), fn one of `UNARY`; round is to nearest even; sign keeps NaN; `not` is bitwise (logical on b1)."""
 
     fn: str
     x: Value
@@ -103,7 +103,9 @@ class Unary(OpBase):
 class Binary(OpBase):
     """out = fn(x, y), fn one of `BINARY`.
 
-    Integer `div` truncates toward zero and `rem` has the sign of x, as in C; max and min propagate NaN.
+    Integers wrap; their `div` truncates toward zero and `rem` has the sign of x, as in C; both are 0 for y = 0. Integer
+    `pow` with a negative exponent truncates 1 / x^|y|. Shifts by all bits or more leave 0 (shr: the sign). max and min
+    propagate NaN. b1 has and, or, xor, max and min only.
     """
 
     fn: str
@@ -131,7 +133,10 @@ class Select(OpBase):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Convert(OpBase):
-    """out = x in another type: to nearest even, float to integer truncates and saturates (NaN gives 0), b1 is x != 0."""
+    """out = x in another type, rounded to nearest even; b1 is x != 0.
+
+    Float to integer truncates and saturates (NaN gives 0), integer to integer wraps.
+    """
 
     x: Value
     dtype: DType
@@ -150,7 +155,7 @@ class Bitcast(OpBase):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reduce(OpBase):
-    """out = fn of x over `axes` (removed), fn one of `REDUCE`; sums of 16-bit floats accumulate in f32."""
+    """out = fn of x over `axes` (removed), fn one of `REDUCE`; narrower floats than f32 are combined in f32."""
 
     fn: str
     x: Value
@@ -159,7 +164,7 @@ class Reduce(OpBase):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ArgReduce(OpBase):
-    """out i64 = index of the first maximum ("max") or minimum ("min") of x along `axis` (removed)."""
+    """out i64 = index of the first maximum ("max") or minimum ("min") of x along `axis` (removed); NaN comes first."""
 
     fn: str
     x: Value
@@ -168,7 +173,7 @@ class ArgReduce(OpBase):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cumulate(OpBase):
-    """out[..., i, ...] = fn(x[..., 0..i, ...]) along `axis`, fn sum, prod, max or min; exclusive leaves out i itself."""
+    """out[.., i, ..] = fn(x[.., 0..i, ..]) along `axis`, fn sum, prod, max or min; exclusive leaves out i itself."""
 
     fn: str
     x: Value
@@ -181,7 +186,8 @@ class Cumulate(OpBase):
 class Dot(OpBase):
     """out[batch, m.., n..] = sum over the contracted dimensions of lhs * rhs, accumulated in f32 (i32 for integers).
 
-    `lhs_batch[i]` pairs with `rhs_batch[i]`, `lhs_contract[i]` with `rhs_contract[i]`; free dimensions keep their order.
+    `lhs_batch[i]` pairs with `rhs_batch[i]`, `lhs_contract[i]` with `rhs_contract[i]`; free dimensions keep their
+    order. Operands of 64 bits accumulate in f64 or i64; integer sums wrap.
     """
 
     lhs: Value
@@ -198,7 +204,7 @@ class Conv(OpBase):
     """out[n, o, p..] = sum_{c,k..} x[n, g*C + c, p*stride + k*dilation - lo] * w[o, c, k..], g = o // (O / groups).
 
     x[n, groups*C, spatial..], w[O, C, k..]; `pads` is (lo, hi) per spatial dimension, zeros outside; `x_dilation` puts
-    that many minus one zeros between elements of x first (transposed convolution). Accumulates in f32 (i32 for integers).
+    that many minus one zeros between elements of x first (transposed convolution). Accumulates as `Dot` does.
     """
 
     x: Value
@@ -445,12 +451,12 @@ def substitute(op: Op, mapping: Mapping[Value, Value]) -> Op:
     changes: dict[str, Any] = {}
     for name in op_fields(type(op)):
         held = getattr(op, name)
-        if isinstance(held, Value):
-            if held in mapping:
-                changes[name] = mapping[held]
+        if isinstance(held, Value) and held in mapping:
+            changes[name] = mapping[held]
         elif isinstance(held, tuple) and held and isinstance(held[0], Value):
-            if any(v in mapping for v in held):  # pyright: ignore[reportUnknownVariableType]
-                changes[name] = tuple(mapping.get(v, v) for v in held)  # pyright: ignore
+            renamed = tuple(mapping.get(v, v) for v in cast("tuple[Value, ...]", held))
+            if renamed != held:
+                changes[name] = renamed
     return dataclasses.replace(op, **changes) if changes else op
 
 

@@ -71,9 +71,7 @@ def window_extent(size: int, window: int, stride: int, pad: tuple[int, int], dil
     return (size + sum(pad) - (window - 1) * dilation - 1) // stride + 1
 
 
-def _window_shape(
-    op: g.Conv | g.Pool, spatial: Shape, window: tuple[int, ...], x_dilation: tuple[int, ...]
-) -> Shape:
+def _window_shape(op: g.Conv | g.Pool, spatial: Shape, window: tuple[int, ...], x_dilation: tuple[int, ...]) -> Shape:
     shape: list[Dim] = []
     _require(min((*op.strides, *op.dilation, *x_dilation, *window), default=1) > 0, op, "a step or window below 1")
     for d, w, s, p, r, b in zip(spatial, window, op.strides, op.pads, op.dilation, x_dilation, strict=True):

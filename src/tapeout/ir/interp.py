@@ -84,9 +84,7 @@ class _Machine:
         self.wide = wide
         self._deaths: dict[g.Region, list[list[g.Value]]] = {}
 
-    def run(
-        self, region: g.Region, given: list[Array], record: dict[str, Array] | None = None
-    ) -> tuple[Array, ...]:
+    def run(self, region: g.Region, given: list[Array], record: dict[str, Array] | None = None) -> tuple[Array, ...]:
         """The results of `region` for its parameters; every value goes into `record` when there is one."""
         values = dict(zip(region.params, given, strict=True))
         given.clear()  # so that they die with their last use

@@ -429,9 +429,7 @@ def _same(a: Any, b: Any, paired: dict[g.Value, g.Value]) -> bool:
             return x.dtype == y.dtype and x.shape == y.shape and x.tobytes() == y.tobytes()
         case tuple():
             pair = cast("tuple[Any, ...]", a), cast("tuple[Any, ...]", b)
-            return len(pair[0]) == len(pair[1]) and all(
-                _same(x, y, paired) for x, y in zip(*pair, strict=True)
-            )
+            return len(pair[0]) == len(pair[1]) and all(_same(x, y, paired) for x, y in zip(*pair, strict=True))
         case g.OpBase() | g.Region() | g.State():
             fields = (f.name for f in dataclasses.fields(a))
             return all(_same(getattr(a, name), getattr(b, name), paired) for name in fields)
