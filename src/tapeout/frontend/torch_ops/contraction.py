@@ -26,11 +26,9 @@ def _linear(t: Lowering, x: Value, w: Value, bias: Value | None = None) -> Value
 
 def _product(t: Lowering, x: Value, y: Value, dtype: DType) -> Value:
     """NumPy's matmul with a given result type."""
-    if x.type.rank == y.type.rank == 1:
-        return t.b.dot(x, y, ((0,), (0,)), dtype=dtype)
-    if y.type.rank <= 2:
+    if y.type.rank <= 2 and x.type.rank + y.type.rank > 2:
         return t.b.dot(x, y, ((x.type.rank - 1,), (0,)), dtype=dtype)
-    if x.type.rank == 1:
+    if x.type.rank == 1 < y.type.rank:
         batch = range(y.type.rank - 2)
         wide = t.b.broadcast_to(x, (*y.type.shape[:-2], *x.type.shape))
         return t.b.dot(wide, y, ((len(batch),), (len(batch),)), (batch, batch), dtype)
@@ -188,6 +186,28 @@ def _outer(t: Lowering, x: Value, y: Operand) -> Value:
     return t.binary("mul", column, y)
 
 
+def _trilinear(
+    t: Lowering,
+    x: Value,
+    y: Value,
+    z: Value,
+    x_new: Sequence[int],
+    y_new: Sequence[int],
+    z_new: Sequence[int],
+    axes: Sequence[int],
+    *_: Any,
+) -> Value:
+    """Sum over `axes` of the product of all three, each with new dimensions first."""
+    rank = x.type.rank + len(x_new)
+
+    def spread(v: Value, new: Sequence[int]) -> Value:
+        extents = iter(v.type.shape)
+        return t.b.reshape(v, [1 if i in new else next(extents) for i in range(rank)])
+
+    both = t.b.mul(t.b.mul(spread(x, x_new), spread(y, y_new)), spread(z, z_new))
+    return t.b.reduce("sum", both, axes)
+
+
 TABLE: Mapping[str, Handler] = {
     "linear": _linear,
     "matmul": _matmul,
@@ -202,4 +222,5 @@ TABLE: Mapping[str, Handler] = {
     "scaled_dot_product_attention": _attention,
     "_cdist_forward": _cdist,
     "outer": _outer,
+    "_trilinear": _trilinear,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import ml_dtypes
 
@@ -257,7 +257,7 @@ def _asinh(b: Builder, x: Value) -> Value:
 def _acosh(b: Builder, x: Value) -> Value:
     above = b.binary_scalar("sub", x, 1)
     capped = b.binary_scalar("min", above, 1e9)
-    root = b.unary("sqrt", b.mul(capped, b.binary_scalar("add", capped, 2)))
+    root = b.mul(b.unary("sqrt", capped), b.unary("sqrt", b.binary_scalar("add", capped, 2)))  # NaN below 1
     far = b.binary_scalar("add", b.unary("log", x), math.log(2))
     return b.select(b.compare("gt", x, b.scalar(1e9, x.type.dtype)), far, log1p(b, b.add(capped, root)))
 
@@ -307,7 +307,12 @@ def _abs(t: Lowering, x: Value) -> Value:
 
 
 def _sign(t: Lowering, x: Value) -> Value:
-    return x if x.type.dtype is DType.b1 else t.b.unary("sign", x)
+    """PyTorch's sign of NaN is 0."""
+    if x.type.dtype is DType.b1:
+        return x
+    sign = t.b.unary("sign", x)
+    number = t.b.compare("eq", x, x)
+    return t.b.select(number, sign, t.b.scalar(0, x.type.dtype)) if x.type.dtype.is_float else sign
 
 
 def _rounding(fn: str) -> OneTensor:
@@ -335,7 +340,7 @@ def _nan_to_num(
 ) -> Value:
     if not x.type.dtype.is_float:
         return x
-    limits: Any = ml_dtypes.finfo(x.type.dtype.numpy)
+    limits = cast("Any", ml_dtypes).finfo(x.type.dtype.numpy)
     top = float(limits.max)
     x = t.b.select(t.b.compare("ne", x, x), t.cast(nan or 0.0, x.type.dtype), x)
     for limit, value in ((math.inf, posinf), (-math.inf, neginf)):
