@@ -21,6 +21,10 @@ PAIRS = {1: ((0, 0),), 2: ((1, 1), (1, 0), (0, 1), (0, 0)), 3: ((2, 0), (1, 1), 
 """Which products of parts are kept, smallest first."""
 
 
+NOWHERE = -1.0
+"""The index behind the end of a list: it lies outside every tensor, so nothing is read or written there."""
+
+
 class Former:
     """Builds the kernel of one group."""
 
@@ -277,14 +281,14 @@ class Former:
     def _gather(self, op: g.Gather) -> None:
         dims = self.group.dims[op.out]
         at = self.index((dims[op.axis],))
-        listed = self.load(self.grouping.place(op.indices), at)
+        listed = self.load(self.grouping.place(op.indices), at, fill=NOWHERE)
         self._tiles[op.out] = self.load(self.grouping.place(op.x), self.index(dims), frozenset({op.axis}), 0.0, (op.axis, listed))
 
     def _scatter(self, op: g.Scatter) -> None:
         buffer = self.grouping.buffer(op.out)
         self.grouping.place(op.out)
         dims = tuple(self.grouping.axes.new(n) for n in op.updates.type.static_shape)
-        listed = self.load(self.grouping.place(op.indices), self.index((dims[op.axis],)), frozenset({0}))
+        listed = self.load(self.grouping.place(op.indices), self.index((dims[op.axis],)), frozenset({0}), NOWHERE)
         values = self.load(self.grouping.place(op.updates), self.index(dims), frozenset(range(len(dims))))
         place = whole(buffer, op.out.type.static_shape, self.grouping.orders[op.out])
         self._store(values, place, self.index(dims), op.fn == "add", (op.axis, listed))
@@ -364,18 +368,18 @@ class Former:
         return (*order[:-1], *(a for a in others if a not in late and a not in last), *late, *last)
 
 
-def form_kernels(grouping: Grouping) -> tuple[k.KernelSpec, ...]:
-    """The kernels of all groups in an order that respects their needs."""
+def form_kernels(grouping: Grouping) -> tuple[tuple[k.KernelSpec, Group], ...]:
+    """The kernels of all groups, with the groups, in an order that respects their needs."""
     parts: dict[tuple[k.Buffer, int, DType], k.Buffer] = {}
     done = 0
     left = list(grouping.groups)
-    kernels: list[k.KernelSpec] = []
+    kernels: list[tuple[k.KernelSpec, Group]] = []
     while left:
         group = next((x for x in left if not x.needs & ~done), None)
         assert group is not None, "groups wait for each other"
         left.remove(group)
         done |= 1 << group.number
-        kernels.append(Former(grouping, group, parts).form())
+        kernels.append((Former(grouping, group, parts).form(), group))
     return tuple(kernels)
 
 

@@ -80,8 +80,11 @@ def unit_reshape(dims: Dims, old: tuple[int, ...], new: tuple[int, ...]) -> Dims
 class Grouping:
     """The groups of a graph, and where every value lies that must lie in memory."""
 
-    def __init__(self, graph: g.Graph, chip: Chip, orders: dict[g.Value, Order]) -> None:
-        self.graph, self.chip, self.orders = graph, chip, orders
+    def __init__(
+        self, graph: g.Graph, chip: Chip, orders: dict[g.Value, Order], apart: frozenset[g.Op] = frozenset()
+    ) -> None:  # fmt: skip
+        """Ops of `apart` never join a group (others may join theirs)."""
+        self.graph, self.chip, self.orders, self.apart = graph, chip, orders, apart
         self.axes = Axes()
         self.groups: list[Group] = []
         self.producer: dict[g.Value, g.Op] = {out: op for op in graph.ops for out in op.outs}
@@ -282,7 +285,7 @@ class Grouping:
         """The best group to join, or None."""
         if isinstance(op, g.Scatter):
             return self._scatter_group
-        if not isinstance(op, (*ELEMENTWISE, g.Reduce, g.ArgReduce, g.Dot)):
+        if op in self.apart or not isinstance(op, (*ELEMENTWISE, g.Reduce, g.ArgReduce, g.Dot)):
             return None
         candidates: dict[int, Group] = {}
         for x in g.operands(op):

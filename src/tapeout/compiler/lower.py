@@ -87,6 +87,7 @@ class Lowering:
         self._windows: list[Window] = []
         self._number: dict[k.Tile, int] = {}
         self._strides: dict[k.Tile, dict[k.Axis, int]] = {}
+        self._dim_strides: dict[k.Tile, tuple[int, ...]] = {}
         self._loop_slot: dict[k.Axis, int] = {}
         self._scopes: dict[int, tuple[int, ...]] = {0: ()}
         self._trips: dict[int, int] = {}
@@ -200,10 +201,13 @@ class Lowering:
             sizes[cut] = _round_up(sizes[cut], self.chip.topology.cores)
         stride = tile.dtype.bytes
         strides: dict[k.Axis, int] = {}
+        by_dim = [0] * len(dims)
         for d in reversed(order):
+            by_dim[d] = stride
             for axis, coef in dims[d].terms:
                 strides[axis] = strides.get(axis, 0) + coef * stride
             stride *= sizes[d]
+        self._dim_strides[tile] = tuple(n for n, i in zip(by_dim, dims, strict=True) if i.terms)
         memory = memory_of(self.chip, self._roles[tile])
         if memory is None:
             raise DoesNotFit(f"no local memory serves {', '.join(sorted(self._roles[tile]))}", self.kernel.name, "give one memory that reach")
@@ -258,7 +262,8 @@ class Lowering:
         origin: list[Affine] = []
         for d in order:
             start = Affine(access.index[d].offset)
-            for axis, coef in access.index[d].terms:
+            listed = access.gather is not None and access.gather[0] == d
+            for axis, coef in () if listed else access.index[d].terms:
                 start = start + self._origin(axis, coef)
             origin.append(start)
         size = access.buffer.dtype.bytes
@@ -350,6 +355,11 @@ class Lowering:
         axes = (*kept, *reduce)
         tiles = [t for t in (out, *srcs) if isinstance(t, k.Tile)]
         dims = [(self.schedule.tile[a], tuple(self._strides[t].get(a, 0) for t in tiles)) for a in axes]
+        if any(len(i.terms) > 1 for i in out.index):  # parts of a window: as it lies, not once for each tap
+            by_dim = list(zip(*(self._dim_strides[t] for t in tiles), strict=True))
+            dims = [(self.schedule.extent(i), strides) for i, strides in zip(out.index, by_dim, strict=True)]
+            dims.sort(key=lambda d: -d[1][0])
+            kept = tuple(out.axes[: len(dims)])
         outer = _collapse(dims[: len(kept)])
         inner = _collapse(dims[len(kept) :])
         room = MAX_DIMS - len(inner)

@@ -9,7 +9,7 @@ from tapeout.chip.spec import Chip
 from tapeout.compiler.canonicalize import canonicalize
 from tapeout.compiler.emit import emit
 from tapeout.compiler.form import form_kernels
-from tapeout.compiler.groups import Grouping
+from tapeout.compiler.groups import Group, Grouping
 from tapeout.compiler.layouts import assign_layouts
 from tapeout.compiler.lower import lower
 from tapeout.compiler.memory import DramPlan, plan_dram
@@ -19,6 +19,7 @@ from tapeout.compiler.signature import signature
 from tapeout.compiler.sync import Semaphores, synchronise
 from tapeout.compiler.tile import TileProgram, Window
 from tapeout.compiler.views import Place
+from tapeout.errors import DoesNotFit
 from tapeout.ir import graph as g
 from tapeout.ir.kernel import Buffer, KernelSpec
 from tapeout.isa.program import Program
@@ -51,10 +52,7 @@ def compile_graph(graph: g.Graph, chip: Chip, progress: Progress = _quiet) -> Co
     """Compiles a graph whose shapes are all known."""
     progress("canonicalize", 0, 1)
     canonical = canonicalize(graph)
-    grouping = Grouping(canonical, chip, assign_layouts(canonical))
-    grouping.run()
-    kernels = form_kernels(grouping)
-    schedules = schedule_kernels(kernels, chip, progress)
+    grouping, kernels, schedules = plan_kernels(canonical, chip, progress)
     semaphores = Semaphores()
     tiles: list[TileProgram] = []
     for number, (kernel, schedule) in enumerate(zip(kernels, schedules, strict=True)):
@@ -74,22 +72,52 @@ def compile_graph(graph: g.Graph, chip: Chip, progress: Progress = _quiet) -> Co
     return Compiled(graph, canonical, kernels, schedules, tuple(tiles), plan, program, inputs, outputs, states)
 
 
-def schedule_kernels(kernels: tuple[KernelSpec, ...], chip: Chip, progress: Progress = _quiet) -> tuple[Schedule, ...]:
-    """A schedule for each kernel; kernels of the same shape are searched once."""
+def plan_kernels(
+    graph: g.Graph, chip: Chip, progress: Progress = _quiet
+) -> tuple[Grouping, tuple[KernelSpec, ...], tuple[Schedule, ...]]:
+    """Kernels and their schedules. What does not fit together is taken apart, and all is planned anew."""
+    orders = assign_layouts(graph)
     known: dict[object, tuple[KernelSpec, Schedule]] = {}
-    found: list[Schedule] = []
-    for number, kernel in enumerate(kernels):
-        progress("schedule", number, len(kernels))
-        key = signature(kernel)
-        if key not in known:
-            known[key] = (kernel, search(kernel, chip))
-        model, schedule = known[key]
-        axes = dict(zip(model.layout, kernel.layout, strict=True))
-        found.append(Schedule(
-            {axes[a]: n for a, n in schedule.tile.items()}, tuple((axes[a], n) for a, n in schedule.spread),
-            tuple(axes[a] for a in schedule.order), schedule.depth, schedule.cycles,
-        ))  # fmt: skip
-    return tuple(found)
+    apart: set[g.Op] = set()
+    while True:
+        grouping = Grouping(graph, chip, orders, frozenset(apart))
+        grouping.run()
+        formed = form_kernels(grouping)
+        schedules: list[Schedule] = []
+        crowded: list[tuple[Group, DoesNotFit]] = []
+        for number, (kernel, group) in enumerate(formed):
+            progress("schedule", number, len(formed))
+            try:
+                schedules.append(schedule_kernel(kernel, chip, known))
+            except DoesNotFit as error:
+                crowded.append((group, error))
+        if not crowded:
+            return grouping, tuple(kernel for kernel, _ in formed), tuple(schedules)
+        for group, error in crowded:
+            split = split_point(group, apart)
+            if split is None:
+                raise error
+            apart.add(split)
+
+
+def split_point(group: Group, apart: set[g.Op]) -> g.Op | None:
+    """The op that should start a group of its own: the last contraction or reduction, else the middle op."""
+    joined = [op for op in group.ops[1:] if op not in apart]
+    heavy = [op for op in joined if isinstance(op, g.Dot | g.Reduce | g.ArgReduce)]
+    return heavy[-1] if heavy else joined[len(joined) // 2] if joined else None
+
+
+def schedule_kernel(kernel: KernelSpec, chip: Chip, known: dict[object, tuple[KernelSpec, Schedule]]) -> Schedule:
+    """A schedule for a kernel; kernels of the same shape are searched once."""
+    key = signature(kernel)
+    if key not in known:
+        known[key] = (kernel, search(kernel, chip))
+    model, schedule = known[key]
+    axes = dict(zip(model.layout, kernel.layout, strict=True))
+    return Schedule(
+        {axes[a]: n for a, n in schedule.tile.items()}, tuple((axes[a], n) for a, n in schedule.spread),
+        tuple(axes[a] for a in schedule.order), schedule.depth, schedule.cycles,
+    )  # fmt: skip
 
 
 def whole_window(buffer: Buffer) -> Window:
