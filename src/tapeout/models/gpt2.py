@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
-import onnx
 
 from tapeout.errors import UserError
-from tapeout.models.writer import PRECISIONS, Array, ModelWriter
+from tapeout.models.writer import ELEMENT_TYPES, PRECISIONS, ModelWriter
+
+if TYPE_CHECKING:
+    import onnx
 
 EPSILON = 1e-5
 SPREAD = 0.02
@@ -77,9 +79,7 @@ class _Writer:
     def heads(self, name: str, x: str) -> str:
         """x[1, s, heads * d] as [1, heads, s, d]."""
         shape = self.out.ints(1, -1, self.config.heads, self.head_width)
-        return self.out.node(
-            f"{name}.heads", "Transpose", self.out.node(name, "Reshape", x, shape), perm=[0, 2, 1, 3]
-        )
+        return self.out.node(f"{name}.heads", "Transpose", self.out.node(name, "Reshape", x, shape), perm=[0, 2, 1, 3])
 
     def cached(self, kind: str, layer: int, update: str, position: tuple[str, ...]) -> str:
         """The cache with `update` written at `position` (at 0 where none is given)."""
@@ -142,7 +142,7 @@ class _Writer:
         x = self.layer_norm("ln_f", x)
         last = self.out.node("last", "Gather", x, self.out.constant(np.array(-1, np.int64)), axis=1)
         raw = self.out.node("lm_head", "Gemm", last, embedding, transB=1)
-        self.out.node("logits", "Cast", raw, to=onnx.TensorProto.FLOAT)
+        self.out.node("logits", "Cast", raw, to=ELEMENT_TYPES[np.dtype(np.float32)])
         self.out.output("logits", np.dtype(np.float32), (1, self.config.vocabulary))
 
 
@@ -154,9 +154,7 @@ def _lowest(dtype: np.dtype[Any]) -> Array:
 def build_gpt2(config: Gpt2Config) -> onnx.ModelProto:
     """`input_ids i64[1, s]` (and `position i64[1]` in decode mode) -> `logits f32[1, vocabulary]` of the last token."""
     if config.precision not in PRECISIONS:
-        raise UserError(
-            f"precision '{config.precision}'", "model gpt2", f"use one of {', '.join(PRECISIONS)}"
-        )
+        raise UserError(f"precision '{config.precision}'", "model gpt2", f"use one of {', '.join(PRECISIONS)}")
     if config.mode not in ("prefill", "decode"):
         raise UserError(f"mode '{config.mode}'", "model gpt2", "use prefill or decode")
     if config.width % config.heads:

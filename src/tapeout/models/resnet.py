@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 
 from tapeout.errors import UserError
 from tapeout.models.writer import PRECISIONS, Array, ModelWriter
+
+if TYPE_CHECKING:
+    import onnx
 
 EPSILON = 1e-5
 RANGE_SIGMAS = 8.0
@@ -102,7 +104,7 @@ class _Writer:
         stored = np.rint(rows, out=rows).astype(np.int8).reshape(w.shape)
         bias_scale = scale * np.float32(x_scale)
         parts = (("weight", stored, scale), ("bias", np.rint(bias / bias_scale).astype(np.int32), bias_scale))
-        names = []
+        names: list[str] = []
         for part, data, scales in parts:
             base = f"{name}.{part}"
             zero = self.out.constant(np.zeros(len(scales), data.dtype))
@@ -201,9 +203,7 @@ def build_resnet(config: ResNetConfig) -> onnx.ModelProto:
     for stage, blocks in enumerate(config.stages):
         for block in range(blocks):
             stride = 2 if block == 0 and stage > 0 else 1
-            x = writer.bottleneck(
-                f"layer{stage + 1}.{block}", x, config.channels << stage, stride, project=block == 0
-            )
+            x = writer.bottleneck(f"layer{stage + 1}.{block}", x, config.channels << stage, stride, project=block == 0)
     logits = writer.head(x, config.classes)
     writer.out.node("logits", "Identity", logits.name)
     writer.out.output("logits", writer.dtype, (config.batch, config.classes))

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
-import onnx
-from onnx import TensorProto, helper
+
+if TYPE_CHECKING:
+    import onnx
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+# By the numbers of TensorProto.DataType in the standard (onnx.proto).
 ELEMENT_TYPES: dict[np.dtype[Any], int] = {
-    np.dtype(np.float32): TensorProto.FLOAT,
-    np.dtype(np.float16): TensorProto.FLOAT16,
-    np.dtype(ml_dtypes.bfloat16): TensorProto.BFLOAT16,
-    np.dtype(np.int64): TensorProto.INT64,
-    np.dtype(np.int32): TensorProto.INT32,
-    np.dtype(np.int8): TensorProto.INT8,
+    np.dtype(np.float32): 1,
+    np.dtype(np.int8): 3,
+    np.dtype(np.int32): 6,
+    np.dtype(np.int64): 7,
+    np.dtype(np.float16): 10,
+    np.dtype(ml_dtypes.bfloat16): 16,
 }
 PRECISIONS: dict[str, np.dtype[Any]] = {
     "fp32": np.dtype(np.float32),
@@ -31,6 +33,8 @@ class ModelWriter:
     """One ONNX model under construction. A node's name is also the name of its (first) result."""
 
     def __init__(self, name: str, opset: int, ir_version: int) -> None:
+        import onnx
+
         self.model = onnx.ModelProto()
         self.model.ir_version = ir_version
         self.model.producer_name = "tapeout"
@@ -41,13 +45,13 @@ class ModelWriter:
     def input(self, name: str, dtype: np.dtype[Any], shape: Sequence[int | str]) -> str:
         """Declares a graph input; a string dimension is symbolic."""
         kind = ELEMENT_TYPES[np.dtype(dtype)]
-        self.model.graph.input.append(helper.make_tensor_value_info(name, kind, shape))
+        self.model.graph.input.append(_value_info(name, kind, shape))
         return name
 
     def output(self, name: str, dtype: np.dtype[Any], shape: Sequence[int | str]) -> str:
         """Declares a graph output."""
         kind = ELEMENT_TYPES[np.dtype(dtype)]
-        self.model.graph.output.append(helper.make_tensor_value_info(name, kind, shape))
+        self.model.graph.output.append(_value_info(name, kind, shape))
         return name
 
     def weight(self, name: str, data: Array) -> str:
@@ -78,6 +82,8 @@ class ModelWriter:
         self, name: str, op: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any
     ) -> Sequence[str]:
         """Appends a node with the given results."""
+        from onnx import helper
+
         self.model.graph.node.append(helper.make_node(op, inputs, outputs, name=name, **attributes))
         return outputs
 
@@ -87,3 +93,9 @@ class ModelWriter:
             entry = self.model.metadata_props.add()
             entry.key, entry.value = key, value
         return self.model
+
+
+def _value_info(name: str, kind: int, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
+    from onnx import helper
+
+    return helper.make_tensor_value_info(name, kind, shape)
