@@ -48,6 +48,11 @@ def test_integer_dot_is_exact_modulo_32_bits(dtype: type, length: int) -> None:
     exactly(run1(lambda b, v, w: b.dot(v, w, ((1,), (0,))), x, y), signed.astype(np.int32))
 
 
+def test_long_integer_dot_leaves_f32_in_time() -> None:
+    x = np.full((1, 2001), 127, np.int8)  # the sum is odd and beyond 2^24
+    assert run1(lambda b, v, w: b.dot(v, w, ((1,), (1,))), x, x).item() == 2001 * 127**2
+
+
 def test_dot_of_u8_and_i8_and_of_i64() -> None:
     x, y = ints(3, 40, lo=0, hi=256, dtype=np.uint8), ints(40, 2, dtype=np.int8)
     exactly(run1(lambda b, v, w: b.dot(v, w, ((1,), (0,))), x, y), x.astype(np.int32) @ y)

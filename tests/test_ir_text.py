@@ -151,6 +151,6 @@ def test_errors_name_the_line(text: str, message: str) -> None:
 def test_odd_value_names() -> None:
     type_ = TensorType(DType.f32, ())
     x, y = Value('a "b", c', type_), Value("/conv/0.out:1", type_)
-    graph = Graph("inf", (), (x, y), (), (), (("->", x), ("inf", y)))
+    graph = Graph("inf.1", (), (x, y), (), (), (("->", x), ("inf", y)))
     assert structurally_equal(graph, reparsed(graph))
     assert [v.name for v in reparsed(graph).inputs] == [x.name, y.name]
