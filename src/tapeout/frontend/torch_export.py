@@ -30,6 +30,14 @@ UNBOUNDED = 2**31 - 1
 _SETTINGS = ("device", "layout", "pin_memory", "memory_format", "non_blocking", "generator", "requires_grad")
 
 
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An output of the graph as part of the module's result: a tensor, or a Python number made of it."""
+
+    output: str
+    is_number: bool
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class TorchProgram:
     """A graph and how PyTorch's nested arguments and results map to its inputs and outputs.
@@ -43,14 +51,16 @@ class TorchProgram:
     leaves: tuple[str | None, ...]
     """For each leaf of the arguments the graph input it is, or nothing where the program has it as a constant."""
     results: tuple[Any, ...]
-    """For each leaf of the result an output's name in a tuple of one, or the constant itself."""
+    """For each leaf of the result a `Result`, or the constant itself."""
     written: Mapping[str, str]
     """Name of the output that holds what the program leaves in an input."""
 
     def pack(self, *args: Any, **kwargs: Any) -> dict[str, np.ndarray]:
         """The graph's inputs from the arguments of the module."""
-        pytree = _torch("torch.utils._pytree")
-        return self.pack_leaves(pytree.tree_leaves((args, kwargs)))
+        pytree = torch_module("torch.utils._pytree")
+        order: list[str] = self.in_spec.child(1).context if kwargs else []
+        named = {name: kwargs[name] for name in order if name in kwargs}
+        return self.pack_leaves(pytree.tree_leaves((args, named)))
 
     def pack_leaves(self, leaves: Sequence[Any]) -> dict[str, np.ndarray]:
         """The graph's inputs from the flattened arguments of the module."""
@@ -61,10 +71,20 @@ class TorchProgram:
             )
         return {n: _array(v) for n, v in zip(self.leaves, leaves, strict=True) if n is not None}
 
+    def tensor(self, array: np.ndarray) -> Any:
+        """An output as a torch tensor."""
+        return numpy_to_tensor(array)
+
     def unpack(self, outputs: Mapping[str, np.ndarray]) -> Any:
         """The module's result, with torch tensors, from the graph's outputs."""
-        pytree = _torch("torch.utils._pytree")
-        leaves = [numpy_to_tensor(outputs[cast("str", r[0])]) if isinstance(r, tuple) else r for r in self.results]
+        pytree = torch_module("torch.utils._pytree")
+        leaves: list[Any] = []
+        for result in self.results:
+            if isinstance(result, Result):
+                array = outputs[result.output]
+                leaves.append(array.item() if result.is_number else numpy_to_tensor(array))
+            else:
+                leaves.append(result)
         return pytree.tree_unflatten(leaves, self.out_spec)
 
 
@@ -78,11 +98,11 @@ def import_torch(
     """Imports a module, an exported program or the path of a `.pt2` file.
 
     `example_inputs` are the positional arguments to trace a module with and `dynamic_shapes` is what `torch.export`
-    takes; both are for modules only. `constants` fixes flattened arguments, by position, to tensors. Parameters share
-    the memory of the model. Raises `UserError` without PyTorch, `InvalidModel` for what cannot be read or traced and
-    `UnsupportedOp` for what the graph IR cannot express.
+    takes; both are for modules only. `constants` fixes flattened arguments that the program does not write, by
+    position, to tensors. Parameters share the memory of the model. Raises `UserError` without PyTorch, `InvalidModel`
+    for what cannot be read or traced and `UnsupportedOp` for what the graph IR cannot express.
     """
-    torch = _torch("torch")
+    torch = torch_module("torch")
     title = name or (model.__class__.__name__ if isinstance(model, torch.nn.Module) else "torch")
     names: Mapping[str, str] = {}
     if isinstance(model, str | os.PathLike):
@@ -100,7 +120,8 @@ def import_torch(
 # ---- PyTorch's side
 
 
-def _torch(module: str) -> Any:
+def torch_module(module: str) -> Any:
+    """A module of PyTorch, imported when it is needed; `UserError` where it is not installed."""
     try:
         return importlib.import_module(module)
     except ImportError as error:
@@ -134,7 +155,7 @@ def _export(torch: Any, module: Any, title: str, example_inputs: Any, dynamic_sh
 
 def _decompose(program: Any, title: str) -> Any:
     """The program in terms of operations that have a handler, as far as PyTorch can decompose the others."""
-    export, decompositions = _torch("torch.export"), _torch("torch._decomp")
+    export, decompositions = torch_module("torch.export"), torch_module("torch._decomp")
     aten = TABLES["aten"]
     table = export.default_decompositions()
     for op in list(table):
@@ -312,7 +333,8 @@ class _Importer:
         value = node.meta.get("val")
         position = len(self.leaves)
         if isinstance(value, self.torch.Tensor):
-            if position in self.fixed:
+            written = self.ep.graph_signature.user_inputs_to_mutate.values()
+            if position in self.fixed and node.name not in written:
                 self.leaves.append(None)
                 return self._constant(self.fixed[position], node.name)
             self.leaves.append(node.name)
@@ -417,7 +439,7 @@ class _Importer:
     # ---- outputs
 
     def _outputs(self, t: Lowering, flat: Sequence[Any]) -> tuple[list[Any], dict[str, str]]:
-        """Declares outputs and states; for each user output a tuple of its name, or a constant."""
+        """Declares outputs and states; what each leaf of the result is."""
         results: list[Any] = []
         written: dict[str, str] = {}
         for value, spec in zip(flat, self.ep.graph_signature.output_specs, strict=True):
@@ -428,18 +450,22 @@ class _Importer:
                 written[spec.target] = f"{spec.target}.written"
                 self.b.output(written[spec.target], value)
             elif kind == "USER_OUTPUT":
-                results.append(self._result(t, value, f"output{len(results)}"))
+                is_number = not self._is_tensor_output(spec)
+                results.append(self._result(t, value, Result(f"output{len(results)}", is_number)))
             else:
                 raise UnsupportedOp(f"output of kind {kind}", self.b.name, "export the model for inference")
         return results, written
 
-    def _result(self, t: Lowering, value: Any, name: str) -> Any:
+    def _is_tensor_output(self, spec: Any) -> bool:
+        return type(spec.arg).__name__ == "TensorArgument"
+
+    def _result(self, t: Lowering, value: Any, result: Result) -> Any:
         if isinstance(value, DimExpr):
             value = t.extent(value)
         if not isinstance(value, g.Value):
             return value
-        self.b.output(name, value)
-        return (name,)
+        self.b.output(result.output, value)
+        return result
 
 
 def _bound(value: Any, default: int) -> int:
