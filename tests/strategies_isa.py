@@ -14,10 +14,24 @@ from tapeout.chip import spec
 from tapeout.ir.types import DType
 from tapeout.isa import commands as c
 from tapeout.isa.operands import CORE, Affine, Immediate, Post, Tensor, Term, View, Wait
-from tapeout.isa.program import Kernel, Program
+from tapeout.isa.program import Binding, Kernel, Program
 
 SCALARS = 400
 """Values given to each core for its `LoadScalar`s."""
+
+CHIP = spec.Chip(
+    name="small",
+    topology=spec.Topology(cores=1, clock_hz=1e9),
+    memories=(spec.Memory("local", 1 << 16, 64, spec.ROLES),),
+    matrix=spec.Matrix({"f32": spec.Geometry(1, 8, 8)}, "weight", 8, True, 14),
+    vector=spec.Vector({"f32": 8, "i32": 8, "i64": 4}, 4, 2),
+    move=spec.Move(8, 3),
+    dma=spec.Dma(64.0, 4, 128, 4),
+    dram=spec.Dram(1 << 20, 32e9, "", 64, 10, 256),
+    control=spec.Control(1, 4, 5),
+    multicast=True,
+)
+"""A chip small enough to count its cycles on paper."""
 
 
 def _chip(r: Random) -> spec.Chip:
@@ -115,7 +129,15 @@ class _Builder:
             return c.MatMul(*matmul, waits=waits, posts=posts, kernel=kernel)
         op = r.choice(["add", "exp", "reduce_sum", "sort"])
         srcs = (view(rank), Immediate(1.0, DType.f32)) if op == "add" else (view(rank),)
-        vector = (op, r.choice(["f32", "i32", "i64"]), dims, view(rank), srcs, min(rank, op == "reduce_sum"), Affine())
+        vector = (
+            op,
+            r.choice(["f32", "i32", "i64"]),
+            dims,
+            view(rank),
+            srcs,
+            min(rank, int(op == "reduce_sum")),
+            Affine(),
+        )
         return c.Vector(*vector, waits=waits, posts=posts, kernel=kernel)
 
     def dma(self, queue: c.Queue, waits: tuple[Wait, ...], posts: tuple[Post, ...], kernel: int) -> c.AnyCommand:
@@ -197,3 +219,35 @@ def build(r: Random) -> tuple[Program, spec.Chip, list[list[int]]]:
 def programs(draw: st.DrawFn) -> tuple[Program, spec.Chip, list[list[int]]]:
     """A program, the chip that it runs on, and the scalars that its cores read."""
     return build(draw(st.randoms(use_true_random=False)))
+
+
+def every_form() -> Program:
+    """One of each node, each optional part once."""
+    i = Affine(3, (Term(1, -4, 2, 3), Term(0, 1), Term(1, 2, 1, 2), Term(1, 1, 2)))
+    view, scalar = View(0, i, (4,), DType.f32), View(1, Affine(), (), DType.i32)
+    wait, post = (Wait(0), Wait(1, 2)), (Post(0), Post(1, 3, True), Post(1, 1, True))
+    index = c.Index(0, View(0, Affine(), (4,), DType.i64))
+    body = (
+        c.Load(0, (Affine(-1),), (9,), i, view, True, index, waits=wait, posts=post, kernel=1),
+        c.Load(1, (), (), Affine(), scalar),
+        c.Store(2, (Affine(),), (8,), Affine(), view, True, index),
+        c.Copy((2, 3), View(0, Affine(), (12, 4), DType.f32), View(0, Affine(), (4, 8), DType.f32)),
+        c.Drain((), scalar, scalar, Immediate(0.1, DType.f32), scalar, float("-inf"), float("inf"), -3),
+        c.MatMul((2,), 3, (4, 5), View(0, i, (0, 1, 2), DType.f32), View(0, i, (1, 2, 3), DType.f32), view, i),
+        c.MatMul((), 3, (), view, view, view, Affine()),
+        c.Vector(
+            "select", "i64", (2,), view, (view, Immediate(1e-30, DType.f32), Immediate(2.0, DType.f32)), 1, Affine(1)
+        ),
+        c.Nop(4, posts=post),
+        c.Loop(1, i, (c.Barrier(True, (0, 4)), c.While(i, (c.Set(1, i), c.LoadScalar(1, scalar, wait))))),
+        c.If(i, (c.Barrier(False, ()),), (c.Loop(1, Affine(2), ()),)),
+        c.If(i, ()),
+    )
+    tensors = (
+        Tensor("x", 0, 64, DType.f32, (8,), (4,), float("-inf")),
+        Tensor("a b", 1, 0, DType.bf16, (), ()),
+        Tensor("a b", 0, 4, DType.f32, (8,), (0,), 1e20),
+    )
+    kernels, bindings = (Kernel("k", ()), Kernel("conv 1", ("a", "b\n"))), (Binding("in", 1, "input"),)
+    head = ('net "1"', "chip", 2, tensors, ("core", "i.0"), (0, 2))
+    return Program(*head, body, kernels, bindings, 4096, {"sram": 12, "w ram": 0})

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from strategies_isa import CHIP
 from tapeout.chip import spec
 from tapeout.ir.types import DType
 from tapeout.isa import commands as c
@@ -22,18 +23,6 @@ from tapeout.sim import reference, timing
 
 F32, I8 = DType.f32, DType.i8
 
-CHIP = spec.Chip(
-    name="hand",
-    topology=spec.Topology(cores=1, clock_hz=1e9),
-    memories=(spec.Memory("local", 1 << 16, 64, spec.ROLES),),
-    matrix=spec.Matrix({"f32": spec.Geometry(1, 8, 8)}, "weight", 8, True, 14),
-    vector=spec.Vector({"f32": 8, "i32": 8, "i64": 4}, 4, 2),
-    move=spec.Move(8, 3),
-    dma=spec.Dma(64.0, 4, 128, 4),
-    dram=spec.Dram(1 << 20, 32e9, "", 64, 10, 256),
-    control=spec.Control(1, 4, 5),
-    multicast=True,
-)
 BYTES = Tensor("bytes", 0, 0, I8, (4096,), (1,))
 CYCLE = spec.TICKS_PER_CYCLE
 
@@ -319,7 +308,7 @@ def test_shared_memory(scope: str, cycles: int) -> None:
     """A memory of 64 bytes a cycle, latency 3; two cores load 256 bytes; the cluster's port has 32, latency 2.
 
     Of the cluster: only its own port: core 0 7-9, core 1 9-11, 11-13 and 13-15, and 3 of latency: 16 and 18.
-    Of the chip: first the cluster's port, 7-11, 11-15, 15-19, 19-23; each then 2 in the memory, the last 23-25; and 5: 30.
+    Of the chip: first the cluster's port, 7-11, 11-15, 15-19, 19-23; each then 2 in the memory, the last 23-25; plus 5.
     """
     pool = spec.Shared("pool", 4096, 64.0, scope, "software", 3)
     chip = replace(CHIP, topology=cores(2), shared=(pool,), cluster_port=spec.Port(32.0, 2))
