@@ -98,7 +98,7 @@ TAPEOUT_INLINE double sin_turned(double r, int64_t quarters) {
     return quarters & 2 ? -y : y;
 }
 
-inline constexpr double kReducible = 0x1p26; // beyond it pi/2 in two parts is too short
+inline constexpr double kReducible = 0x1p21; // below it multiples of the first part of pi/2 are exact
 
 // sin (phase 0) or cos (phase 1) of |x| < kReducible.
 TAPEOUT_INLINE double sin_reduced(double x, int64_t phase) {
@@ -110,11 +110,15 @@ TAPEOUT_INLINE double sin_reduced(double x, int64_t phase) {
 
 // The same for any finite x: multiplies by as many bits of 2/pi as matter modulo four quarters (Payne and Hanek 1983).
 inline double sin_large(float x, int64_t phase) {
-    static constexpr uint64_t two_over_pi[5] = {0xa2f9836e4e441529, 0xfc2757d1f534ddc0, 0xdb6295993c439041,
-                                                0xfe5163abdebbc561, 0xb7246e3a424dd2e0};
+    static constexpr uint64_t two_over_pi[6] = {0, // before the binary point
+                                                0xa2f9836e4e441529,
+                                                0xfc2757d1f534ddc0,
+                                                0xdb6295993c439041,
+                                                0xfe5163abdebbc561,
+                                                0xb7246e3a424dd2e0};
     const uint32_t bits = std::bit_cast<uint32_t>(x) & 0x7fffffffu;
     const uint64_t mantissa = (bits & 0x7fffffu) | 0x800000u;
-    const int skip = static_cast<int>(bits >> 23) - 150 - 2; // leading bits that give whole turns
+    const int skip = static_cast<int>(bits >> 23) - 150 - 2 + 64; // leading bits that give whole turns
     const auto word = [&](int i) {
         const int at = skip / 64 + i, shift = skip % 64;
         return shift ? two_over_pi[at] << shift | two_over_pi[at + 1] >> (64 - shift) : two_over_pi[at];

@@ -170,13 +170,6 @@ TAPEOUT_INLINE void store_any(DType type, const Number* src, uint8_t* dst, int64
     });
 }
 
-TAPEOUT_INLINE int64_t add_saturating(int64_t a, int64_t b) {
-    int64_t sum;
-    if (__builtin_add_overflow(a, b, &sum))
-        return b < 0 ? std::numeric_limits<int64_t>::min() : std::numeric_limits<int64_t>::max();
-    return sum;
-}
-
 // Up to 16 bits the sum is taken in i32, which cannot overflow once the rounded value is cut to 30 bits.
 template <class Int>
 TAPEOUT_INLINE Int round_and_shift(float x, int64_t zero) {
@@ -189,13 +182,14 @@ TAPEOUT_INLINE Int round_and_shift(float x, int64_t zero) {
         const int32_t sum = static_cast<int32_t>(y) + static_cast<int32_t>(zero);
         const int32_t high = sum > Limits::max() ? Limits::max() : sum;
         return static_cast<Int>(high < Limits::min() ? Limits::min() : high);
-    } else if constexpr (std::is_same_v<Int, uint64_t>) {
-        return saturate<uint64_t>(rounded + static_cast<float>(zero));
     } else {
-        const int64_t sum = add_saturating(saturate<int64_t>(rounded), zero);
-        if (sum > static_cast<int64_t>(Limits::max()))
-            return Limits::max();
-        return sum < static_cast<int64_t>(Limits::min()) ? Limits::min() : static_cast<Int>(sum);
+        __extension__ using Wide = __int128;
+        float y = rounded == rounded ? rounded : 0.0f;
+        y = y < -0x1p100f ? -0x1p100f : y;
+        y = y > 0x1p100f ? 0x1p100f : y;
+        const Wide sum = static_cast<Wide>(y) + zero;
+        const Wide high = sum > Limits::max() ? Wide{Limits::max()} : sum;
+        return static_cast<Int>(high < Limits::min() ? Wide{Limits::min()} : high);
     }
 }
 
