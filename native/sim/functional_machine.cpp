@@ -279,9 +279,9 @@ bool FunctionalMachine::execute(int number, int queue) {
     const Who who{number, queue, ++state.steps, entry.command};
     try {
         if (options_.check) {
-            if (state.joined != entry.issued.get())
+            if (state.joined != entry.issued)
                 state.clock.join(*entry.issued);
-            state.joined = entry.issued.get();
+            state.joined = entry.issued;
             state.clock.seen[static_cast<size_t>(epochs_.local_thread(number, queue))] = who.step;
         }
         take(number, command.waits, queue, options_.check ? &state.clock : nullptr);
@@ -292,10 +292,7 @@ bool FunctionalMachine::execute(int number, int queue) {
     }
     ++result_.commands;
     spare_.push_back(std::move(entry.slots));
-    const SharedClock issued = std::move(entry.issued); // keeps `joined` from being another clock's address
     state.entries.pop_front();
-    if (issued.use_count() == 1)
-        state.joined = nullptr;
     for (Space* space : executor_.take_crowded()) {
         const bool local =
             space >= storage_.locals().data() && space < storage_.locals().data() + storage_.locals().size();

@@ -29,7 +29,7 @@ private:
     struct QueueState {
         std::deque<Entry> entries;
         Clock clock; // what comes before the next command
-        const Clock* joined = nullptr;
+        SharedClock joined;
         uint32_t steps = 0;
     };
     struct Core {
