@@ -1,11 +1,11 @@
 """ONNX models -> graph IR.
 
-The nodes are lowered in order by the handlers of `onnx_ops`, each to a few primitive ops; shapes are computed during the
-import (see `partial`). Nodes that no output depends on are not looked at. An op without a handler is expanded by its
-function body, the model's own or the one by which the ONNX standard defines it.
+The nodes are lowered in order by the handlers of `onnx_ops`, each to a few primitive ops; shapes are computed during
+the import (see `partial`). Nodes that no output depends on are not looked at. An op without a handler is expanded by
+its function body, the model's own or the one by which the ONNX standard defines it.
 
-Model metadata: `tapeout.symbols` bounds symbolic dimensions ("sequence=1:1024;batch=1:8"), `tapeout.state` pairs inputs with
-the outputs that replace them ("past_k_0=present_k_0;...").
+Model metadata: `tapeout.symbols` bounds symbolic dimensions ("sequence=1:1024;batch=1:8"), `tapeout.state` pairs
+inputs with the outputs that replace them ("past_k_0=present_k_0;...").
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ import numpy as np
 
 from tapeout.errors import InvalidModel, UnsupportedOp, VerifyError
 from tapeout.frontend.onnx_ops import HANDLERS
-from tapeout.frontend.onnx_ops.call import Call, Item, Result, TensorSequence
+from tapeout.frontend.onnx_ops.call import Call, Item, NotTensorsError, Result, TensorSequence
 from tapeout.frontend.onnx_proto import Array, GraphView, ModelView, Node, Reader, read_model, schema_function
 from tapeout.frontend.partial import PartialBuilder
 from tapeout.ir import graph as g
-from tapeout.ir.types import Dim, DType, TensorType, symbol
+from tapeout.ir.types import Dim, TensorType, symbol
 
 if TYPE_CHECKING:
     import onnx
 
-OPSETS = (7, 26)
+OPSETS = (7, 28)
 SYMBOL_BOUNDS = (1, 4096)
 
 Bound = int | tuple[int, int] | Sequence[int | str | None]
@@ -111,10 +111,18 @@ class _Scope:
                     b.known[p] = self.b.known[v]
             inner = _Scope(self.importer, b, self.opsets, names, {}, self.caller)
             results = inner.inline(body, [*params[:lead], *params[lead + count :]][: len(body.parameters)])
-            return tuple(r for r in results if isinstance(r, g.Value))
+            tensors = tuple(r for r in results if isinstance(r, g.Value))
+            if len(tensors) < len(results):
+                raise NotTensorsError
+            return tensors
 
-        regions = [self.b.region(all_types, lambda b, *p, body=body: build(body, b, p)) for body in bodies]
-        return regions, list(captured.values())
+        def close(body: GraphView) -> g.Region:
+            def closed(b: PartialBuilder, *params: g.Value) -> tuple[g.Value, ...]:
+                return build(body, b, params)
+
+            return self.b.region(all_types, closed)
+
+        return [close(body) for body in bodies], list(captured.values())
 
 
 def _is_number(b: PartialBuilder, value: g.Value) -> bool:
@@ -236,7 +244,7 @@ class _Importer:
         handler = None if function is not None else HANDLERS.get((node.domain, node.op))
         opset = scope.opsets.get(node.domain, 1)
         if handler is None:
-            function = function or schema_function(node, opset, map(_dtype, items))
+            function = function or schema_function(node, opset, map(_type, items))
             if function is None:
                 op = f"{node.domain}.{node.op}" if node.domain else node.op
                 action = "export the model without it, or add a handler (docs/recipes/add-an-op.md)"
@@ -244,6 +252,10 @@ class _Importer:
             return self.expand(function, node, items, scope)
         try:
             return _as_items(handler(Call(scope.b, node, opset, items, scope, where)))
+        except NotTensorsError:
+            raise UnsupportedOp(
+                f"{node.op} at run time of what is not a tensor", where, "export plain tensors"
+            ) from None
         except VerifyError as error:
             raise InvalidModel(f"{node.op} does not fit its operands ({error.what})", where) from None
         except (ValueError, IndexError) as error:
@@ -269,8 +281,8 @@ def _as_items(result: Result) -> Sequence[Item]:
     return result
 
 
-def _dtype(item: Item) -> DType | None:
-    return item.type.dtype if isinstance(item, g.Value) else None
+def _type(item: Item) -> TensorType | None:
+    return item.type if isinstance(item, g.Value) else None
 
 
 def _pairs(model: ModelView, key: str) -> dict[str, str]:

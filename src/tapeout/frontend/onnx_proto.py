@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tapeout.errors import InvalidModel, UnsupportedOp
-from tapeout.ir.types import DType
+from tapeout.ir.types import DType, TensorType
 
 if TYPE_CHECKING:
     import onnx
@@ -201,12 +201,9 @@ class Reader:
 
     def node(self, n: onnx.NodeProto, outer: Mapping[str, AttributeProto] | None) -> Node:
         """View of a node; `outer` gives the attributes of the function call that it stands in."""
-        attributes: dict[str, Any] = {}
-        for a in n.attribute:
-            if not a.ref_attr_name:
-                attributes[a.name] = self.attribute(a)
-            elif outer and a.ref_attr_name in outer:
-                attributes[a.name] = self.attribute(outer[a.ref_attr_name])
+        if any(a.ref_attr_name for a in n.attribute):
+            n = _resolved(n, outer or {})
+        attributes = {a.name: self.attribute(a) for a in n.attribute}
         inner = [v.free for v in attributes.values() if isinstance(v, GraphView)]
         domain = "" if n.domain == "ai.onnx" else n.domain
         reads = frozenset(n.input).union(*inner) - {""}
@@ -228,8 +225,9 @@ class Reader:
         return GraphView(p.name, names, inputs, outputs, self.nodes(p.node), weights)
 
     def function(self, f: Any, call: onnx.NodeProto) -> GraphView:
-        """Body of a FunctionProto under the attributes of its `call`."""
-        given = {a.name: a for a in f.attribute_proto} | {a.name: a for a in call.attribute}
+        """Body of a FunctionProto under the attributes of its `call`, or the standard's defaults for them."""
+        given = _defaults(call.op_type, call.domain) | {a.name: a for a in f.attribute_proto}
+        given |= {a.name: a for a in call.attribute}
         return GraphView(f.name, tuple(f.input), (), tuple(f.output), self.nodes(f.node, given), {})
 
     def value_info(self, v: onnx.ValueInfoProto) -> ValueInfo:
@@ -242,6 +240,21 @@ class Reader:
         for d in t.shape.dim:
             dims.append(d.dim_value if d.HasField("dim_value") else d.dim_param or None)
         return ValueInfo(v.name, DTYPES[t.elem_type], tuple(dims))
+
+
+def _resolved(n: onnx.NodeProto, outer: Mapping[str, AttributeProto]) -> onnx.NodeProto:
+    """`n` with its references to attributes of the function call replaced by their values."""
+    out = type(n)()
+    out.CopyFrom(n)
+    del out.attribute[:]
+    for a in n.attribute:
+        if not a.ref_attr_name:
+            out.attribute.append(a)
+        elif a.ref_attr_name in outer:
+            given = out.attribute.add()
+            given.CopyFrom(outer[a.ref_attr_name])
+            given.name = a.name
+    return out
 
 
 def read_model(source: str | Path | onnx.ModelProto) -> tuple[ModelView, Reader]:
@@ -266,19 +279,19 @@ def _parse(path: Path) -> onnx.ModelProto:
     from google.protobuf.message import DecodeError
 
     try:
-        return onnx.load_model(path, load_external_data=False)
+        return onnx.ModelProto.FromString(path.read_bytes())
     except OSError as error:
         raise InvalidModel(error.strerror or "cannot be read", str(path), "check the path") from None
     except (DecodeError, ValueError) as error:
         raise InvalidModel(f"not a whole ONNX file ({error})", str(path), "export or copy it again") from None
 
 
-def schema_function(node: Node, opset: int, types: Iterable[DType | None]) -> Any:
+def schema_function(node: Node, opset: int, types: Iterable[TensorType | None]) -> Any:
     """The FunctionProto by which the ONNX standard defines an op, or None where it is primitive."""
     import onnx
 
     try:
-        schema = onnx.defs.get_schema(node.op, opset, node.domain)
+        schema: Any = onnx.defs.get_schema(node.op, opset, node.domain)
     except onnx.defs.SchemaError:
         return None
     if schema.has_function:
@@ -288,17 +301,31 @@ def schema_function(node: Node, opset: int, types: Iterable[DType | None]) -> An
     return _context_function(schema, node, types)
 
 
-def _context_function(schema: onnx.defs.OpSchema, node: Node, types: Iterable[DType | None]) -> Any:
+def _defaults(op: str, domain: str) -> dict[str, AttributeProto]:
+    import onnx
+
+    if not onnx.defs.has(op, domain):
+        return {}
+    attributes = onnx.defs.get_schema(op, domain).attributes
+    return {name: a.default_value for name, a in attributes.items() if a.default_value.name}
+
+
+def _context_function(schema: Any, node: Node, types: Iterable[TensorType | None]) -> Any:
     import onnx
 
     kinds = {dtype: kind for kind, dtype in DTYPES.items()}
     encoded: list[bytes] = []
-    for dtype in types:
+    for type_ in types:
         proto = onnx.TypeProto()
-        if dtype is not None:
-            proto.tensor_type.elem_type = kinds[dtype]
+        if type_ is not None:
+            proto.tensor_type.elem_type = kinds[type_.dtype]
+            proto.tensor_type.shape.SetInParent()
+            for d in type_.shape:
+                dim = proto.tensor_type.shape.dim.add()
+                if isinstance(d, int):
+                    dim.dim_value = d
         encoded.append(proto.SerializeToString())
     body = schema.get_context_dependent_function(node.proto.SerializeToString(), encoded)
     function = onnx.FunctionProto()
     function.ParseFromString(body)
-    return function
+    return function if function.node else None

@@ -1,8 +1,9 @@
 """A graph builder that computes ahead what does not depend on data.
 
-Front ends meet shape arithmetic as ordinary ops (ONNX: Shape -> Gather -> Concat -> Reshape). `PartialBuilder` knows the
-contents of every tensor that depends only on constants and shapes: numbers, or dimensions with symbols in them (then the
-array has dtype object and holds `Dim`s). Known numbers become constants at once, and `finish` drops what nothing reads.
+Front ends meet shape arithmetic as ordinary ops (ONNX: Shape -> Gather -> Concat -> Reshape). `PartialBuilder` knows
+the contents of every tensor that depends only on constants and shapes: numbers, or dimensions with symbols in them
+(then the array has dtype object and holds `Dim`s). Known numbers become constants at once (but for broadcasts, which
+stay small), and `finish` drops what nothing reads.
 """
 
 from __future__ import annotations
@@ -96,6 +97,14 @@ class PartialBuilder(Builder):
                 kept.append(op)
         return tuple(reversed(kept))
 
+    def roots(self, value: g.Value) -> list[str]:
+        """Names of the inputs that `value` depends on."""
+        needed = {value}
+        for op in reversed(self._ops):
+            if any(v in needed for v in op.outs):
+                needed.update(g.operands(op))
+        return [v.name for v in self._inputs if v in needed]
+
     # ---- dimensions as values
 
     def dim(self, dim: Dim) -> g.Value:
@@ -117,13 +126,6 @@ class PartialBuilder(Builder):
         out = self.concat(parts, 0)
         self.known[out] = _boxed(dims)
         return out
-
-    def recall(self, value: g.Value, contents: Array) -> g.Value:
-        """`value` of an outer builder, whose `contents` are known, for use in this one."""
-        if contents.dtype == object:
-            self.known[value] = contents
-            return value
-        return self.constant(contents)
 
 
 class UndecidedError(Exception):
@@ -187,16 +189,24 @@ def _symbolic(op: g.Op, given: Sequence[Array], symbols: Mapping[str, Symbol]) -
         case g.Convert():
             return given[0] if op.dtype in (DType.i64, DType.i32) else None
         case g.Unary() if op.fn == "neg":
-            return _each(lambda x: dim_scale(x, -1), given)
+            return _each(_negated, given)
         case g.Binary() if op.fn in ("max", "min"):
             keeps_first = "ge" if op.fn == "max" else "le"
-            return _each(lambda x, y: x if _holds(keeps_first, x, y, symbols) else y, given)
+
+            def extremum(x: Dim, y: Dim) -> Dim:
+                return x if _holds(keeps_first, x, y, symbols) else y
+
+            return _each(extremum, given)
         case g.Binary() if op.fn in _SYMBOLIC:
             return _each(_SYMBOLIC[op.fn], given)
         case g.Compare():
-            return _each(lambda x, y: _holds(op.fn, x, y, symbols), given).astype(bool)
+
+            def truth(x: Dim, y: Dim) -> bool:
+                return _holds(op.fn, x, y, symbols)
+
+            return _each(truth, given).astype(bool)
         case g.Select() if given[0].dtype != object:
-            return _each(lambda c, x, y: x if c else y, given)
+            return _each(_chosen, given)
         case g.Reduce() if op.fn in ("sum", "prod") and op.axes == (0,) and given[0].ndim == 1:
             combine = dim_add if op.fn == "sum" else dim_mul
             total: Dim = 0 if op.fn == "sum" else 1
@@ -205,6 +215,14 @@ def _symbolic(op: g.Op, given: Sequence[Array], symbols: Mapping[str, Symbol]) -
             return _boxed([total]).reshape(())
         case _:
             return None
+
+
+def _negated(x: Dim) -> Dim:
+    return dim_scale(x, -1)
+
+
+def _chosen(cond: bool, x: Dim, y: Dim) -> Dim:
+    return x if cond else y
 
 
 def _div(x: Dim, y: Dim) -> Dim:
@@ -253,12 +271,7 @@ def _holds(fn: str, x: Dim, y: Dim, symbols: Mapping[str, Symbol]) -> bool:
 
 
 def _each(fn: Callable[..., Any], given: Sequence[Array]) -> Array:
-    """fn of every element, with plain integers in place of NumPy's."""
-
-    def plain(*items: Any) -> Any:
-        return fn(*(int(i) if isinstance(i, np.integer) else i for i in items))
-
-    out = np.frompyfunc(plain, len(given), 1)(*given)
-    if not isinstance(out, np.ndarray):  # of scalars NumPy returns the bare object
-        out = _boxed([out]).reshape(())
-    return out
+    """fn of every element, in plain Python."""
+    shape = np.broadcast_shapes(*(a.shape for a in given))
+    columns = [np.broadcast_to(a, shape).ravel().tolist() for a in given]
+    return _boxed([fn(*items) for items in zip(*columns, strict=True)]).reshape(shape)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import ml_dtypes
 import numpy as np
 
 from tapeout.errors import UserError
-from tapeout.models.writer import ELEMENT_TYPES, PRECISIONS, ModelWriter
+from tapeout.models.writer import ELEMENT_TYPES, PRECISIONS, Array, ModelWriter
 
 if TYPE_CHECKING:
     import onnx
@@ -148,7 +148,8 @@ class _Writer:
 
 def _lowest(dtype: np.dtype[Any]) -> Array:
     """The lowest finite number: a masked score that even a wholly masked row can subtract from itself."""
-    return np.array(ml_dtypes.finfo(dtype).min).astype(dtype)
+    limits = cast(Any, ml_dtypes.finfo(dtype))
+    return np.array(limits.min).astype(dtype)
 
 
 def build_gpt2(config: Gpt2Config) -> onnx.ModelProto:

@@ -2,8 +2,8 @@
 
 Weights are drawn by He's rule. Batch-norm statistics are not measured but propagated: an activation is summarised by
 the mean and variance that every channel of it has, a convolution of independent inputs then has the mean
-`mean * sum(w)` and the variance `variance * sum(w^2)` in each channel, and that is what its batch norm is given. So each
-normalised tensor has unit scale, and the same moments give the int8 ranges without any calibration run.
+`mean * sum(w)` and the variance `variance * sum(w^2)` in each channel, and that is what its batch norm is given. So
+each normalised tensor has about unit scale, and the same moments give the int8 ranges without any calibration run.
 """
 
 from __future__ import annotations

@@ -118,6 +118,10 @@ def shrink(c: Call) -> g.Value:
 # ---- over an axis. Before opset 13 they flatten to a matrix at `axis` (default 1) and work on its rows.
 
 
+def _softmax(c: Call, x: g.Value, axis: int) -> g.Value:
+    return c.b.softmax(x, axis)
+
+
 def _log_softmax(c: Call, x: g.Value, axis: int) -> g.Value:
     centred = c.b.sub(x, c.b.reduce("max", x, [axis], keep=True))
     total = c.b.reduce("sum", c.b.unary("exp", centred), [axis], keep=True)
@@ -132,7 +136,7 @@ def _hardmax(c: Call, x: g.Value, axis: int) -> g.Value:
 
 
 def _rows(c: Call, x: g.Value, kind: str) -> g.Value:
-    fn = {"Softmax": lambda c, x, a: c.b.softmax(x, a), "LogSoftmax": _log_softmax, "Hardmax": _hardmax}[kind]
+    fn = {"Softmax": _softmax, "LogSoftmax": _log_softmax, "Hardmax": _hardmax}[kind]
     rank = x.type.rank
     axis = c.axis(-1 if c.opset >= 13 else 1, rank)
     if c.opset >= 13 or axis == rank - 1:

@@ -12,7 +12,7 @@ from tapeout.errors import InvalidModel, UnsupportedOp
 from tapeout.frontend.onnx_proto import Array, GraphView, Node
 from tapeout.frontend.partial import PartialBuilder
 from tapeout.ir import graph as g
-from tapeout.ir.types import Dim, DType, TensorType
+from tapeout.ir.types import Dim, DimExpr, DType, TensorType
 
 
 class TensorSequence(list[g.Value]):
@@ -26,11 +26,15 @@ Handler = Callable[["Call"], Result]
 
 
 class NeedsConstant(UnsupportedOp):
-    """An operand that must be the same in every run is not. `operand` is its name in the model."""
+    """An operand that must be the same in every run is not. `operand` names an input it depends on."""
 
     def __init__(self, what: str, where: str, operand: str) -> None:
-        super().__init__(what, where, f"make '{operand}' a constant of the model or give it with constants=")
+        super().__init__(what, where, f"give the input '{operand}' with constants=, or make it a constant of the model")
         self.operand = operand
+
+
+class NotTensorsError(Exception):
+    """A region would return a sequence or an optional."""
 
 
 class Scope(Protocol):
@@ -103,9 +107,9 @@ class Call:
         return contents
 
     def needs_constant(self, i: int) -> UnsupportedOp:
-        self.x(i)
         operand = self.node.inputs[i]
-        return NeedsConstant(f"{self.node.op} with operand '{operand}' known only at run time", self.where, operand)
+        roots = self.b.roots(self.x(i)) or [operand]
+        return NeedsConstant(f"{self.node.op} with operand '{operand}' known only at run time", self.where, roots[0])
 
     def ints(self, i: int) -> list[int]:
         """Contents of an integer operand, flattened."""
@@ -116,7 +120,7 @@ class Call:
         contents = self.b.known.get(self.x(i))
         if contents is None:
             raise self.needs_constant(i)
-        return [d if not isinstance(d, np.integer) else int(d) for d in contents.ravel()]
+        return [d if isinstance(d, DimExpr) else int(d) for d in contents.ravel().tolist()]
 
     def number(self, i: int, default: float) -> float:
         """Contents of a scalar operand."""
@@ -147,6 +151,13 @@ class Call:
     def attr_ints(self, name: str) -> list[int] | None:
         value = self._attribute(name, tuple, None)
         return None if value is None else list(value)
+
+    def attr_array(self, name: str) -> Array:
+        """A tensor attribute, which must be there."""
+        value = self._attribute(name, np.ndarray, None)
+        if value is None:
+            raise self.invalid(f"lacks the tensor {name}")
+        return value
 
     def body(self, name: str) -> GraphView:
         """A subgraph, which must be there."""

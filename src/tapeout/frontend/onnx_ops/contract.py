@@ -126,7 +126,7 @@ def _transposed_pads(
         if wanted is not None:
             total = s * (extent - 1) + extra[i] + reach + 1 - wanted[-rank:][i]
             small, large = total // 2, total - total // 2
-            lo, hi = (large, small) if mode == "SAME_LOWER" or mode == "NOTSET" else (small, large)
+            lo, hi = (large, small) if mode in ("SAME_LOWER", "NOTSET") else (small, large)
         result.append((reach - lo, reach - hi + extra[i]))
     return result
 
@@ -174,7 +174,7 @@ def _summed(c: Call, x: g.Value, names: list[str], keep: set[str]) -> tuple[g.Va
 
 def _diagonal(c: Call, x: g.Value, names: list[str]) -> tuple[g.Value, list[str]]:
     """x with a repeated label's two dimensions replaced by their diagonal."""
-    for name in list(names):
+    for name in names:
         while names.count(name) > 1:
             first = names.index(name)
             second = names.index(name, first + 1)

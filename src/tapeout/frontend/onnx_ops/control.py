@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from tapeout.frontend.onnx_ops.call import Call, Handler, Item, TensorSequence, table
+from tapeout.frontend.onnx_ops.call import Call, Handler, Item, NeedsConstant, NotTensorsError, TensorSequence, table
 from tapeout.frontend.onnx_ops.reduce import reversed_along
 from tapeout.frontend.onnx_proto import GraphView
 from tapeout.ir import graph as g
+from tapeout.ir.build import Builder
 from tapeout.ir.types import DType, TensorType
 
 UNROLL_LIMIT = 256
@@ -21,12 +22,15 @@ def if_(c: Call) -> Sequence[Item]:
     then, orelse = c.body("then_branch"), c.body("else_branch")
     if known is not None:
         return c.scope.inline(then if bool(known.reshape(())) else orelse, [])
-    regions, captured = c.scope.region((then, orelse), [], 0)
+    try:
+        regions, captured = c.scope.region((then, orelse), [], 0)
+    except NotTensorsError:
+        raise c.needs_constant(0) from None
     cond = c.b.reshape(c.x(), ())
     return c.b.emit(g.If(cond, tuple(captured), regions[0], regions[1]))
 
 
-# ---- Loop(trip count, condition, carries...) with body(turn, condition, carries...) -> condition, carries..., scanned...
+# ---- Loop(trip count, condition, carries..), body(turn, condition, carries..) -> condition, carries.., scanned..
 
 
 def loop(c: Call) -> Sequence[Item]:
@@ -40,11 +44,10 @@ def loop(c: Call) -> Sequence[Item]:
             if result is not None:
                 return result
         return _unrolled(c, body, turns, carries, scanned)
-    unrolled = _unrolled(c, body, turns, carries, scanned) if turns is not None and _decides(c, body, carries) else None
-    if unrolled is not None:
-        return unrolled
-    if scanned:
-        raise c.unsupported("whose turns are known only at run time stacks results", "make its trip count constant")
+    if turns is not None and _decides(c, body, carries):
+        return _unrolled(c, body, turns, carries, scanned)
+    if scanned or any(not isinstance(v, g.Value) for v in carries):
+        raise c.needs_constant(0 if c.has(0) and c.known(0) is None else 1)
     return _while(c, body, [v for v in carries if isinstance(v, g.Value)])
 
 
@@ -74,12 +77,18 @@ def _always_true(body: GraphView) -> bool:
 
 
 def _counted(c: Call, body: GraphView, turns: int, carries: list[g.Value]) -> Sequence[Item] | None:
-    """The loop as a scan over its turn number, or None when a carry changes its type on the way."""
+    """The loop as a scan over its turn number, or None where it has to be unrolled.
+
+    That is when a carry changes its type on the way, or a shape depends on the turn.
+    """
     carry_types = [v.type for v in carries]
     types = [*carry_types, TensorType(DType.i64, ())]
     # The region's parameters are carries, captured values, turn; the body wants turn, condition, carries.
     wanted = _reordered(body, len(carries))
-    (region,), captured = c.scope.region((wanted,), types, len(carries))
+    try:
+        (region,), captured = c.scope.region((wanted,), types, len(carries))
+    except (NeedsConstant, NotTensorsError):
+        return None
     results = region.results[1:]
     if [r.type for r in results[: len(carries)]] != carry_types:
         return None
@@ -134,15 +143,20 @@ def _while(c: Call, body: GraphView, carries: list[g.Value]) -> Sequence[Item]:
     given = [*lead, *captured, limit]
     types = [v.type for v in given]
     step = _with_turn(c, inner, types)
-    test = c.b.region(types, lambda b, *p: (b.binary("and", p[1], b.compare("lt", p[0], p[-1])),))
+    test = c.b.region(types, _goes_on)
     outs = c.b.emit(g.While(tuple(given), test, step))
     return outs[2 : 2 + len(carries)]
+
+
+def _goes_on(b: Builder, *params: g.Value) -> tuple[g.Value, ...]:
+    """The condition holds and the turn is below the limit."""
+    return (b.binary("and", params[1], b.compare("lt", params[0], params[-1])),)
 
 
 def _with_turn(c: Call, inner: g.Region, types: Sequence[TensorType]) -> g.Region:
     """The body's region, returning the next turn and everything that it only reads."""
 
-    def body(b: g.Any, *params: g.Value) -> tuple[g.Value, ...]:
+    def body(b: Builder, *params: g.Value) -> tuple[g.Value, ...]:
         mapping = dict(zip(inner.params, params, strict=False))
         for op in inner.ops:
             outs = b.emit(g.substitute(op, mapping))

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import reduce
-from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from tapeout.frontend.onnx_ops.call import Call, Handler, is_half, table, widened
+from tapeout.frontend.onnx_ops.call import Call, Handler, table, widened
 from tapeout.frontend.onnx_proto import DTYPES
 from tapeout.ir import graph as g
 from tapeout.ir.types import DType

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from tapeout.frontend.onnx_ops.reduce import mean
 from tapeout.frontend.onnx_proto import Array
 from tapeout.ir import graph as g
 from tapeout.ir.infer import window_extent
+from tapeout.ir.types import DType
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +63,23 @@ def _indices(c: Call, x: g.Value, w: _Window) -> g.Value:
     """Flat position of each window's first maximum: all window elements beside each other, then an arg-max."""
     places = _positions(x.type.static_shape[2:], w)
     lead = x.type.static_shape[:2]
-    flat = c.b.reshape(x, (*lead, -(-x.type.elements // max(1, lead[0] * lead[1]))))
+    flat = c.b.reshape(x, (*lead, math.prod(x.type.static_shape[2:])))
     inside = c.b.constant(places >= 0)
     taken = c.b.gather(flat, c.b.constant(np.maximum(places, 0)), axis=2)
-    lowest = -np.inf if x.type.dtype.is_float else np.iinfo(x.type.dtype.numpy).min
-    taken = c.b.select(inside, taken, c.b.scalar(lowest, x.type.dtype))
+    taken = c.b.select(inside, taken, c.b.scalar(_lowest(x.type.dtype), x.type.dtype))
     best = c.b.arg_reduce("max", taken, taken.type.rank - 1)
     if c.flag("storage_order"):
         places = _column_major(places, x.type.static_shape[2:])
-    count = places.shape[-1]
-    outs = int(np.prod(places.shape[:-1]))
+    count, outs = math.prod(w.size), math.prod(places.shape[:-1])
     table_ = c.b.constant(places.reshape(-1))
     row = c.b.constant((np.arange(outs) * count).reshape(places.shape[:-1]))
     within = c.b.gather(table_, c.b.add(best, row), axis=0)
     start = np.arange(lead[0] * lead[1]) * int(np.prod(x.type.static_shape[2:]))
     return c.b.add(within, c.b.constant(start.reshape(*lead, *[1] * len(w.size))))
+
+
+def _lowest(dtype: DType) -> float:
+    return -math.inf if dtype.is_float else int(np.iinfo(dtype.numpy).min)
 
 
 def _positions(spatial: Sequence[int], w: _Window) -> Array:
@@ -115,9 +119,10 @@ def _counts(x: g.Value, w: _Window, include_pad: bool) -> Array:
     total = np.ones((), np.float64)
     per_axis = zip(x.type.static_shape[2:], w.size, w.strides, w.pads, w.reach, w.dilations, strict=True)
     for extent, k, s, pad, reach, d in per_axis:
-        at = np.arange(window_extent(extent, k, s, reach, d))[:, None] * s + np.arange(k) * d - reach[0]
+        outs = np.arange(window_extent(extent, k, s, reach, d), dtype=np.int64)
+        at = np.add.outer(outs * s - reach[0], np.arange(k, dtype=np.int64) * d)
         lo, hi = (-pad[0], extent + pad[1]) if include_pad else (0, extent)
-        total = np.multiply.outer(total, ((at >= lo) & (at < hi)).sum(1))
+        total = np.multiply.outer(total, np.count_nonzero((at >= lo) & (at < hi), axis=1))
     return total
 
 

@@ -1,7 +1,7 @@
 """Quantisation, lowered to one regular pattern that the compiler fuses.
 
-QuantizeLinear is div, round, add zero point, clamp, convert; DequantizeLinear is convert, subtract zero point, multiply. A
-zero point that is known to be zero leaves out its step.
+QuantizeLinear is div, round, add zero point, clamp, convert; DequantizeLinear is convert, subtract zero point,
+multiply. A zero point that is known to be zero leaves out its step.
 """
 
 from __future__ import annotations

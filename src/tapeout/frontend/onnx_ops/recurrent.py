@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tapeout.frontend.onnx_ops.call import Call, Handler, table
-from tapeout.frontend.onnx_ops.reduce import reversed_along
 from tapeout.ir import graph as g
 from tapeout.ir.build import Builder
 from tapeout.ir.types import DType, TensorType

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from tapeout.frontend.onnx_ops.call import Call, Handler, is_half, table
 from tapeout.ir import graph as g
-from tapeout.ir.types import DType, product
+from tapeout.ir.types import Dim, DType, product
 
 Body = Callable[[Call, g.Value, list[int]], g.Value]
 """Reduces a value over axes, keeping them with extent 1."""
@@ -98,7 +98,7 @@ def _less_one(x: g.Value, axis: int) -> int:
     return extent - 1
 
 
-def _kept(x: g.Value, axis: int) -> list[object]:
+def _kept(x: g.Value, axis: int) -> list[Dim]:
     return [1 if i == axis else d for i, d in enumerate(x.type.shape)]
 
 

@@ -1,4 +1,4 @@
-"""Resize: each axis is a gather (nearest) or a product with a small matrix (linear, cubic), both made during the import."""
+"""Resize: each axis is a gather (nearest) or a product with a small matrix (linear, cubic) made during the import."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -15,9 +16,8 @@ from tapeout.ir.types import Dim, DType, TensorType, dim_add, dim_div, dim_mul, 
 
 def constant(c: Call) -> g.Value:
     attributes = c.node.attributes
-    value = attributes.get("value")
-    if isinstance(value, np.ndarray):
-        return c.b.constant(value)
+    if "value" in attributes:
+        return c.b.constant(c.attr_array("value"))
     for name, dtype in (("value_float", np.float32), ("value_int", np.int64)):
         for key in (name, f"{name}s"):
             if key in attributes:
@@ -207,15 +207,22 @@ def _pad_by_index(c: Call, x: g.Value, lo: Sequence[int], hi: Sequence[int], mod
     """Padding that repeats elements is a gather of constant positions."""
     for axis, (before, after) in enumerate(zip(lo, hi, strict=True)):
         if before or after:
-            places = np.arange(x.type.static_shape[axis])[max(0, -before) : len_after(x, axis, after)]
-            kind = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}[mode]
-            places = np.pad(places, (max(0, before), max(0, after)), kind)  # pyright: ignore[reportArgumentType]
-            x = c.b.gather(x, c.b.constant(places), axis)
+            kept = range(x.type.static_shape[axis])[max(0, -before) : min(0, after) or None]
+            padding = (max(0, before), max(0, after))
+            x = c.b.gather(x, c.b.constant(_repeated(c, np.array(kept), padding, mode)), axis)
     return x
 
 
-def len_after(x: g.Value, axis: int, after: int) -> int:
-    return x.type.static_shape[axis] + min(0, after)
+def _repeated(c: Call, places: Array, padding: tuple[int, int], mode: str) -> Array:
+    match mode:
+        case "reflect":
+            return np.pad(places, padding, "reflect")
+        case "edge":
+            return np.pad(places, padding, "edge")
+        case "wrap":
+            return np.pad(places, padding, "wrap")
+        case _:
+            raise c.unsupported(f"in mode {mode}", "use constant, reflect, edge or wrap")
 
 
 # ---- rearranging
@@ -236,7 +243,8 @@ def space_to_depth(c: Call) -> g.Value:
     x, s = c.x(), c.attr_int("blocksize", 1)
     n, channels, h, w = x.type.shape
     h, w = dim_div(h, s), dim_div(w, s)
-    x = c.b.transpose(c.b.reshape(x, (n, channels, h, s, w, s)), (0, 3, 5, 1, 2, 4))
+    order = (0, 3, 5, 1, 2, 4) if c.attr_text("mode", "DCR") == "DCR" else (0, 1, 3, 5, 2, 4)
+    x = c.b.transpose(c.b.reshape(x, (n, channels, h, s, w, s)), order)
     return c.b.reshape(x, (n, dim_mul(channels, s * s), h, w))
 
 
@@ -271,18 +279,18 @@ def trilu(c: Call) -> g.Value:
 def range_(c: Call) -> g.Value:
     """start + delta * i; from 0 in steps of 1 the limit may be symbolic."""
     start, delta = c.array(0), c.array(2)
-    limit = c.dims(1)[0] if c.x(1).type.dtype.is_int else c.array(1)
-    if isinstance(limit, np.ndarray) or isinstance(limit, int):
-        return c.b.constant(np.arange(start.item(), c.array(1).item(), delta.item()).astype(start.dtype))
+    limit = c.dims(1)[0] if c.known(1) is None else None
+    if limit is None:
+        places = cast(Array, np.arange(start.item(), c.array(1).item(), delta.item()))
+        return c.b.constant(places.astype(start.dtype))
     if delta.item() != 1:
         raise c.unsupported(f"to {limit} in steps of {delta}", "pin the symbols with shapes=")
-    places = c.b.iota(TensorType(c.x(0).type.dtype, (dim_sub(limit, start.item()),)), 0)
-    return c.b.binary_scalar("add", places, start.item()) if start.item() else places
+    out = c.b.iota(TensorType(c.x(0).type.dtype, (dim_sub(limit, start.item()),)), 0)
+    return c.b.binary_scalar("add", out, start.item()) if start.item() else out
 
 
 def constant_of_shape(c: Call) -> g.Value:
-    value = c.node.attributes.get("value")
-    fill: Array = np.zeros(1, np.float32) if value is None else value
+    fill: Array = c.attr_array("value") if "value" in c.node.attributes else np.zeros(1, np.float32)
     shape = [] if c.x().type.shape == (0,) else c.dims(0)
     return c.b.broadcast(c.b.constant(fill.reshape(())), shape, ())
 
