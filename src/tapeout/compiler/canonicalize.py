@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tapeout.compiler.quantize import Dequantised, integer_contraction, note_constant
 from tapeout.ir import graph as g
 from tapeout.ir.build import Builder
 from tapeout.ir.infer import infer
@@ -32,6 +33,7 @@ class Rewriter:
         self.readers = g.users(graph)
         self.exits = set(graph.exits)
         self.single_use: set[g.Value] = set()
+        self.dequantised: dict[g.Value, Dequantised] = {}
         self._known: dict[tuple[Any, ...], tuple[g.Value, ...]] = {}
 
     def op(self, value: g.Value) -> g.Op | None:
@@ -68,10 +70,15 @@ class Rewriter:
         """Adds an op in canonical form."""
         return self.rewrite(op)[0]
 
+    def array(self, data: np.ndarray) -> g.Value:
+        """A constant."""
+        return self.emit(g.Constant(data))[0]
+
     def rewrite(self, op: g.Op) -> tuple[g.Value, ...]:
         for rule in RULES:
             value = rule(op, self)
             if value is not None:
+                note_constant(op, value, self)
                 return (value,)
         return self.emit(op)
 
@@ -371,7 +378,7 @@ class NamedRule:
 
 
 RULES: tuple[Rule, ...] = (
-    fold_constants, fold_spread, drop_identities, merge_moves, gather_affine, scale_weights, plain_scatter, plain_indices,
+    fold_constants, fold_spread, drop_identities, merge_moves, integer_contraction, gather_affine, scale_weights, plain_scatter, plain_indices,
     split_groups, undilate_input,
 )  # fmt: skip
 """In order of trial; the first that answers wins."""

@@ -6,8 +6,6 @@ import math
 from dataclasses import replace
 from typing import assert_never
 
-import numpy as np
-
 from tapeout.compiler.groups import Dims, Group, Grouping, fits_matrix, pool_identity
 from tapeout.compiler.views import Place, whole
 from tapeout.errors import UnsupportedOp
@@ -231,13 +229,8 @@ class Former:
         buffer = load.access.buffer
         key = (buffer, number, narrow)
         if key not in self._parts:
-            assert buffer.data is not None
-            rest = np.asarray(buffer.data, dtype=np.float32)
-            part = rest.astype(narrow.numpy)
-            for _ in range(number):
-                rest = rest - part.astype(np.float32)
-                part = rest.astype(narrow.numpy)
-            self._parts[key] = k.Buffer(f"{buffer.name}.p{number}", narrow, buffer.shape, "constant", part, buffer.order)
+            name = f"{buffer.name}.p{number}"
+            self._parts[key] = k.Buffer(name, narrow, buffer.shape, "constant", buffer.data, buffer.order, number)
         out = self.tile(self._parts[key].name, narrow, load.out.index)
         self.ops.append(k.LoadTile(out, replace(load.access, buffer=self._parts[key])))
         return out

@@ -67,6 +67,8 @@ class PartialBuilder(Builder):
             return op.data
         if any(v not in self.known for v in operands) or any(not isinstance(d, int) for d in type_.shape):
             return None
+        if isinstance(op, g.Convert) and op.dtype.is_float and op.x.type.dtype.bytes == 1 and op.x.type.rank:
+            return None  # quantised weights stay visible: the compiler makes integer contractions of them
         given = [self.known[v] for v in operands]
         if not (isinstance(op, g.Transpose | g.Slice) or type_.elements <= FOLD_LIMIT or _is_view(op, given)):
             return None

@@ -46,6 +46,8 @@ class Buffer:
     role: str
     data: np.ndarray | None = field(default=None, repr=False)
     order: tuple[int, ...] | None = None
+    part: int = -1
+    """At least 0: what is meant is this part of `data` in `dtype` (see `physical`)."""
 
     @property
     def bytes(self) -> int:
@@ -53,6 +55,19 @@ class Buffer:
         for n in self.shape:
             count *= n
         return count
+
+
+def physical(buffer: Buffer) -> np.ndarray:
+    """A constant's array in its physical order, packed. Part n of x is what is left of x - part 0 - .. - part n-1."""
+    assert buffer.data is not None
+    data = buffer.data if buffer.order is None else buffer.data.transpose(buffer.order)
+    if buffer.part >= 0:
+        rest = np.asarray(data, dtype=np.float32)
+        data = rest.astype(buffer.dtype.numpy)
+        for _ in range(buffer.part):
+            rest = rest - data.astype(np.float32)
+            data = rest.astype(buffer.dtype.numpy)
+    return np.ascontiguousarray(data)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tapeout.chip.spec import Chip
 from tapeout.compiler.pipeline import Compiled
 from tapeout.compiler.views import Place
-from tapeout.ir.kernel import Buffer
+from tapeout.ir.kernel import Buffer, physical
 from tapeout.sim import machine, timing
 
 Array = npt.NDArray[np.generic]
@@ -94,13 +94,6 @@ class Executable:
     def time(self, scalars: list[list[int]] | None = None, *, trace: bool = False, skip: bool = True) -> timing.Trace:
         """When each engine does what; no data are touched."""
         return timing.run(self.compiled.program, self.chip, scalars, trace=trace, skip=skip)
-
-
-def physical(buffer: Buffer) -> Array:
-    """A constant's array in the physical order, packed."""
-    assert buffer.data is not None
-    data = buffer.data if buffer.order is None else buffer.data.transpose(buffer.order)
-    return np.ascontiguousarray(data)
 
 
 def read_place(place: Place, flat: Array) -> Array:
