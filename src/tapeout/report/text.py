@@ -1,0 +1,226 @@
+"""The report for people, within 100 columns."""
+
+from __future__ import annotations
+
+from math import isfinite
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tapeout.chip.spec import Chip
+from tapeout.report.numerics import Error, Verdict
+from tapeout.report.summary import ENGINES, Bound, KernelUse, Summary, Traffic
+
+WIDTH = 100
+KERNELS = 8
+"""Costliest kernels that are shown."""
+
+
+def render(summary: Summary) -> RenderableType:
+    """The whole report."""
+    parts: list[RenderableType] = [_head(summary), Text(), _speed(summary), Text(), _engines(summary), Text()]
+    parts += [_memory(summary), Text(), _kernels(summary), Text(), _numerics(summary)]
+    if summary.fallbacks:
+        parts.append(Text(f"{'On the host':<12}{', '.join(summary.fallbacks)}", style="yellow"))
+    times = "  ".join(f"{stage} {seconds:.2f} s" for stage, seconds in summary.tool_s.items())
+    if times:
+        parts.append(Text(f"{'Host time':<12}{times}", style="dim"))
+    return Group(*parts)
+
+
+def show(console: Console, summary: Summary) -> None:
+    """Prints the report."""
+    console.print(render(summary), width=min(WIDTH, console.width))
+
+
+# ---- numbers
+
+
+def share(x: float) -> str:
+    """0.1234 as `12.3 %`."""
+    return f"{100 * x:.1f} %"
+
+
+def count(x: float) -> str:
+    """1234567 as `1 234 567`."""
+    return f"{round(x):,}".replace(",", " ")
+
+
+def size(x: float) -> str:
+    """Bytes in binary units."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if x < 1024 or unit == "GiB":
+            return f"{x:.0f} {unit}" if unit == "B" else f"{x:.3g} {unit}" if x < 1000 else f"{x:.0f} {unit}"
+        x /= 1024
+    return ""
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that suits them."""
+    for scale, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")):
+        if seconds >= scale:
+            return f"{seconds / scale:.4g} {unit}"
+    return f"{seconds * 1e9:.4g} ns"
+
+
+def rate(x: float) -> str:
+    """Operations per second."""
+    for scale, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if x >= scale:
+            return f"{x / scale:.3g} {unit}"
+    return f"{x:.3g} "
+
+
+# ---- sections
+
+
+def _grid(*justify: str) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for side in justify:
+        table.add_column(justify="right" if side == "r" else "left", no_wrap=True)
+    return table
+
+
+def _head(s: Summary) -> Text:
+    what = Text(s.model, style="bold")
+    shape = [f"batch {s.batch}"] if s.batch > 1 else []
+    shape += [f"{name} {n}" for name, n in s.binding.items()]
+    what.append(f"  {', '.join(shape)}" if shape else "", style="not bold")
+    what.append(" on ", style="not bold dim").append(s.chip.name, style="bold")
+    cores = f"{s.chip.cores} core{'s' if s.chip.cores > 1 else ''}"
+    return what.append(f"  {cores}, {s.chip.clock_hz / 1e9:.3g} GHz", style="not bold dim")
+
+
+def _speed(s: Summary) -> Table:
+    table = _grid("l", "r", "r", "r", "l")
+    tops = f"{rate(s.tops * 1e12)}OP/s"
+    note = f"{s.inferences_per_s:.4g} inferences/s, {tops}, {s.limit}"
+    table.add_row(Text("Latency", style="bold"), f"{count(s.cycles)} cycles", duration(s.seconds), "", note)
+    for name, bound, text in (
+        ("Attainable", s.attainable, "what this hardware forces"),
+        ("Floor", s.floor, "no program can beat it"),
+    ):
+        table.add_row(
+            name, f"{count(bound.cycles)} cycles", duration(bound.seconds), _reached(bound), _why(bound, text)
+        )
+    return table
+
+
+def _reached(bound: Bound) -> str:
+    return share(bound.ratio)
+
+
+def _why(bound: Bound, text: str) -> str:
+    return f"set by {LIMITS[bound.limit]}; {text}"
+
+
+LIMITS = {
+    "compute": "compute",
+    "dram": "DRAM",
+    "array": "array shape",
+    "transport": "DMA",
+    "chain": "latency",
+}
+
+
+def _engines(s: Summary) -> Table:
+    table = _grid("l", "r", "r", "r", "r", "r")
+    table.add_row(*(Text(t, style="bold") for t in ("Engine", "busy", "waits", "idle", "busiest", "commands")))
+    for e in s.engines:
+        row = (share(e.busy), share(e.waiting), share(e.idle), share(e.busiest), count(e.commands))
+        table.add_row(f"{e.name} {ENGINES[e.name]}", *row)
+    return table
+
+
+def _memory(s: Summary) -> Table:
+    table = _grid("l", "l")
+    d: Traffic = s.dram
+    moved = d.read_bytes + d.written_bytes
+    beyond = f"{moved / d.compulsory_bytes:.2f} x" if d.compulsory_bytes else "-"
+    parts = ", ".join(f"{name} {size(n)}" for name, n in d.compulsory.items() if n)
+    line = f"{size(moved)} moved, {share(d.busy)} busy; compulsory {size(d.compulsory_bytes)} ({beyond}): {parts}"
+    table.add_row(Text("DRAM", style="bold"), line)
+    if d.cache_hits + d.cache_misses:
+        hits = share(d.cache_hits / (d.cache_hits + d.cache_misses))
+        table.add_row("Cache", f"{hits} of {count(d.cache_hits + d.cache_misses)} tile loads hit")
+    peaks = ", ".join(f"{p.name} {size(p.bytes)} of {size(p.capacity_bytes)}" for p in s.memory)
+    table.add_row(Text("Peak", style="bold"), peaks)
+    table.columns[1].no_wrap = False
+    return table
+
+
+def _kernels(s: Summary) -> Table:
+    table = _grid("l", "r", "r", "r", "r", "r", "l")
+    heads = ("Kernel", "cycles", "share", "matrix", "vector", "DRAM", "from")
+    table.add_row(*(Text(t, style="bold") for t in heads))
+    top = sorted(s.kernels, key=lambda k: -k.cycles)[:KERNELS]
+    for k in top:
+        row = (count(k.cycles), share(k.share), share(k.matrix), share(k.vector), size(k.dram_bytes), _sources(k))
+        table.add_row(_cut(k.name, 20), *row)
+    rest = len(s.kernels) - len(top)
+    if rest > 0:
+        cycles = sum(k.cycles for k in s.kernels) - sum(k.cycles for k in top)
+        part = cycles / s.cycles if s.cycles else 0.0
+        table.add_row(Text(f"{rest} more", style="dim"), count(cycles), share(part), "", "", "", "")
+    table.columns[-1].overflow = "ellipsis"
+    return table
+
+
+def _sources(k: KernelUse) -> str:
+    return _cut(", ".join(k.sources), 28)
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _numerics(s: Summary) -> RenderableType:
+    if s.verdicts is None:
+        return Text(f"{'Values':<12}not checked", style="dim")
+    return verdicts(s.verdicts)
+
+
+def verdicts(found: tuple[Verdict, ...], most: int = 6) -> Table:
+    """Errors beside their bounds: every wrong output, and the first `most` right ones."""
+    table = _grid("l", "l", "l", "l")
+    wrong = [v for v in found if not v.right]
+    right = [v for v in found if v.right]
+    for i, v in enumerate((*wrong, *right[:most])):
+        head = Text("Values", style="bold") if i == 0 else ""
+        mark = Text("right", style="green") if v.right else Text("WRONG", style="bold red")
+        line = f"error {_error(v.error)}, allowed {_error(v.bound)} (rms, largest)"
+        table.add_row(head, _cut(v.name, 24), mark, line if v.dtype[0] not in "iu" else _whole(v))
+    if len(right) > most:
+        table.add_row("", Text(f"{len(right) - most} more", style="dim"), Text("right", style="green"), "")
+    return table
+
+
+def _error(e: Error) -> str:
+    return f"{_digits(e.rms)} {_digits(e.largest)}"
+
+
+def _digits(x: float) -> str:
+    return f"{x:.1e}" if isfinite(x) else "inf"
+
+
+def _whole(v: Verdict) -> str:
+    return "exact" if v.error.rms == 0 else f"{share(v.error.rms)} of elements differ, allowed {share(v.bound.rms)}"
+
+
+# ---- chips
+
+
+def chips(found: list[Chip]) -> Table:
+    """One line per chip."""
+    table = _grid("l", "r", "r", "l", "l", "r", "r")
+    heads = ("Chip", "cores", "clock", "peak OP/s", "local memory", "DRAM", "bandwidth")
+    table.add_row(*(Text(t, style="bold") for t in heads))
+    for c in found:
+        peaks = ", ".join(
+            f"{d} {rate(c.peak_ops_per_s(d)).strip()}" for d in ("i8", "f16", "bf16", "f32") if c.peak_ops_per_cycle(d)
+        )
+        local = " + ".join(size(m.bytes) for m in c.memories)
+        row = (str(c.cores), f"{c.topology.clock_hz / 1e9:.3g} GHz", peaks, local, size(c.dram.capacity_bytes))
+        table.add_row(c.name, *row, f"{c.dram.bandwidth_bytes_per_s / 1e9:.4g} GB/s")
+    return table
