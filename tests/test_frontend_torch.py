@@ -13,7 +13,9 @@ from tapeout.errors import InvalidModel, UnsupportedOp, UserError
 from tapeout.frontend.torch_export import TorchProgram, import_torch
 from tapeout.ir import graph as g
 from tapeout.ir.interp import interpret
+from tapeout.ir.text import constants, parse_graph, print_graph, structurally_equal
 from tapeout.ir.types import DType, Symbol
+from tapeout.ir.verify import verify
 
 torch = pytest.importorskip("torch")
 
@@ -38,6 +40,7 @@ class Fn(nn.Module):
 
 
 def run(program: TorchProgram, *args: Any) -> Any:
+    verify(program.graph)
     return program.unpack(interpret(program.graph, program.pack(*args)).outputs)
 
 
@@ -170,6 +173,8 @@ ELEMENTWISE: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
     ("to_bool", lambda x: x.bool(), (I,)),
     ("to_bf16", lambda x: x.bfloat16() + 1, (A,)),
     ("type_as", lambda x, y: x.type_as(y), (A, I)),
+    ("hypot", torch.hypot, (A, B)),
+    ("signbit_copysign", lambda x, y: (x.signbit(), torch.copysign(x, y)), (SPECIAL, -SPECIAL.nan_to_num())),
     ("square_reciprocal", lambda x: (x.square(), x.reciprocal()), (A,)),
     ("view_dtype", lambda x: x.view(torch.int32), (A,)),
     ("f64", lambda x: (x.sin() * 0.1).exp(), (A.double(),)),
@@ -214,6 +219,9 @@ REDUCTIONS: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
     ("cumsum", lambda x: (x.cumsum(0), x.cumsum(-1)), (A,)),
     ("cumsum_int", lambda x: x.cumsum(1), (ints(3, 4, dtype=torch.int32),)),
     ("cumprod", lambda x: x.cumprod(1), (A,)),
+    ("cummax", lambda x: (x.cummax(1).values, x.cummin(0).values), (A,)),
+    ("logcumsumexp", lambda x: x.logcumsumexp(1), (A,)),
+    ("quantile_nansum", lambda x: (x.quantile(0.3, dim=1), x.nansum(1)), (A,)),
     ("sort", lambda x: (*x.sort(), *torch.sort(x, 0, descending=True)), (A,)),
     ("sort_stable", lambda x: torch.sort(x, stable=True, dim=0), (ints(9, 2, low=0, high=3),)),
     ("argsort", lambda x: x.argsort(dim=0), (A,)),
@@ -221,6 +229,7 @@ REDUCTIONS: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
     ("kthvalue_median", lambda x: (*x.kthvalue(2, 1), *x.median(1), x.median()), (A,)),
     ("cosine", lambda x, y: F.cosine_similarity(x, y), (A, B)),
     ("cdist", lambda x, y: torch.cdist(x, y), (f32(2, 3, 4), f32(2, 5, 4, seed=3))),
+    ("pdist", lambda x: (F.pdist(x), F.pdist(x, 1.0)), (f32(5, 4),)),
     ("cross_entropy", lambda x, y: F.cross_entropy(x, y), (A, ints(3, low=0, high=4))),
 ]
 
@@ -312,6 +321,7 @@ POOLS: list[tuple[str, Callable[..., Any], tuple[Any, ...]]] = [
         lambda x, at: F.grid_sample(x, at, align_corners=False),
         (images(), unit(2, 4, 5, 2)),
     ),
+    ("fold", lambda x: F.fold(x, (6, 5), (3, 2), 1, (1, 0), 2), (f32(2, 12, 6),)),
     ("unfold", lambda x: F.unfold(x, 3, padding=1), (images(),)),
 ]
 
@@ -540,11 +550,22 @@ def gpt2() -> GPT2:
     return GPT2(layers=2, heads=4, width=32, vocabulary=64, context=16).eval()
 
 
+def test_batch_and_length_of_any_size(gpt2: GPT2) -> None:
+    dims = {0: torch.export.Dim("batch", max=8), 1: torch.export.Dim("length", max=16)}
+    program = import_torch(gpt2, ints(2, 7, low=0, high=64), dynamic_shapes=(dims,))
+    assert [s.name for s in program.graph.symbols] == ["batch", "length"]
+    for shape in ((3, 4), (1, 16)):
+        ids = ints(*shape, low=0, high=64)
+        assert_same(run(program, ids), gpt2(ids).detach(), factor=20)
+
+
 def test_gpt2_with_any_length(gpt2: GPT2) -> None:
     length = torch.export.Dim("length", min=2, max=16)
     program = import_torch(gpt2, (ints(2, 7, low=0, high=64),), dynamic_shapes=({1: length},), name="gpt2")
     assert program.graph.name == "gpt2"
     assert program.graph.symbols == (Symbol("length", 2, 16),)
+    text = print_graph(program.graph)
+    assert structurally_equal(parse_graph(text, constants(program.graph)), program.graph)
     for n in (2, 5, 16):
         ids = ints(2, n, low=0, high=64)
         assert_same(run(program, ids), gpt2(ids).detach(), factor=20)
@@ -654,6 +675,16 @@ def test_saved_program(tmp_path: Path) -> None:
     for program in (import_torch(path), import_torch(str(path)), import_torch(exported, name="small")):
         assert program.graph.name == "small"
         assert_same(run(program, f32(3, 4)), module(f32(3, 4)).detach(), factor=4)
+
+
+def test_gradient_and_autocast_scopes_are_imported_in_place() -> None:
+    def fn(x: Any, w: Any) -> Any:
+        with torch.autocast("cpu", torch.bfloat16):
+            y = x @ w
+        with torch.no_grad():
+            return y, y * 2
+
+    check(fn, A, f32(4, 5))
 
 
 # ---- control flow

@@ -15,8 +15,6 @@ from models_torch import GPT2, Decoder  # noqa: E402  needs torch
 from tapeout.errors import UserError  # noqa: E402  as above
 from tapeout.runtime import torch_backend  # noqa: E402  as above
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:torch", "ignore::FutureWarning:copyreg")
-
 
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:

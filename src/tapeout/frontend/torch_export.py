@@ -109,6 +109,7 @@ def import_torch(
         title = name or os.path.splitext(os.path.basename(os.fspath(cast("os.PathLike[str]", model))))[0]
         model = _load(torch, os.fspath(cast("os.PathLike[str]", model)))
     elif isinstance(model, torch.nn.Module):
+        example_inputs = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else example_inputs
         model = _export(torch, model, title, example_inputs, dynamic_shapes)
         names = _dim_names(model, example_inputs or (), dynamic_shapes)
     elif not isinstance(model, torch.export.ExportedProgram):

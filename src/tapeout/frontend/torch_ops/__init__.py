@@ -21,17 +21,26 @@ from tapeout.frontend.torch_ops import (
 )
 from tapeout.frontend.torch_ops.lowering import Handler
 
+_ATEN: Mapping[str, Handler] = {
+    **elementwise.TABLE,
+    **activation.TABLE,
+    **reduction.TABLE,
+    **contraction.TABLE,
+    **pooling.TABLE,
+    **shape.TABLE,
+    **indexing.TABLE,
+    **scalar.ATEN,
+}
+
+_PRIMS = (
+    "abs neg hypot signbit where add sub mul maximum minimum eq ne lt le gt ge exp log log1p expm1 sqrt rsqrt sin cos "
+    "tan tanh erf erfc floor ceil trunc"
+).split()
+"""Primitives that some of PyTorch's decompositions end in, where they mean the same as in ATen."""
+
 TABLES: Mapping[str, Mapping[str, Handler]] = {
-    "aten": {
-        **elementwise.TABLE,
-        **activation.TABLE,
-        **reduction.TABLE,
-        **contraction.TABLE,
-        **pooling.TABLE,
-        **shape.TABLE,
-        **indexing.TABLE,
-        **scalar.ATEN,
-    },
+    "aten": _ATEN,
+    "prims": {name: _ATEN[name] for name in _PRIMS},
     "python": scalar.TABLE,
     "higher_order": control.TABLE,
     "quantized_decomposed": quantized.TABLE,

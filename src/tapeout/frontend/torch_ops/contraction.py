@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from tapeout.frontend.torch_ops.activation import safe_softmax
 from tapeout.frontend.torch_ops.lowering import Handler, Lowering, Operand, per_axis
 from tapeout.ir.build import Builder
@@ -181,6 +183,17 @@ def _cdist(t: Lowering, x: Value, y: Value, p: float = 2.0, mode: Any = None) ->
     return t.b.unary("sqrt", t.b.reduce("sum", t.b.mul(apart, apart), [-1]))
 
 
+def _pdist(t: Lowering, x: Value, p: float = 2.0) -> Value:
+    """The distances of all pairs of rows i < j, in that order."""
+    rows, columns = np.triu_indices(t.static(x.type.shape[0], "the rows of pdist"), 1)
+    left, right = (t.b.gather(x, t.b.constant(i.astype(np.int64)), 0) for i in (rows, columns))
+    return t.b.reshape(_cdist(t, _rows(t, left), _rows(t, right), p), t.out.shape)
+
+
+def _rows(t: Lowering, x: Value) -> Value:
+    return t.b.reshape(x, (x.type.shape[0], 1, x.type.shape[1]))
+
+
 def _outer(t: Lowering, x: Value, y: Operand) -> Value:
     column = t.b.reshape(x, (*x.type.shape, 1))
     return t.binary("mul", column, y)
@@ -221,6 +234,7 @@ TABLE: Mapping[str, Handler] = {
     "convolution": _convolution,
     "scaled_dot_product_attention": _attention,
     "_cdist_forward": _cdist,
+    "_pdist_forward": _pdist,
     "outer": _outer,
     "_trilinear": _trilinear,
 }

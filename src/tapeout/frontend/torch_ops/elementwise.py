@@ -366,6 +366,25 @@ def _atan2(t: Lowering, x: Operand, y: Operand) -> Value:
     return t.narrow(t.b.binary("atan2", t.float_in(x), t.float_in(y)))
 
 
+def _hypot(t: Lowering, x: Operand, y: Operand) -> Value:
+    """large * sqrt(1 + (small / large)^2), which cannot overflow in between."""
+    a, c = (t.b.unary("abs", v) for v in t.b.broadcast_together(t.float_in(x), t.float_in(y)))
+    large, small = t.b.binary("max", a, c), t.b.binary("min", a, c)
+    ratio = t.b.div(small, t.b.select(t.b.compare("eq", large, _zero_of(t, a)), t.full(1, a.type), large))
+    return t.narrow(t.b.mul(large, t.b.unary("sqrt", t.b.binary_scalar("add", t.b.mul(ratio, ratio), 1))))
+
+
+def _zero_of(t: Lowering, x: Value) -> Value:
+    return t.b.scalar(0, x.type.dtype)
+
+
+def _signbit(t: Lowering, x: Value) -> Value:
+    """The highest bit of a float, which -0.0 has too."""
+    carriers = {8: DType.i64, 4: DType.i32, 2: DType.i16, 1: DType.i8}
+    bits = t.b.bitcast(x, carriers[x.type.dtype.bytes]) if x.type.dtype.is_float else x
+    return t.b.compare("lt", bits, _zero_of(t, bits))
+
+
 def _dropout(t: Lowering, x: Value, p: float = 0.5, train: bool = False) -> Value:
     if train and p > 0:
         raise t.refuse("dropout in training mode", "call model.eval() before the export")
@@ -429,6 +448,8 @@ TABLE: Mapping[str, Handler] = {
     "nan_to_num": _nan_to_num,
     **dict.fromkeys(("_to_copy", "type_as", "to"), _convert),
     **dict.fromkeys(("clone", "alias", "detach", "contiguous", "lift_fresh_copy", "lift_fresh"), _same),
+    "hypot": _hypot,
+    "signbit": _signbit,
     "dropout": _dropout,
     "native_dropout": _native_dropout,
 }

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tapeout.frontend.torch_ops.lowering import Handler, Lowering, Operand, inverse, moved
+from tapeout.frontend.torch_ops.lowering import Handler, Lowering, Operand, inverse, moved, per_axis
 from tapeout.ir.build import broadcast_shapes
 from tapeout.ir.graph import Value
 from tapeout.ir.types import Dim, DType, TensorType, dim_add, product
@@ -236,6 +236,27 @@ def _diagonal_scatter(t: Lowering, x: Value, source: Value, offset: int = 0, dim
     return t.b.transpose(t.b.reshape(out, (*lead, rows, columns)), inverse(last))
 
 
+def _col2im(t: Lowering, x: Value, size: Sequence[int], kernel: Any, dilation: Any, padding: Any, stride: Any) -> Value:
+    """Adds every window's elements where they came from; those in the padding are dropped."""
+    steps = [per_axis(v, 2) for v in (kernel, dilation, padding, stride)]
+    axes = [_window_rows(int(size[i]), *(s[i] for s in steps)) for i in (0, 1)]
+    rows, columns = axes[0][:, None, :, None], axes[1][None, :, None, :]  # kernel row, column, window row, column
+    inside = (rows >= 0) & (rows < size[0]) & (columns >= 0) & (columns < size[1])
+    area = int(size[0]) * int(size[1])
+    at = np.where(inside, rows * int(size[1]) + columns, area).reshape(-1)
+    lead = t.out.shape[:-2]
+    updates = t.b.reshape(x, (*lead, len(at)))
+    zeros = t.full(0, t.out.with_shape((*lead, area)))
+    out = t.b.scatter("add", zeros, t.b.constant(at.astype(np.int64)), updates, len(lead))
+    return t.b.reshape(out, t.out.shape)
+
+
+def _window_rows(extent: int, kernel: int, dilation: int, padding: int, stride: int) -> np.ndarray:
+    """positions[kernel, window] along one dimension of the image."""
+    count = (extent + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+    return np.arange(kernel)[:, None] * dilation - padding + np.arange(count)[None, :] * stride
+
+
 def _one_hot(t: Lowering, x: Value, classes: int = -1) -> Value:
     if classes < 0:
         raise t.refuse("one_hot without a number of classes", "pass num_classes")
@@ -298,6 +319,7 @@ TABLE: Mapping[str, Handler] = {
     "masked_scatter": _masked_scatter,
     "diagonal_scatter": _diagonal_scatter,
     "one_hot": _one_hot,
+    "col2im": _col2im,
     "bucketize": _bucketize,
     "searchsorted": _searchsorted,
     **dict.fromkeys(("nonzero", "masked_select", "unique", "_unique2", "unique_consecutive"), _no_shape),

@@ -166,6 +166,14 @@ def _cumulate(fn: str) -> Handler:
     return handle
 
 
+def _running_extreme(fn: str) -> Handler:
+    def handle(t: Lowering, x: Value, dim: int) -> tuple[Value, None]:
+        t.unused(1, f"the positions of cum{fn}")
+        return (t.b.cumulate(fn, x, dim) if x.type.rank else x), None
+
+    return handle
+
+
 def _logcumsumexp(t: Lowering, x: Value, dim: int) -> Value:
     wide = t.float_in(x)
     top = t.b.reduce("max", wide, [dim], keep=True)
@@ -243,6 +251,8 @@ TABLE: Mapping[str, Handler] = {
     "cumsum": _cumulate("sum"),
     "cumprod": _cumulate("prod"),
     "logcumsumexp": _logcumsumexp,
+    "cummax": _running_extreme("max"),
+    "cummin": _running_extreme("min"),
     "sort": _sort,
     "argsort": _argsort,
     "topk": _topk,
