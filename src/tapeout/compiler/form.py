@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import assert_never
 
 from tapeout.compiler.groups import Dims, Group, Grouping, fits_matrix, pool_identity
+from tapeout.compiler.moves import insert_moves
 from tapeout.compiler.views import Place, whole
 from tapeout.errors import UnsupportedOp
 from tapeout.ir import graph as g
@@ -33,7 +34,6 @@ class Former:
         self._tiles: dict[g.Value, k.Tile] = {}
         self._typed: dict[g.Value, k.Tile] = {}
         self._loads: dict[tuple[k.Buffer, tuple[k.DimIndex, ...], int], k.Tile] = {}
-        self._moved: dict[k.Tile, k.Tile] = {}
         self.ops: list[k.KernelOp] = []
         self._layout: list[k.Axis] = []
         self._count = 0
@@ -306,7 +306,7 @@ class Former:
     # ---- the finished kernel
 
     def _finish(self) -> k.KernelSpec:
-        self._insert_moves()
+        self.ops = insert_moves(self.ops, self.chip)
         used = self._use_order()
         find = self.grouping.axes.find
         resident = {self._axis[r] for a in self.group.resident if (r := find(a)) in self._axis}
@@ -324,25 +324,6 @@ class Former:
         if len(reducing) != 1 or (isinstance(reducing[0], k.Fold) and reducing[0].fn.startswith("arg_")):
             return False
         return all(not isinstance(op, k.StoreTile) or axis not in op.src.axes for op in self.ops)
-
-    def _insert_moves(self) -> None:
-        """The b operand of the matrix unit must be loaded for it alone; anything else is moved."""
-        ops, self.ops = self.ops, []
-        loaded = {op.out for op in ops if isinstance(op, k.LoadTile)}
-        for op in ops:
-            if isinstance(op, k.Contract) and not op.vector:
-                pairs: list[tuple[k.Tile, k.Tile]] = []
-                for a, b in op.pairs:
-                    readers = [o for o in ops if b in k.sources_of(o)]
-                    pairs.append((a, b if b in loaded and len(readers) == 1 and a is not b else self._move(b)))
-                op = replace(op, pairs=tuple(pairs))
-            self.ops.append(op)
-
-    def _move(self, tile: k.Tile) -> k.Tile:
-        if tile not in self._moved:
-            self._moved[tile] = self.tile(f"{tile.name}.b", tile.dtype, tile.index)
-            self.ops.append(k.Map(self._moved[tile], "move", (tile,)))
-        return self._moved[tile]
 
     def _use_order(self) -> tuple[k.Axis, ...]:
         """Order of axes in local tiles: as the widest result lies in memory, reduced axes before its last one."""

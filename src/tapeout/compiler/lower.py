@@ -34,32 +34,29 @@ def identity_of(fn: str, dtype: DType) -> float:
     return float(low if value < 0 else high)
 
 
+def touches(op: k.KernelOp) -> list[tuple[k.Tile, str]]:
+    """The tiles that an op touches and by which role, what it writes first."""
+    match op:
+        case k.LoadTile():
+            listed = [(op.access.gather[1], "ve")] if op.access.gather else []
+            return [(op.out, "ld"), *listed]
+        case k.StoreTile():
+            listed = [(op.access.gather[1], "ve")] if op.access.gather else []
+            return [(op.src, "st"), *listed]
+        case k.Contract():
+            a, b, out = ("ve", "ve", "ve") if op.vector else ("a", "b", "c")
+            return [(op.out, out), *((x, a) for x, _ in op.pairs), *((y, b) for _, y in op.pairs)]
+        case k.Map() | k.Fold():
+            role = "mv" if isinstance(op, k.Map) and op.fn in ("move", "drain") else "ve"
+            return [(tile, role) for tile in (op.out, *k.sources_of(op))]
+
+
 def roles_of(kernel: k.KernelSpec) -> dict[k.Tile, set[str]]:
     """What reaches each tile; decides the memory it lies in."""
     roles: dict[k.Tile, set[str]] = {}
-
-    def add(tile: k.Tile, role: str) -> None:
-        roles.setdefault(tile, set()).add(role)
-
     for op in kernel.ops:
-        match op:
-            case k.LoadTile():
-                add(op.out, "ld")
-                if op.access.gather:
-                    add(op.access.gather[1], "ve")
-            case k.StoreTile():
-                add(op.src, "st")
-                if op.access.gather:
-                    add(op.access.gather[1], "ve")
-            case k.Contract():
-                for a, b in op.pairs:
-                    add(a, "ve" if op.vector else "a")
-                    add(b, "ve" if op.vector else "b")
-                add(op.out, "ve" if op.vector else "c")
-            case k.Map() | k.Fold():
-                role = "mv" if isinstance(op, k.Map) and op.fn in ("move", "drain") else "ve"
-                for tile in (op.out, *k.sources_of(op)):
-                    add(tile, role)
+        for tile, role in touches(op):
+            roles.setdefault(tile, set()).add(role)
     return roles
 
 
