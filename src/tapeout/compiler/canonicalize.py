@@ -215,6 +215,39 @@ def gather_affine(op: g.Op, r: Rewriter) -> g.Value | None:
     return None
 
 
+def scale_before_clamp(op: g.Op, r: Rewriter) -> g.Value | None:
+    """max(y, c) * s = max(y * s, c * s) for s > 0, and so for min: factors gather behind the contraction."""
+    if not isinstance(op, g.Binary) or op.fn != "mul" or op.x not in r.single_use or not op.x.type.dtype.is_float:
+        return None
+    inner, factor = r.op(op.x), r.spread(op.y)
+    if factor is None or factor[0].size != 1 or not factor[0].reshape(()) > 0:
+        return None
+    if not isinstance(inner, g.Binary) or inner.fn not in ("max", "min") or (bound := r.spread(inner.y)) is None:
+        return None
+    if bound[0].size != 1:
+        return None
+    scaled = r.add(g.Binary("mul", inner.x, op.y, source=op.source))
+    r.single_use.add(scaled)
+    return r.add(g.Binary(inner.fn, scaled, r.add(g.Binary("mul", inner.y, op.y)), source=op.source))
+
+
+def round_of_quotient(op: g.Op, r: Rewriter) -> g.Value | None:
+    """round(x / s) = round(x * (1 / s)) where s is one number: half a unit of x decides only at exact ties."""
+    if not isinstance(op, g.Unary) or op.fn != "round" or op.x not in r.single_use:
+        return None
+    inner = r.op(op.x)
+    if not isinstance(inner, g.Binary) or inner.fn != "div" or inner.x not in r.single_use:
+        return None
+    factor = r.spread(inner.y)
+    if factor is None or factor[0].size != 1:
+        return None
+    inverse = r.array(np.asarray(1.0 / factor[0].reshape(()), factor[0].dtype))
+    spread = r.add(g.Broadcast(inverse, inner.x.type.static_shape, ()))
+    scaled = r.add(g.Binary("mul", inner.x, spread, source=inner.source))
+    r.single_use.add(scaled)
+    return r.add(g.Unary("round", scaled, source=op.source))
+
+
 def scale_weights(op: g.Op, r: Rewriter) -> g.Value | None:
     """A factor per output channel behind a contraction with constant weights goes into the weights."""
     if not isinstance(op, g.Binary) or op.fn != "mul" or not op.x.type.dtype.is_float:
@@ -378,7 +411,7 @@ class NamedRule:
 
 
 RULES: tuple[Rule, ...] = (
-    fold_constants, fold_spread, drop_identities, merge_moves, integer_contraction, gather_affine, scale_weights, plain_scatter, plain_indices,
+    fold_constants, fold_spread, drop_identities, merge_moves, integer_contraction, gather_affine, scale_before_clamp, round_of_quotient, scale_weights, plain_scatter, plain_indices,
     split_groups, undilate_input,
 )  # fmt: skip
 """In order of trial; the first that answers wins."""

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import assert_never
 
+from tapeout.compiler.drain import fuse_drains
 from tapeout.compiler.groups import Dims, Group, Grouping, fits_matrix, pool_identity
 from tapeout.compiler.moves import insert_moves
 from tapeout.compiler.views import Place, whole
@@ -306,7 +307,7 @@ class Former:
     # ---- the finished kernel
 
     def _finish(self) -> k.KernelSpec:
-        self.ops = insert_moves(self.ops, self.chip)
+        self.ops = insert_moves(fuse_drains(self.ops), self.chip)
         used = self._use_order()
         find = self.grouping.axes.find
         resident = {self._axis[r] for a in self.group.resident if (r := find(a)) in self._axis}

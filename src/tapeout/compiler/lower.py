@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import prod
+from math import inf, prod
 from typing import assert_never
 
 from tapeout.chip.spec import Chip
@@ -387,21 +387,26 @@ class Lowering:
             self._vector(op.fn, op.out, op.srcs, body)
 
     def _move(self, op: k.Map, body: _Body) -> None:
-        src = op.srcs[0]
+        """A copy or a drain over out's axes, collapsed to four dimensions, loops around them."""
+        src, *rest = op.srcs
         assert isinstance(src, k.Tile)
         axes = tuple(a for a in self.kernel.layout if a in op.out.axes)
-        dims = _collapse([(self.schedule.tile[a], (self._strides[op.out].get(a, 0), self._strides[src].get(a, 0))) for a in axes])
+        tiles = [op.out, src, *(t for t in rest[:2] if isinstance(t, k.Tile))]
+        dims = _collapse([(self.schedule.tile[a], tuple(self._strides[t].get(a, 0) for t in tiles)) for a in axes])
         loops, dims = dims[: max(0, len(dims) - MAX_DIMS)], dims[max(0, len(dims) - MAX_DIMS) :]
         slots = [self._slot() for _ in loops]
-        bases = [Affine(0, tuple(Term(s, st[n]) for s, (_, st) in zip(slots, loops, strict=True))) for n in range(2)]
-        shape = dims or [(1, (0, 0))]
-        dst, source = (
-            View(self._number[t], bases[n], tuple(st[n] for _, st in shape), t.dtype) for n, t in enumerate((op.out, src))
-        )
+        shape = dims or [(1, (0,) * len(tiles))]
+        views: dict[k.Tile, View] = {}
+        for n, tile in enumerate(tiles):
+            base = Affine(0, tuple(Term(s, strides[n]) for s, (_, strides) in zip(slots, loops, strict=True)))
+            views[tile] = View(self._number[tile], base, tuple(strides[n] for _, strides in shape), tile.dtype)
         extents = tuple(n for n, _ in shape)
-        inf = float("inf")
-        one, zero = Immediate(1.0, DType.f32), Immediate(0.0, DType.f32)
-        node: c.Node = c.Copy(extents, dst, source) if op.fn == "move" else c.Drain(extents, dst, source, one, zero, -inf, inf, 0)
+        node: c.Node = c.Copy(extents, views[op.out], views[src])
+        if op.fn == "drain":
+            scale, bias, lo, hi, zero = rest or (1.0, 0.0, -inf, inf, 0.0)
+            factors = [views[s] if isinstance(s, k.Tile) else Immediate(s, DType.f32) for s in (scale, bias)]
+            assert isinstance(lo, float) and isinstance(hi, float) and isinstance(zero, float)
+            node = c.Drain(extents, views[op.out], views[src], factors[0], factors[1], lo, hi, int(zero))
         for slot, (trip, _) in zip(reversed(slots), reversed(loops), strict=True):
             node = c.Loop(slot, Affine(trip), (node,))
         body.nodes.append(node)

@@ -256,7 +256,8 @@ class _Cost:
                     queue["mm"] += turns * self.matrix(op)
             elif isinstance(op, k.Map):
                 if op.fn in ("move", "drain"):
-                    queue["mv"] += turns * self.elements(op.out.index) * op.out.dtype.bytes / 128
+                    rate = chip.move.drain_elements_per_cycle if op.fn == "drain" else 128 / op.out.dtype.bytes
+                    queue["mv"] += turns * (self.elements(op.out.index) / rate + chip.move.startup_cycles)
                 else:
                     queue["ve"] += turns * self.vector(self.elements(op.out.index), self.last(op.out), op.fn)
             else:
