@@ -16,7 +16,7 @@ from tapeout.isa import commands as c
 from tapeout.isa.operands import CORE, Affine, Immediate, Post, Tensor, Term, View, Wait
 from tapeout.isa.program import Binding, Kernel, Program
 
-SCALARS = 400
+SCALARS = 4000
 """Values given to each core for its `LoadScalar`s."""
 
 CHIP = spec.Chip(
@@ -83,8 +83,8 @@ def _tensor(r: Random, spaces: int) -> Tensor:
 class _Builder:
     """Draws one program. `depth` is the loop nesting, `uniform` whether all cores come here the same way."""
 
-    def __init__(self, r: Random, chip: spec.Chip) -> None:
-        self.r, self.chip = r, chip
+    def __init__(self, r: Random, chip: spec.Chip, turns: int) -> None:
+        self.r, self.chip, self.turns = r, chip, turns
         self.tensors = [_tensor(r, len(chip.spaces)) for _ in range(r.randint(1, 3))]
         self.slots, self.semaphores = ["core"], list[int]()
         self.scalar: int | None = None
@@ -195,16 +195,17 @@ class _Builder:
                 return [c.If(value, self.body(depth + 1, False), self.body(depth + 1, False))]
             case _:
                 slot, by_core = self.slot(), r.random() < 0.2
-                trip = Affine(1, (Term(CORE, 1),)) if by_core else Affine(r.randint(0, 9 if depth == 0 else 3))
+                trip = Affine(1, (Term(CORE, 1),)) if by_core else Affine(r.randint(0, self.turns if depth == 0 else 3))
                 return [c.Loop(slot, trip, self.body(depth + 1, uniform and not by_core))]
 
     def body(self, depth: int, uniform: bool) -> tuple[c.Node, ...]:
         return tuple(node for _ in range(self.r.randint(1, 3)) for node in self.node(depth, uniform))
 
 
-def build(r: Random) -> tuple[Program, spec.Chip, list[list[int]]]:
+def build(r: Random, turns: int = 9) -> tuple[Program, spec.Chip, list[list[int]]]:
+    """A program whose outer loops have up to so many turns, its chip, and the scalars that its cores read."""
     chip = _chip(r)
-    builder = _Builder(r, chip)
+    builder = _Builder(r, chip, turns)
     body = builder.body(0, True) + builder.body(0, True)
     cores = chip.cores
     program = Program(
@@ -219,6 +220,12 @@ def build(r: Random) -> tuple[Program, spec.Chip, list[list[int]]]:
 def programs(draw: st.DrawFn) -> tuple[Program, spec.Chip, list[list[int]]]:
     """A program, the chip that it runs on, and the scalars that its cores read."""
     return build(draw(st.randoms(use_true_random=False)))
+
+
+@st.composite
+def long_programs(draw: st.DrawFn) -> tuple[Program, spec.Chip, list[list[int]]]:
+    """The same with loops that may become steady."""
+    return build(draw(st.randoms(use_true_random=False)), 200)
 
 
 def every_form() -> Program:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from strategies_isa import CHIP, build, programs
+from strategies_isa import CHIP, build, long_programs, programs
 from tapeout.chip.spec import Chip
 from tapeout.errors import SimError, UserError
 from tapeout.ir.types import DType
@@ -60,7 +60,7 @@ def test_native_agrees_on_fixed_programs(seed: int) -> None:
     assert_agree(build(Random(seed)))
 
 
-@given(programs())
+@given(long_programs())
 @settings(max_examples=150)
 def test_skipping_changes_nothing(case: Case) -> None:
     assert_same(timing.run(*case, skip=True), timing.run(*case, skip=False))

@@ -100,11 +100,19 @@ uint64_t TileKey::hash() const {
     return result;
 }
 
-const TileCache::Tile* TileCache::find(const TileKey& key) {
+TileCache::TileCache(const TileCache& other)
+    : capacity_(other.capacity_), used_(other.used_), accesses_(other.accesses_), tiles_(other.tiles_) {
+    for (auto tile = tiles_.begin(); tile != tiles_.end(); ++tile)
+        by_key_[tile->key] = tile;
+}
+
+const TileCache::Tile* TileCache::find(const TileKey& key, uint64_t& age) {
+    ++accesses_;
     const auto found = by_key_.find(key);
     if (found == by_key_.end())
         return nullptr;
     tiles_.splice(tiles_.begin(), tiles_, found->second);
+    age = accesses_ - std::exchange(tiles_.front().used, accesses_);
     return &tiles_.front();
 }
 
@@ -116,14 +124,17 @@ void TileCache::keep(const TileKey& key, const Footprint& box, std::shared_ptr<F
         by_key_.erase(tiles_.back().key);
         tiles_.pop_back();
     }
-    tiles_.push_front({key, box, std::move(fill)});
+    tiles_.push_front({key, box, std::move(fill), accesses_});
     by_key_[key] = tiles_.begin();
     used_ += box.bytes;
 }
 
-void TileCache::drop(const Footprint& box) {
+uint64_t TileCache::drop(const Footprint& box) {
+    uint64_t dropped = 0;
+    ++accesses_;
     for (auto tile = tiles_.begin(); tile != tiles_.end();) {
         if (tile->box.first <= box.last && box.first <= tile->box.last) {
+            dropped = mix(dropped ^ (accesses_ - tile->used));
             used_ -= tile->box.bytes;
             by_key_.erase(tile->key);
             tile = tiles_.erase(tile);
@@ -131,6 +142,34 @@ void TileCache::drop(const Footprint& box) {
             ++tile;
         }
     }
+    return dropped;
+}
+
+Caches::Caches(const ChipParams& chip) : cluster_cores_(static_cast<int>(chip.cores_per_cluster)) {
+    for (const Shared& shared : chip.shared) {
+        if (shared.hardware && caches_.empty()) {
+            for (int64_t i = shared.chip ? 1 : chip.dies * chip.clusters_per_die; i > 0; --i)
+                caches_.emplace_back(shared.bytes);
+        }
+    }
+}
+
+Caches::Access Caches::load(int core, const Dma& dma, const Valued& valued, std::shared_ptr<Fill> fill) {
+    if (dma.indexed)
+        return {};
+    TileCache& cache = caches_[caches_.size() > 1 ? static_cast<size_t>(core / cluster_cores_) : 0];
+    uint64_t age = 0;
+    if (const TileCache::Tile* tile = cache.find(valued.key, age))
+        return {true, tile->fill, age};
+    cache.keep(valued.key, valued.box, fill);
+    return {false, std::move(fill), 0};
+}
+
+uint64_t Caches::store(const Valued& valued) {
+    uint64_t outcome = 0;
+    for (TileCache& cache : caches_)
+        outcome = mix(outcome ^ cache.drop(valued.box));
+    return outcome;
 }
 
 } // namespace tapeout::sim

@@ -15,6 +15,14 @@
 
 namespace tapeout::sim {
 
+// A good mixing step for hashes (finaliser of splitmix64).
+constexpr uint64_t mix(uint64_t x) {
+    x += 0x9e3779b97f4a7c15u;
+    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}
+
 // First come, first served; times in ticks.
 struct Resource {
     std::string name;
@@ -91,35 +99,65 @@ struct TileHash {
     size_t operator()(const TileKey& key) const { return static_cast<size_t>(key.hash()); }
 };
 
+// What the present slots make of a DMA command.
+struct Valued {
+    Footprint box;
+    TileKey key; // only where there is a cache
+};
+
 // A hardware-managed level: whole tiles, the least recently used first out.
 class TileCache {
 public:
-    explicit TileCache(int64_t capacity) : capacity_(capacity) {}
-
     struct Tile {
         TileKey key;
         Footprint box;
         std::shared_ptr<Fill> fill;
+        uint64_t used; // number of the access that used it last
     };
 
-    // The tile, now the most recently used, or null.
-    const Tile* find(const TileKey& key);
+    explicit TileCache(int64_t capacity) : capacity_(capacity) {}
+    TileCache(const TileCache& other);
+    TileCache(TileCache&&) = default;
+    TileCache& operator=(TileCache&&) = default;
+    TileCache& operator=(const TileCache&) = delete;
+    ~TileCache() = default;
+
+    // The tile, now the most recently used, or null; `age`: accesses since its last use.
+    const Tile* find(const TileKey& key, uint64_t& age);
     void keep(const TileKey& key, const Footprint& box, std::shared_ptr<Fill> fill);
-    void drop(const Footprint& box);
-    const std::list<Tile>& tiles() const { return tiles_; } // the most recently used first
+    // Removes what overlaps the box; the result says which tiles went, by age.
+    uint64_t drop(const Footprint& box);
+
+    std::list<Tile>& tiles() { return tiles_; } // the most recently used first
+    const std::list<Tile>& tiles() const { return tiles_; }
 
 private:
     int64_t capacity_, used_ = 0;
+    uint64_t accesses_ = 0;
     std::list<Tile> tiles_;
     std::unordered_map<TileKey, std::list<Tile>::iterator, TileHash> by_key_;
 };
 
-// A good mixing step for hashes (finaliser of splitmix64).
-constexpr uint64_t mix(uint64_t x) {
-    x += 0x9e3779b97f4a7c15u;
-    x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ x >> 27) * 0x94d049bb133111ebu;
-    return x ^ x >> 31;
-}
+// The caches of a chip: none, one, or one for each cluster.
+class Caches {
+public:
+    explicit Caches(const ChipParams& chip);
+
+    struct Access {
+        bool hit = false;
+        std::shared_ptr<Fill> fill; // of the tile: on a hit to wait for, on a miss to bring
+        uint64_t outcome = 0;       // equal outcomes from equal caches leave equal caches
+    };
+    Access load(int core, const Dma& dma, const Valued& valued, std::shared_ptr<Fill> fill);
+    uint64_t store(const Valued& valued);
+
+    bool empty() const { return caches_.empty(); }
+    std::vector<TileCache>& all() { return caches_; }
+    const std::vector<TileCache>& all() const { return caches_; }
+
+private:
+    int cluster_cores_;
+    std::vector<TileCache> caches_;
+};
 
 } // namespace tapeout::sim

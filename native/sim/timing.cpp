@@ -21,13 +21,10 @@ Machine::Machine(const Program& program, const ChipParams& chip, int64_t channel
                  std::vector<std::vector<int64_t>> scalars, bool trace, bool skip)
     : program_(program), chip_(chip), cluster_cores_(static_cast<int>(chip.cores_per_cluster)), trace_(trace),
       engine_{"engine", chip.dma_rate_milli, 0, 0}, full_burst_(engine_.service(chip.burst_bytes)),
-      fabric_(chip, channel_rate_milli), walk_(program, chip.granule_bytes), scalars_(std::move(scalars)) {
+      fabric_(chip, channel_rate_milli), walk_(program, chip.granule_bytes), caches_(chip),
+      scalars_(std::move(scalars)) {
     if (program.cores > chip.cores())
         throw BadProgram("the program runs on more cores than the chip has");
-    for (const Shared& shared : chip.shared) {
-        if (shared.hardware && caches_.empty())
-            caches_.assign(index(shared.chip ? 1 : chip.dies * chip.clusters_per_die), TileCache(shared.bytes));
-    }
     for (const Command& command : program.commands) {
         cycles_.push_back(command_cycles(command, chip));
         kernels = std::max(kernels, command.kernel + 1);
@@ -54,6 +51,8 @@ void Machine::run() {
     for (int core = 0; core < program_.cores; ++core)
         wake(core, 0);
     for (Event event; calendar_.pop(event);) {
+        if (steady_)
+            steady_->count_event();
         switch (event.phase()) {
         case Phase::completion:
             complete(event.core(), event.queue());
@@ -190,6 +189,21 @@ Valued Machine::value(const Control& control, int command) {
         words[2 + kMaxDims + d] = dma.extents.values[d];
     }
     return valued;
+}
+
+// What the timing of a step depends on, as one number: equal worth, equal treatment.
+uint64_t Machine::worth(const Step& step, const Valued& valued) const {
+    uint64_t word = mix(static_cast<uint64_t>(&step - program_.steps.data()));
+    if (step.kind != StepKind::Issue)
+        return word;
+    const Opcode opcode = program_.commands[index(step.command)].opcode;
+    if (opcode == Opcode::Load || opcode == Opcode::Store) {
+        word = mix(word ^ static_cast<uint64_t>(valued.box.bytes));
+        word = mix(word ^ static_cast<uint64_t>(valued.box.charged));
+        if (chip_.dies > 1)
+            word = mix(word ^ static_cast<uint64_t>(home_of(valued.box)));
+    }
+    return word;
 }
 
 void Machine::deliver(int core, Core& state) {

@@ -54,12 +54,6 @@ struct Counts {
 
 // ---- the machine's parts
 
-// What the present slots make of a DMA command.
-struct Valued {
-    Footprint box;
-    TileKey key; // only where there is a cache
-};
-
 // A command in a queue; for DMA with its box and its bursts.
 struct Entry {
     int command = -1;
@@ -127,6 +121,7 @@ public:
 
 private:
     friend class SteadyLoops;
+    friend class MachineState;
 
     // control
     void go_on(int core);
@@ -138,6 +133,7 @@ private:
     void wake(int core, int64_t cycle);
     bool take(Core& state, std::span<const Wait> waits, int waiter);
     Valued value(const Control& control, int command);
+    uint64_t worth(const Step& step, const Valued& valued) const;
 
     // queues
     void push_start(int core, int queue, int64_t cycle);
@@ -150,7 +146,7 @@ private:
 
     // DMA
     void start_transfer(int core, int queue, Entry& entry);
-    void choose_way(int core, Entry& entry);
+    uint64_t choose_way(int core, Entry& entry);
     void plan(int core, int queue, Entry& entry);
     void send(int core, int queue, Entry& entry);
     void arrive(Event& event);
@@ -167,10 +163,6 @@ private:
         const int64_t block = box.first / chip_.interleave_bytes - (box.first % chip_.interleave_bytes < 0);
         return (block % chip_.dies + chip_.dies) % chip_.dies;
     }
-    TileCache* cache_of(int core) {
-        return caches_.empty() ? nullptr
-                               : &caches_[caches_.size() > 1 ? static_cast<size_t>(core / cluster_cores_) : 0];
-    }
 
     const Program& program_;
     const ChipParams& chip_;
@@ -181,8 +173,8 @@ private:
     Calendar calendar_;
     Fabric fabric_;
     DmaWalk walk_;
-    std::vector<TileCache> caches_; // one, or one for each cluster
-    std::vector<int64_t> cycles_;   // by command
+    Caches caches_;
+    std::vector<int64_t> cycles_; // by command
     std::vector<std::vector<int64_t>> scalars_;
     std::vector<Core> cores_;
     std::vector<int> arrived_; // cores at each cluster's barrier, the last entry: at the chip's

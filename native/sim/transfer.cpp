@@ -1,4 +1,5 @@
 // DMA in the timing executor: rules 9 to 15 of docs/timing.md.
+#include "sim/steady.h"
 #include "sim/timing.h"
 
 #include <algorithm>
@@ -16,11 +17,15 @@ size_t index(int64_t i) {
 void Machine::start_transfer(int core, int queue, Entry& entry) {
     const int64_t ready = calendar_.now() + chip_.dma_setup_cycles;
     if (entry.valued.box.bytes == 0) { // rule 9: wholly outside
+        if (steady_)
+            steady_->started(core, queue, 0);
         release(core, queue, entry, ready);
         done(core, queue, entry, ready);
         return;
     }
-    choose_way(core, entry);
+    const uint64_t outcome = choose_way(core, entry);
+    if (steady_)
+        steady_->started(core, queue, outcome);
     entry.bursts = ceil_div(entry.size, chip_.burst_bytes);
     entry.planned = entry.sent = entry.landed = entry.all_arrived = 0;
     entry.engine_free = ready * kTicksPerCycle;
@@ -30,36 +35,35 @@ void Machine::start_transfer(int core, int queue, Entry& entry) {
     send(core, queue, entry);
 }
 
-// Rules 9 and 12 to 14: bytes on the way, and which way; counts what DRAM moves, and keeps the caches.
-void Machine::choose_way(int core, Entry& entry) {
+// Rules 9 and 12 to 14: bytes on the way, and which way; counts what DRAM moves, and keeps the caches, whose outcome
+// it returns.
+uint64_t Machine::choose_way(int core, Entry& entry) {
     const Command& command = program_.commands[index(entry.command)];
     const Dma& dma = std::get<Dma>(command.body);
     const Footprint& box = entry.valued.box;
     const bool store = command.opcode == Opcode::Store;
+    uint64_t outcome = 0;
     entry.dies = 1;
     if (const int space = program_.tensors[index(dma.tensor)].space) {
         if (index(space) > chip_.spaces.size())
             throw BadProgram("a tensor lies in space " + std::to_string(space) + ", which the chip has not");
         entry.size = box.bytes * (dma.add ? 2 : 1);
         entry.routes = &fabric_.space_route(core, store, space);
-        return;
+        return outcome;
     }
     if (store) {
-        for (TileCache& cache : caches_)
-            cache.drop(box);
-    } else if (TileCache* cache = cache_of(core)) {
-        if (const TileCache::Tile* tile = dma.indexed ? nullptr : cache->find(entry.valued.key)) {
+        outcome = caches_.store(entry.valued);
+    } else if (!caches_.empty()) {
+        Caches::Access access = caches_.load(core, dma, entry.valued, std::make_shared<Fill>());
+        if (access.hit) {
             ++counts_.cache_hits;
             entry.size = box.bytes;
             entry.routes = &fabric_.hit_route(core);
-            entry.fill = tile->fill;
-            return;
+            entry.fill = std::move(access.fill);
+            return access.outcome;
         }
         ++counts_.cache_misses;
-        if (!dma.indexed) {
-            entry.brings = std::make_shared<Fill>();
-            cache->keep(entry.valued.key, box, entry.brings);
-        }
+        entry.brings = std::move(access.fill);
     }
     KernelCounts& counts = counts_.kernels[index(command.kernel)];
     (store ? counts.written_bytes : counts.read_bytes) += box.bytes;
@@ -68,6 +72,7 @@ void Machine::choose_way(int core, Entry& entry) {
     entry.routes = fabric_.dram_routes(core, store);
     entry.dies = chip_.dies;
     entry.home = home_of(box);
+    return outcome;
 }
 
 // Rule 12: when bursts leave the engine, as far as it is known.
