@@ -8,9 +8,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tapeout.chip.spec import Chip
 from tapeout.report.numerics import Error, Verdict
-from tapeout.report.summary import ENGINES, Bound, KernelUse, Summary, Traffic
+from tapeout.report.summary import ENGINES, KernelUse, Summary, Traffic
 
 WIDTH = 100
 KERNELS = 8
@@ -23,9 +22,9 @@ def render(summary: Summary) -> RenderableType:
     parts += [_memory(summary), Text(), _kernels(summary), Text(), _numerics(summary)]
     if summary.fallbacks:
         parts.append(Text(f"{'On the host':<12}{', '.join(summary.fallbacks)}", style="yellow"))
-    times = "  ".join(f"{stage} {seconds:.2f} s" for stage, seconds in summary.tool_s.items())
+    times = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in summary.tool_s.items())
     if times:
-        parts.append(Text(f"{'Host time':<12}{times}", style="dim"))
+        parts.append(Text(f"{'Host time':<12}{times} s", style="dim"))
     return Group(*parts)
 
 
@@ -75,7 +74,8 @@ def rate(x: float) -> str:
 # ---- sections
 
 
-def _grid(*justify: str) -> Table:
+def grid(*justify: str) -> Table:
+    """A table without lines; `l` and `r` say which way its columns lean."""
     table = Table.grid(padding=(0, 2))
     for side in justify:
         table.add_column(justify="right" if side == "r" else "left", no_wrap=True)
@@ -93,26 +93,17 @@ def _head(s: Summary) -> Text:
 
 
 def _speed(s: Summary) -> Table:
-    table = _grid("l", "r", "r", "r", "l")
-    tops = f"{rate(s.tops * 1e12)}OP/s"
-    note = f"{s.inferences_per_s:.4g} inferences/s, {tops}, {s.limit}"
-    table.add_row(Text("Latency", style="bold"), f"{count(s.cycles)} cycles", duration(s.seconds), "", note)
-    for name, bound, text in (
+    table = grid("l", "r", "r", "l")
+    per_second = count(s.inferences_per_s) if s.inferences_per_s >= 1000 else f"{s.inferences_per_s:.4g}"
+    note = f"{per_second} inferences/s, {rate(s.tops * 1e12)}OP/s; {s.limit}"
+    table.add_row(Text("Latency", style="bold"), f"{count(s.cycles)} cycles", duration(s.seconds), note)
+    for name, b, text in (
         ("Attainable", s.attainable, "what this hardware forces"),
-        ("Floor", s.floor, "no program can beat it"),
+        ("Floor", s.floor, "what no program can beat"),
     ):
-        table.add_row(
-            name, f"{count(bound.cycles)} cycles", duration(bound.seconds), _reached(bound), _why(bound, text)
-        )
+        note = f"reached to {share(b.ratio)}; {text}, set by {LIMITS[b.limit]}"
+        table.add_row(name, f"{count(b.cycles)} cycles", duration(b.seconds), note)
     return table
-
-
-def _reached(bound: Bound) -> str:
-    return share(bound.ratio)
-
-
-def _why(bound: Bound, text: str) -> str:
-    return f"set by {LIMITS[bound.limit]}; {text}"
 
 
 LIMITS = {
@@ -125,7 +116,7 @@ LIMITS = {
 
 
 def _engines(s: Summary) -> Table:
-    table = _grid("l", "r", "r", "r", "r", "r")
+    table = grid("l", "r", "r", "r", "r", "r")
     table.add_row(*(Text(t, style="bold") for t in ("Engine", "busy", "waits", "idle", "busiest", "commands")))
     for e in s.engines:
         row = (share(e.busy), share(e.waiting), share(e.idle), share(e.busiest), count(e.commands))
@@ -134,7 +125,7 @@ def _engines(s: Summary) -> Table:
 
 
 def _memory(s: Summary) -> Table:
-    table = _grid("l", "l")
+    table = grid("l", "l")
     d: Traffic = s.dram
     moved = d.read_bytes + d.written_bytes
     beyond = f"{moved / d.compulsory_bytes:.2f} x" if d.compulsory_bytes else "-"
@@ -151,8 +142,8 @@ def _memory(s: Summary) -> Table:
 
 
 def _kernels(s: Summary) -> Table:
-    table = _grid("l", "r", "r", "r", "r", "r", "l")
-    heads = ("Kernel", "cycles", "share", "matrix", "vector", "DRAM", "from")
+    table = grid("l", "r", "r", "r", "r", "r", "l")
+    heads = ("Kernel", "cycles", "share", "matrix", "vector", "DRAM", "with")
     table.add_row(*(Text(t, style="bold") for t in heads))
     top = sorted(s.kernels, key=lambda k: -k.cycles)[:KERNELS]
     for k in top:
@@ -168,7 +159,9 @@ def _kernels(s: Summary) -> Table:
 
 
 def _sources(k: KernelUse) -> str:
-    return _cut(", ".join(k.sources), 28)
+    """Where it came from, without what its name says already."""
+    rest = [source.removeprefix(k.name) for source in k.sources if source != k.name]
+    return _cut(", ".join(rest), 28)
 
 
 def _cut(text: str, width: int) -> str:
@@ -183,7 +176,7 @@ def _numerics(s: Summary) -> RenderableType:
 
 def verdicts(found: tuple[Verdict, ...], most: int = 6) -> Table:
     """Errors beside their bounds: every wrong output, and the first `most` right ones."""
-    table = _grid("l", "l", "l", "l")
+    table = grid("l", "l", "l", "l")
     wrong = [v for v in found if not v.right]
     right = [v for v in found if v.right]
     for i, v in enumerate((*wrong, *right[:most])):
@@ -206,21 +199,3 @@ def _digits(x: float) -> str:
 
 def _whole(v: Verdict) -> str:
     return "exact" if v.error.rms == 0 else f"{share(v.error.rms)} of elements differ, allowed {share(v.bound.rms)}"
-
-
-# ---- chips
-
-
-def chips(found: list[Chip]) -> Table:
-    """One line per chip."""
-    table = _grid("l", "r", "r", "l", "l", "r", "r")
-    heads = ("Chip", "cores", "clock", "peak OP/s", "local memory", "DRAM", "bandwidth")
-    table.add_row(*(Text(t, style="bold") for t in heads))
-    for c in found:
-        peaks = ", ".join(
-            f"{d} {rate(c.peak_ops_per_s(d)).strip()}" for d in ("i8", "f16", "bf16", "f32") if c.peak_ops_per_cycle(d)
-        )
-        local = " + ".join(size(m.bytes) for m in c.memories)
-        row = (str(c.cores), f"{c.topology.clock_hz / 1e9:.3g} GHz", peaks, local, size(c.dram.capacity_bytes))
-        table.add_row(c.name, *row, f"{c.dram.bandwidth_bytes_per_s / 1e9:.4g} GB/s")
-    return table

@@ -1,0 +1,5 @@
+"""`python -m tapeout`: the command line."""
+
+from tapeout.cli import main
+
+main()

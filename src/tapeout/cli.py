@@ -1,0 +1,327 @@
+"""The command line (`docs/cli.md`). Heavy parts are imported by the command that needs them: `--help` is instant."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, ParamSpec
+
+import typer
+
+from tapeout import __version__
+from tapeout.errors import TapeoutError, UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from tapeout.report.request import Request
+    from tapeout.report.session import Session
+
+P = ParamSpec("P")
+WIDTH = 100
+WRONG = 3
+"""Exit code of a run whose values break the numerics contract."""
+
+app = typer.Typer(
+    name="tapeout", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+    help="One chip description in; compiler, simulator and benchmarks for that chip out.",
+)  # fmt: skip
+
+
+class Stage(StrEnum):
+    """What --emit can print."""
+
+    graph = "graph"
+    canonical = "canonical"
+    kernels = "kernels"
+    schedules = "schedules"
+    tiles = "tiles"
+    program = "program"
+
+
+class Level(StrEnum):
+    """Where --run-at can compute values."""
+
+    graph = "graph"
+    canonical = "canonical"
+    program = "program"
+
+
+class Precision(StrEnum):
+    """Element types of the built-in models."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+    int8 = "int8"
+
+
+# ---- errors
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stderr.write(f"tapeout: {message}\n")
+    raise SystemExit(code)
+
+
+def guarded(command: Callable[P, None]) -> Callable[P, None]:
+    """Errors as one line: exit code 2 for what was given, 130 for Ctrl-C, 1 for a bug of ours."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except UserError as error:
+            _fail(str(error), 2)
+        except KeyboardInterrupt:
+            _fail("stopped", 130)
+        except BrokenPipeError:  # whoever read our output has gone
+            sys.stdout = None  # or Python complains at exit that it cannot flush
+            raise SystemExit(1) from None
+        except RuntimeError as error:  # typer's own ways out are of this kind
+            if isinstance(error, typer.Exit | typer.Abort):
+                raise
+            _bug(error)
+        except Exception as error:  # noqa: BLE001 the last resort: whatever it is, one line
+            _bug(error)
+
+    return run
+
+
+def _bug(error: Exception) -> None:
+    if _debug():
+        raise error
+    kind = "" if isinstance(error, TapeoutError) else f"{type(error).__name__}: "
+    _fail(f"internal error: {kind}{' '.join(str(error).split())} (a bug; tapeout --debug ... shows where)", 1)
+
+
+def _debug() -> bool:
+    return "--debug" in sys.argv[1:]
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where something goes wrong.")] = False,
+) -> None:
+    """Options before the command; --debug is read where it is needed."""
+    _ = debug
+    if version:
+        typer.echo(f"tapeout {__version__}")
+        raise typer.Exit
+
+
+# ---- what commands share
+
+ModelArgument = Annotated[str, typer.Argument(help="A built-in model (tapeout models), an .onnx or a .pt2 file.")]
+ChipOption = Annotated[str, typer.Option("--chip", "-c", help="A preset (tapeout chips) or a chip file.")]
+BatchOption = Annotated[int | None, typer.Option("--batch", min=1, help="Images at a time (resnet50).")]
+HeightOption = Annotated[int | None, typer.Option("--height", min=1, help="Image height (resnet50).")]
+WidthOption = Annotated[int | None, typer.Option("--width", min=1, help="Image width (resnet50).")]
+PrecisionOption = Annotated[Precision | None, typer.Option("--precision", help="Element type of a built-in model.")]
+ShapeOption = Annotated[list[str] | None, typer.Option("--shape", help="Shape of an input: name=4x3x224x224.")]
+SetOption = Annotated[list[str] | None, typer.Option("--set", help="A symbol or option: sequence=128.")]
+
+
+def _request(
+    model: str, batch: int | None, height: int | None, width: int | None, precision: Precision | None,
+    shape: list[str] | None, sets: list[str] | None,
+) -> Request:  # fmt: skip
+    from tapeout.report.request import Request
+
+    given = {"batch": batch, "height": height, "width": width, "precision": precision and precision.value}
+    return Request(model, {k: v for k, v in given.items() if v is not None}, sets or (), shape or ())
+
+
+def _console(stderr: bool = False) -> Console:
+    from rich.console import Console
+
+    console = Console(stderr=stderr, highlight=False, emoji=False, markup=False)
+    if not console.is_terminal or console.width > WIDTH:
+        console = Console(stderr=stderr, highlight=False, emoji=False, markup=False, width=WIDTH)
+    return console
+
+
+def _show(what: RenderableType) -> None:
+    console = _console()
+    if console.is_terminal:
+        console.print(what)
+        return
+    with console.capture() as captured:
+        console.print(what)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
+
+@contextmanager
+def _progress(quiet: bool = False) -> Generator[Callable[[str, int, int], None]]:
+    """A bar on a terminal, else nothing."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda stage, done, total: None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description:<12}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=_console(stderr=True), transient=True) as bar:
+        task = bar.add_task("")
+
+        def update(stage: str, done: int, total: int) -> None:
+            bar.update(task, description=stage, completed=done, total=max(1, total))
+
+        yield update
+
+
+def _write(text: str, path: Path | None) -> None:
+    if path is None:
+        sys.stdout.write(text)
+        return
+    from tapeout.report.files import text_file
+
+    with text_file(path) as out:
+        out.write(text)
+
+
+# ---- commands
+
+
+@app.command()
+@guarded
+def run(
+    model: ModelArgument,
+    chip: ChipOption,
+    batch: BatchOption = None,
+    height: HeightOption = None,
+    width: WidthOption = None,
+    precision: PrecisionOption = None,
+    shape: ShapeOption = None,
+    sets: SetOption = None,
+    inputs: Annotated[Path | None, typer.Option(help="Inputs by name, an .npz file; else seeded ones.")] = None,
+    outputs: Annotated[Path | None, typer.Option(help="Where outputs go, an .npz file.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the inputs.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="The report as JSON.")] = False,
+    timing_only: Annotated[bool, typer.Option("--timing-only", help="Cycles without values.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Follow the accumulation order bit for bit.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse ops that would run on the host.")] = False,
+    trace: Annotated[Path | None, typer.Option(help="Write a Perfetto trace; .gz compresses it.")] = None,
+    emit: Annotated[Stage | None, typer.Option(help="Print a stage of the compilation, and stop.")] = None,
+    emit_to: Annotated[Path | None, typer.Option(help="Write what --emit prints to a file.")] = None,
+    run_at: Annotated[Level | None, typer.Option(help="Compute and check values at a stage only.")] = None,
+    no_check: Annotated[bool, typer.Option("--no-check", help="Do not compute the reference.")] = False,
+) -> None:
+    """Compile a model for a chip, compute its values, count its cycles, and report."""
+    if timing_only and (run_at or outputs):
+        raise UserError("--timing-only computes no values", "--run-at" if run_at else "--outputs", "leave one out")
+    if emit_to and not emit:
+        raise UserError("there is nothing to write", "--emit-to", "say which stage with --emit")
+    if run_at and (trace or as_json):
+        raise UserError("--run-at counts no cycles", "--trace" if trace else "--json", "leave one out")
+    from tapeout.report.session import Session
+
+    request = _request(model, batch, height, width, precision, shape, sets)
+    with _progress(as_json or emit is not None) as progress:
+        session = Session(request, chip, inputs, seed, progress)
+        if strict:
+            session.refuse_fallbacks()
+        if emit:
+            report, right = session.stage(emit.value), True
+        else:
+            report, right = _run(session, outputs, as_json, timing_only, exact, trace, run_at, no_check)
+    if isinstance(report, str):
+        _write(report, emit_to)
+    else:
+        _show(report)
+    if not right:
+        raise typer.Exit(WRONG)
+
+
+def _run(
+    session: Session, outputs: Path | None, as_json: bool, timing_only: bool, exact: bool, trace: Path | None,
+    run_at: Level | None, no_check: bool,
+) -> tuple[str | RenderableType, bool]:  # fmt: skip
+    """What to print, and whether the values are right."""
+    from tapeout.report import json_report, text
+    from tapeout.report.files import write_arrays
+
+    scalars: list[list[int]] | None = None
+    verdicts = None
+    if not timing_only:
+        level = run_at.value if run_at else "program"
+        found, states, scalars = session.values(level, exact)
+        verdicts = None if no_check else session.judge(found, states)
+        if outputs:
+            write_arrays(outputs, {**found, **states})
+    if run_at:
+        return (text.verdicts(verdicts) if verdicts else "not checked\n"), all(v.right for v in verdicts or ())
+    timed = session.time(scalars, events=trace is not None)
+    if trace:
+        session.write_trace(trace, timed)
+    summary = session.summary(timed, verdicts)
+    if as_json:
+        return json_report.text(summary), summary.right
+    return text.render(summary), summary.right
+
+
+@app.command()
+@guarded
+def chips(
+    name: Annotated[str | None, typer.Argument(help="One chip: a preset or a file.")] = None,
+) -> None:
+    """List the chips that are built in, or show one with the sources of its numbers."""
+    from tapeout.chip.load import load_chip, presets
+    from tapeout.report import chip_text
+
+    _show(chip_text.chips([load_chip(p) for p in presets()]) if name is None else chip_text.chip(load_chip(name)))
+
+
+@app.command()
+@guarded
+def models() -> None:
+    """List the models that are built in."""
+    from tapeout.report.request import DESCRIPTIONS
+
+    for name, description in DESCRIPTIONS.items():
+        typer.echo(f"{name:<12} {description}")
+
+
+@app.command()
+@guarded
+def disasm(
+    model: Annotated[str, typer.Argument(help="A model, or a program's text as `run --emit program` writes it.")],
+    chip: Annotated[str | None, typer.Option("--chip", "-c", help="A preset or a chip file, for a model.")] = None,
+    batch: BatchOption = None,
+    height: HeightOption = None,
+    width: WidthOption = None,
+    precision: PrecisionOption = None,
+    shape: ShapeOption = None,
+    sets: SetOption = None,
+) -> None:
+    """Print the program of a model on a chip, or check and print a saved one."""
+    if chip is None:
+        from tapeout.report.stages import read_program
+
+        sys.stdout.write(read_program(model))
+        return
+    from tapeout.report.session import Session
+
+    request = _request(model, batch, height, width, precision, shape, sets)
+    with _progress() as progress:
+        text = Session(request, chip, progress=progress).stage("program")
+    sys.stdout.write(text)
+
+
+def main() -> None:
+    """The entry point: also turns wrong usage into one line."""
+    try:
+        code = app(standalone_mode=False)
+    except typer.Exit as stop:
+        code = stop.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        sys.stderr.write("tapeout: stopped\n")
+        code = 130
+    except typer.TyperException as error:
+        sys.stderr.write(f"tapeout: {' '.join(error.format_message().split())}\n")
+        code = 2
+    raise SystemExit(code)

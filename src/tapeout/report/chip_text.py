@@ -1,0 +1,71 @@
+"""Chips for people: the list of presets, and one chip with where its numbers are from."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from tapeout.chip.spec import Chip
+from tapeout.report.text import grid, rate, size
+
+DTYPES = ("i8", "i16", "f8e4m3", "f16", "bf16", "f32")
+
+
+def chips(found: list[Chip]) -> Table:
+    """One line per chip."""
+    table = grid("l", "r", "r", "l", "r", "r", "r")
+    heads = ("Chip", "cores", "clock", "peak", "on chip", "DRAM", "bandwidth")
+    table.add_row(*(Text(t, style="bold") for t in heads))
+    for c in found:
+        clock, bandwidth = f"{c.topology.clock_hz / 1e9:.3g} GHz", f"{c.dram.bandwidth_bytes_per_s / 1e9:.4g} GB/s"
+        row = (clock, _peaks(c), size(_on_chip(c)), size(c.dram.capacity_bytes), bandwidth)
+        table.add_row(c.name, str(c.cores), *row)
+    return table
+
+
+def _peaks(c: Chip, most: int = 3) -> str:
+    """Peak operations per second by type, the first few."""
+    held = [d for d in DTYPES if c.peak_ops_per_cycle(d)]
+    return ", ".join(f"{d} {rate(c.peak_ops_per_s(d)).strip()}OP/s" for d in held[:most])
+
+
+def _on_chip(c: Chip) -> int:
+    local = c.cores * sum(m.bytes for m in c.memories)
+    return local + sum(s.bytes * (c.clusters if s.scope == "cluster" else 1) for s in c.shared)
+
+
+def chip(c: Chip) -> RenderableType:
+    """One chip: its parts, its derived peaks, and the sources of its numbers."""
+    t = c.topology
+    table = grid("l", "l")
+    shape = f"{t.dies} dies x {t.clusters} clusters x {t.cores} cores at {t.clock_hz / 1e9:.4g} GHz"
+    table.add_row("topology", shape)
+    for dtype, kind in c.matrix.geometry.items():
+        advertised = c.advertised_tops.get(dtype)
+        note = f", advertised {advertised:g} T" if advertised else ""
+        dims = f"{kind.m0} x {kind.n0} x {kind.k0} MACs a cycle and core"
+        table.add_row(f"matrix {dtype}", f"{dims}, {rate(c.peak_ops_per_s(dtype))}OP/s{note}")
+    table.add_row(
+        "stationary", f"{c.matrix.stationary}, load {c.matrix.load_cycles}, fill {c.matrix.fill_cycles} cycles"
+    )
+    lanes = ", ".join(f"{d} {n}" for d, n in c.vector.lanes.items())
+    table.add_row("vector", f"lanes {lanes}; special functions {c.vector.special_factor} times as long")
+    for m in c.memories:
+        table.add_row(m.name, f"{size(m.bytes)} a core, {m.bytes_per_cycle} B/cycle a port, for {' '.join(m.reach)}")
+    for s in c.shared:
+        table.add_row(s.name, f"{size(s.bytes)} a {s.scope}, {s.bytes_per_cycle:g} B/cycle, managed by {s.managed}")
+    dram = f"{size(c.dram.capacity_bytes)}, {c.dram.bandwidth_bytes_per_s / 1e9:.4g} GB/s, {c.dram.kind}"
+    table.add_row("dram", f"{dram}, latency {c.dram.latency_cycles} cycles")
+    for link in c.links:
+        table.add_row(f"link {link.name}", f"{link.bandwidth_bytes_per_s / 1e9:.4g} GB/s")
+    sources = grid("l", "l")
+    for leaf, source in c.sources.items():
+        sources.add_row(leaf, source)
+    for columns in (table.columns, sources.columns):
+        columns[1].no_wrap = False
+    head = Text(c.name, style="bold").append(f"  {c.description}", style="not bold")
+    parts: list[RenderableType] = [head, Text(), table]
+    if c.why_not_advertised:
+        parts.append(Text(f"Not as advertised: {c.why_not_advertised}"))
+    return Group(*parts, Text(), Text("Sources", style="bold"), sources)

@@ -1,0 +1,127 @@
+"""What a user asks to run: a built-in model or a file, with options, symbols and shapes, as one graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tapeout.errors import InvalidModel, UserError
+from tapeout.ir import graph as g
+from tapeout.ir.types import DimExpr, bind_dim
+
+BUILT_IN: dict[str, tuple[str, dict[str, Any], dict[str, int]]] = {
+    "resnet50": ("resnet50", {}, {}),
+    "gpt2": ("gpt2", {"mode": "prefill"}, {"sequence": 128}),
+    "gpt2-decode": ("gpt2", {"mode": "decode"}, {}),
+}
+"""Names on the command line: builder, its options, and symbols that have a value when none is given."""
+
+DESCRIPTIONS = {
+    "resnet50": "image classification, 25.6 M parameters, 4.1 GMAC; --batch --height --width; fp32 fp16 int8",
+    "gpt2": "GPT-2 small, a prompt of 1-1024 tokens, 124 M parameters; --set sequence=N; fp32 fp16 bf16",
+    "gpt2-decode": "GPT-2 small, one token with its key-value cache as state; fp32 fp16 bf16",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A model by name or path; `options` of a built-in's builder; `sets` (`name=value`) are further options or symbols,
+    `shapes` (`name=4x3x224x224`) those of inputs."""
+
+    model: str
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    sets: Sequence[str] = ()
+    shapes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The graph of a request, the symbols that it gives a value, and what the model is called in reports."""
+
+    graph: g.Graph
+    binding: dict[str, int]
+    label: str
+
+
+def load(request: Request) -> Asked:
+    """Reads or builds the model. `UserError` for whatever is wrong with the request."""
+    sets = dict(_pair(text, "--set") for text in request.sets)
+    shapes = {name: _shape(value, name) for name, value in (_pair(text, "--shape") for text in request.shapes)}
+    if request.model in BUILT_IN:
+        return _built_in(request, sets, shapes)
+    for name in request.options:
+        raise UserError("is for built-in models", f"--{name}", "set a file's symbols with --set and --shape")
+    path = Path(request.model)
+    if path.suffix not in (".onnx", ".pt2"):
+        known = ", ".join(BUILT_IN)
+        raise InvalidModel(f"no model '{request.model}'", "", f"use one of {known}, or an .onnx or .pt2 file")
+    if not path.is_file():
+        raise InvalidModel("there is no such file", request.model, "give the path of a model")
+    numbers = {name: _number(value, name) for name, value in sets.items()}
+    from tapeout.runtime.model import load_model
+
+    graph = load_model(path, shapes={**numbers, **shapes})
+    left = {name: n for name, n in numbers.items() if any(s.name == name for s in graph.symbols)}
+    return Asked(graph, {**left, **_solved(graph, shapes)}, path.stem)
+
+
+def _built_in(request: Request, sets: dict[str, str], shapes: dict[str, tuple[int, ...]]) -> Asked:
+    from tapeout.frontend.onnx_import import import_onnx
+    from tapeout.models import build
+
+    name, options, symbols = BUILT_IN[request.model]
+    own = {k: _option(v) for k, v in sets.items() if k not in symbols}
+    graph = import_onnx(build(name, **{**options, **request.options, **own}))
+    given = {k: _number(v, k) for k, v in sets.items() if k in symbols}
+    binding = {**symbols, **_solved(graph, shapes), **given}
+    precision = request.options.get("precision", "fp32")
+    return Asked(graph, binding, f"{request.model} {precision}")
+
+
+def _pair(text: str, flag: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise UserError(f"'{text}' is not name=value", flag, "write for example sequence=128")
+    return name, value
+
+
+def _number(text: str, name: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"'{text}' is not a positive number", f"--set {name}", "write for example sequence=128")
+    return int(text)
+
+
+def _option(text: str) -> Any:
+    """A builder's option: a number, a tuple of them (1,2,3) or a word."""
+    if "," in text:
+        return tuple(_option(part) for part in text.split(",") if part)
+    return int(text) if text.isdecimal() else text
+
+
+def _shape(text: str, name: str) -> tuple[int, ...]:
+    parts = text.lower().split("x")
+    if not all(p.isdecimal() and int(p) > 0 for p in parts):
+        raise UserError(f"'{text}' is not a shape", f"--shape {name}", "write for example 4x3x224x224")
+    return tuple(int(p) for p in parts)
+
+
+def _solved(graph: g.Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """The symbols that shapes of inputs decide; `UserError` where a shape contradicts the graph."""
+    known = {v.name: v for v in graph.inputs}
+    binding: dict[str, int] = {}
+    for name, shape in shapes.items():
+        if name not in known:
+            raise UserError(f"there is no input '{name}'", "--shape", f"use {', '.join(known) or 'none'}")
+        declared = known[name].type
+        if len(shape) != declared.rank:
+            raise UserError(f"{name} has {declared.rank} dimensions", "--shape", f"it is {declared}")
+        for dim, n in zip(declared.shape, shape, strict=True):
+            rest = bind_dim(dim, binding)
+            if isinstance(rest, DimExpr) and len(rest.terms) == 1:
+                (symbol, coef), *_ = rest.terms
+                binding[symbol] = (n - rest.const) // coef
+            if bind_dim(dim, binding) != n:
+                raise UserError(f"{name} cannot have the shape {list(shape)}", "--shape", f"it is {declared}")
+    return binding
