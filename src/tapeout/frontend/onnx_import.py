@@ -170,6 +170,10 @@ class _Importer:
             if not isinstance(value, g.Value):
                 raise UnsupportedOp(f"output '{name}' is not a tensor", self.model.where, "export plain tensors")
             if name in exits:
+                entry = scope.lookup(exits[name])
+                if not isinstance(entry, g.Value) or entry.type != value.type:
+                    what = f"state '{exits[name]}' becomes {value.type} by output '{name}'"
+                    raise InvalidModel(what, self.model.where, "correct tapeout.state")
                 scope.b.set_state(exits[name], value)
             else:
                 scope.b.output(name, value)
@@ -258,7 +262,7 @@ class _Importer:
             ) from None
         except VerifyError as error:
             raise InvalidModel(f"{node.op} does not fit its operands ({error.what})", where) from None
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, ZeroDivisionError) as error:  # extents and axes that make no sense
             if scope.b.symbols:
                 action = "pin the symbolic dimensions with shapes="
                 raise UnsupportedOp(f"{node.op}: {error}", where, action) from error

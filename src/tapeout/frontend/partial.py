@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from tapeout.errors import VerifyError
 from tapeout.ir import graph as g
 from tapeout.ir.build import Builder
-from tapeout.ir.infer import infer
+from tapeout.ir.infer import describe, infer
 from tapeout.ir.interp import evaluate
 from tapeout.ir.types import (
     Dim,
@@ -53,6 +54,8 @@ class PartialBuilder(Builder):
 
     def emit(self, op: g.Op, name: str = "v") -> tuple[g.Value, ...]:
         types = infer(op)
+        if any(isinstance(d, int) and d < 0 for t in types for d in t.shape):
+            raise VerifyError("building", describe(op), f"negative extent in {types[0]}")
         contents = self._contents(op, types[0]) if types else None
         if contents is None:
             return super().emit(op, name)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from tapeout.errors import InvalidModel, UnsupportedOp
-from tapeout.frontend.onnx_proto import Array, GraphView, Node
+from tapeout.frontend.onnx_proto import DTYPES, Array, GraphView, Node
 from tapeout.frontend.partial import PartialBuilder
 from tapeout.ir import graph as g
 from tapeout.ir.types import Dim, DimExpr, DType, TensorType
@@ -85,8 +85,8 @@ class Call:
         return self.x(i) if self.has(i) else None
 
     def xs(self) -> list[g.Value]:
-        """All operands."""
-        return [self.x(i) for i in range(len(self.items))]
+        """All operands, at least one."""
+        return [self.x(i) for i in range(max(1, len(self.items)))]
 
     def sequence(self, i: int) -> TensorSequence:
         item = self.items[i] if i < len(self.items) else None
@@ -151,6 +151,22 @@ class Call:
     def attr_ints(self, name: str) -> list[int] | None:
         value = self._attribute(name, tuple, None)
         return None if value is None else list(value)
+
+    def attr_dtype(self, name: str, default: DType | None = None) -> DType:
+        """An element type."""
+        kind = self.attr_int(name, 0)
+        if not kind and default is not None:
+            return default
+        if kind not in DTYPES:
+            raise self.unsupported(f"to element type {kind}", "use a numeric type of 8 bits or more")
+        return DTYPES[kind]
+
+    def attr_choice(self, name: str, choices: Mapping[str, str], default: str) -> str:
+        """What `choices` has for a text attribute."""
+        text = self.attr_text(name, default)
+        if text not in choices:
+            raise self.unsupported(f"with {name} '{text}'", f"use one of {', '.join(choices)}")
+        return choices[text]
 
     def attr_array(self, name: str) -> Array:
         """A tensor attribute, which must be there."""

@@ -9,7 +9,6 @@ import ml_dtypes
 import numpy as np
 
 from tapeout.frontend.onnx_ops.call import Call, Handler, table, widened
-from tapeout.frontend.onnx_proto import DTYPES
 from tapeout.ir import graph as g
 from tapeout.ir.types import DType
 
@@ -110,14 +109,11 @@ def cast_to(c: Call, x: g.Value, dtype: DType) -> g.Value:
 
 
 def cast(c: Call) -> g.Value:
-    kind = c.attr_int("to", 0)
-    if kind not in DTYPES:
-        raise c.unsupported(f"to element type {kind}", "use a numeric type of 8 bits or more")
-    return cast_to(c, c.x(), DTYPES[kind])
+    return cast_to(c, c.x(), c.attr_dtype("to"))
 
 
 def bit_cast(c: Call) -> g.Value:
-    return c.b.bitcast(c.x(), DTYPES[c.attr_int("to", 0)])
+    return c.b.bitcast(c.x(), c.attr_dtype("to"))
 
 
 # ---- trigonometry from the primitive functions

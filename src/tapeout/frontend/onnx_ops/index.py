@@ -73,7 +73,7 @@ def _scatter_at(c: Call, fn: str, x: g.Value, places: g.Value, updates: g.Value)
 def scatter_elements(c: Call) -> g.Value:
     x, indices, updates = c.x(0), c.x(1), c.x(2)
     axis = c.axis(0, x.type.rank)
-    fn = _SCATTER[c.attr_text("reduction", "none")]
+    fn = c.attr_choice("reduction", _SCATTER, "none")
     return _scatter_at(c, fn, x, element_positions(c, x.type.shape, indices, axis), updates)
 
 
@@ -109,7 +109,7 @@ def scatter_nd(c: Call) -> g.Value:
     depth, shape = _depth(c, indices), x.type.shape
     places = _tuple_positions(c, shape[:depth], indices)
     flat = c.b.reshape(x, (product(shape[:depth]), *shape[depth:]))
-    out = c.b.scatter(_SCATTER[c.attr_text("reduction", "none")], flat, places, updates, 0)
+    out = c.b.scatter(c.attr_choice("reduction", _SCATTER, "none"), flat, places, updates, 0)
     return c.b.reshape(out, shape)
 
 

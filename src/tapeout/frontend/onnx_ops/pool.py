@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -64,7 +65,7 @@ def _indices(c: Call, x: g.Value, w: _Window) -> g.Value:
     places = _positions(x.type.static_shape[2:], w)
     lead = x.type.static_shape[:2]
     flat = c.b.reshape(x, (*lead, math.prod(x.type.static_shape[2:])))
-    inside = c.b.constant(places >= 0)
+    inside = c.b.constant(np.greater_equal(places, 0))
     taken = c.b.gather(flat, c.b.constant(np.maximum(places, 0)), axis=2)
     taken = c.b.select(inside, taken, c.b.scalar(_lowest(x.type.dtype), x.type.dtype))
     best = c.b.arg_reduce("max", taken, taken.type.rank - 1)
@@ -72,7 +73,8 @@ def _indices(c: Call, x: g.Value, w: _Window) -> g.Value:
         places = _column_major(places, x.type.static_shape[2:])
     count, outs = math.prod(w.size), math.prod(places.shape[:-1])
     table_ = c.b.constant(places.reshape(-1))
-    row = c.b.constant((np.arange(outs) * count).reshape(places.shape[:-1]))
+    first = np.arange(0, outs * count, count, dtype=np.int64)
+    row = c.b.constant(cast(Array, first.reshape(places.shape[:-1])))
     within = c.b.gather(table_, c.b.add(best, row), axis=0)
     start = np.arange(lead[0] * lead[1]) * int(np.prod(x.type.static_shape[2:]))
     return c.b.add(within, c.b.constant(start.reshape(*lead, *[1] * len(w.size))))

@@ -13,7 +13,6 @@ import numpy as np
 from tapeout.frontend.onnx_ops.call import Call, Handler, is_half, table
 from tapeout.frontend.onnx_ops.contract import convolve, per_channel
 from tapeout.frontend.onnx_ops.elementwise import cast_to
-from tapeout.frontend.onnx_proto import DTYPES
 from tapeout.ir import graph as g
 from tapeout.ir.types import DType
 
@@ -57,10 +56,7 @@ def quantised(c: Call, scaled: g.Value, zero: g.Value | None, dtype: DType) -> g
 
 def quantize_linear(c: Call) -> g.Value:
     x, zero = c.x(0), c.maybe(2)
-    kind = c.attr_int("output_dtype", 0)
-    if kind and kind not in DTYPES:
-        raise c.unsupported(f"to element type {kind}", "use 8 bits or more")
-    dtype = zero.type.dtype if zero is not None else DTYPES.get(kind, DType.u8)
+    dtype = zero.type.dtype if zero is not None else c.attr_dtype("output_dtype", DType.u8)
     scale = _along(c, c.x(1), x)
     work = DType.f32 if is_half(x.type.dtype) or x.type.dtype.is_int else x.type.dtype
     scaled = c.b.div(c.b.convert(x, work), c.b.convert(scale, work))
@@ -70,8 +66,7 @@ def quantize_linear(c: Call) -> g.Value:
 def dequantize_linear(c: Call) -> g.Value:
     x, zero = c.x(0), c.maybe(2)
     scale = _along(c, c.x(1), x)
-    kind = c.attr_int("output_dtype", 0)
-    dtype = DTYPES[kind] if kind else scale.type.dtype
+    dtype = c.attr_dtype("output_dtype", scale.type.dtype)
     work = DType.f32 if is_half(scale.type.dtype) else scale.type.dtype
     wide = c.b.convert(x, work)
     if zero is not None and not _is_zero(c, zero):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import cast
 
 import numpy as np
 
 from tapeout.frontend.onnx_ops.call import Call, Handler, Item, table
-from tapeout.frontend.onnx_proto import DTYPES, Array
+from tapeout.frontend.onnx_proto import Array
 from tapeout.ir import graph as g
 from tapeout.ir.build import broadcast_shapes
 from tapeout.ir.types import Dim, DType, TensorType, dim_add, dim_div, dim_mul, dim_range, dim_sub, product
@@ -73,6 +73,8 @@ def unsqueeze(c: Call) -> g.Value:
     x = c.x()
     given = c.ints(1) if c.has(1) else c.attr_ints("axes") or []
     axes = c.axes(x.type.rank + len(given)) or []
+    if len(set(axes)) < len(axes):
+        raise c.invalid(f"repeats one of the axes {axes}")
     dims = iter(x.type.shape)
     return c.b.reshape(x, [1 if i in axes else next(dims) for i in range(x.type.rank + len(axes))])
 
@@ -277,16 +279,18 @@ def trilu(c: Call) -> g.Value:
 
 
 def range_(c: Call) -> g.Value:
-    """start + delta * i; from 0 in steps of 1 the limit may be symbolic."""
-    start, delta = c.array(0), c.array(2)
-    limit = c.dims(1)[0] if c.known(1) is None else None
-    if limit is None:
-        places = cast(Array, np.arange(start.item(), c.array(1).item(), delta.item()))
-        return c.b.constant(places.astype(start.dtype))
-    if delta.item() != 1:
-        raise c.unsupported(f"to {limit} in steps of {delta}", "pin the symbols with shapes=")
-    out = c.b.iota(TensorType(c.x(0).type.dtype, (dim_sub(limit, start.item()),)), 0)
-    return c.b.binary_scalar("add", out, start.item()) if start.item() else out
+    """start + delta * i; in steps of 1 the limit may be symbolic."""
+    start, delta, dtype = c.number(0, 0), c.number(2, 1), c.x(0).type.dtype
+    known = c.known(1)
+    if known is not None:
+        count: Dim = max(0, math.ceil((known.reshape(()).item() - start) / delta))
+    elif delta == 1:
+        count = dim_sub(c.dims(1)[0], int(start))
+    else:
+        raise c.unsupported(f"to {c.dims(1)[0]} in steps of {delta}", "pin the symbols with shapes=")
+    out = c.b.iota(TensorType(dtype, (count,)), 0)
+    out = c.b.binary_scalar("mul", out, delta) if delta != 1 else out
+    return c.b.binary_scalar("add", out, start) if start else out
 
 
 def constant_of_shape(c: Call) -> g.Value:
@@ -297,7 +301,7 @@ def constant_of_shape(c: Call) -> g.Value:
 
 def eye_like(c: Call) -> g.Value:
     shape = c.x().type.shape
-    dtype = DTYPES[c.attr_int("dtype", 0)] if "dtype" in c.node.attributes else c.x().type.dtype
+    dtype = c.attr_dtype("dtype", c.x().type.dtype)
     plane = TensorType(DType.i64, shape)
     diagonal = c.b.binary_scalar("add", c.b.iota(plane, 0), c.attr_int("k", 0))
     return c.b.convert(c.b.compare("eq", diagonal, c.b.iota(plane, 1)), dtype)
