@@ -27,8 +27,10 @@ std::span<const int64_t> span_of(const Words& words) {
     return {words.data(), words.size()};
 }
 
-nb::dict report(const sim::SimFault& fault) {
-    nb::dict result;
+using Outcome = nb::typed<nb::dict, nb::str, nb::any>;
+
+Outcome report(const sim::SimFault& fault) {
+    Outcome result;
     result["fault"] = fault.what;
     result["core"] = fault.core;
     result["command"] = fault.command;
@@ -43,9 +45,9 @@ nb::dict report(const sim::SimFault& fault) {
 
 // On a fault of the program the dictionary has "fault" and where it happened instead. The caller keeps the segments'
 // arrays alive.
-nb::dict run_functional(const Words& nodes, const Words& tensors, std::vector<int64_t> semaphores, int slots, int cores,
-                        const ChipFields& chip_fields, const std::vector<SegmentFields>& dram, bool exact, bool check,
-                        std::optional<uint64_t> fuzz_seed) {
+Outcome run_functional(const Words& nodes, const Words& tensors, std::vector<int64_t> semaphores, int slots, int cores,
+                       const ChipFields& chip_fields, const std::vector<SegmentFields>& dram, bool exact, bool check,
+                       std::optional<uint64_t> fuzz_seed) {
     const sim::Program program =
         sim::decode_program(span_of(nodes), span_of(tensors), std::move(semaphores), slots, cores);
     const sim::ChipParams chip = sim::ChipParams::from_fields(chip_fields);
@@ -60,7 +62,7 @@ nb::dict run_functional(const Words& nodes, const Words& tensors, std::vector<in
     } catch (const sim::SimFault& fault) {
         return report(fault);
     }
-    nb::dict result;
+    Outcome result;
     result["scalars"] = done.scalars;
     result["commands"] = done.commands;
     return result;

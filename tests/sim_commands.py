@@ -24,7 +24,7 @@ KINDS = {f"{sign}{bits}": spec.Geometry(1, 4, k0) for sign, bits, k0 in [
 
 
 def chip(cores: int = 1, clusters: int = 1) -> spec.Chip:
-    """Small cores with one memory for everything and one that only `ld` and `b` reach; a shared memory of each scope."""
+    """Small cores: a memory for everything, one that only `ld` and `b` reach, a shared memory of each scope."""
     return spec.Chip(
         name="small",
         topology=spec.Topology(cores=cores, clock_hz=1e9, clusters=clusters),
@@ -91,7 +91,7 @@ class Draw:
     def sizes(self, most: int, rank: int, budget: int = 600) -> tuple[int, ...]:
         dims: list[int] = []
         for _ in range(rank):
-            dims.append(self.r.choice([1, self.r.randint(1, 4), self.r.randint(1, min(most, budget))]))
+            dims.append(self.r.choice([1, self.r.randint(1, min(4, budget)), self.r.randint(1, min(most, budget))]))
             budget = max(1, budget // dims[-1])
         self.r.shuffle(dims)
         return tuple(dims)
@@ -206,7 +206,7 @@ class Draw:
 
     def matmul(self, wild: bool = True) -> Case:
         r = self.r
-        m, k = self.sizes(60, r.randint(0, 3), 100), self.sizes(60, r.randint(0, 3), 100)
+        m, k = self.sizes(30, r.randint(0, 3), 40), self.sizes(40, r.randint(0, 3), 40)
         n = r.choice([1, r.randint(1, 8), r.randint(1, 40)])
         floats = r.random() < 0.6
         if floats:

@@ -80,7 +80,7 @@ int64_t common(Part a, Part b) {
         return -1;
     if (a.is_run() && b.is_run())
         return std::max(a.base, b.base);
-    if (b.is_run() || (!a.is_run() && a.dim().stride < b.dim().stride))
+    if (a.is_run() || (!b.is_run() && a.dim().stride < b.dim().stride))
         std::swap(a, b);
     const int64_t stride = a.dim().stride, span = a.inner_span();
     if (!b.is_run() && b.dim().stride == stride) {

@@ -188,6 +188,8 @@ void Executor::matmul(const MatMul& m, Slots slots) {
     call.group = chip_.geometry[static_cast<size_t>(m.a.dtype)].k0;
     if (call.group < 1)
         throw Fault{std::string("the matrix unit has no geometry for ") + kDTypeNames[static_cast<size_t>(m.a.dtype)]};
+    if (is_float(m.a.dtype) != is_float(m.b.dtype) || m.c.dtype != (is_float(m.a.dtype) ? DType::f32 : DType::i32))
+        throw Fault{"the matrix unit takes two floats into f32 or two integers into i32"};
     Dims a = m.m, b = m.k, c = m.m;
     for (int i = 0; i < m.k.count; ++i)
         a[a.count++] = m.k[i];

@@ -289,6 +289,8 @@ bool FunctionalMachine::execute(int number, int queue) {
         post(number, command.posts, queue);
     } catch (const Fault& fault) {
         fail(fault, number, queue, entry.command, command.loop, entry.slots);
+    } catch (const BadProgram& error) {
+        fail({error.what()}, number, queue, entry.command, command.loop, entry.slots);
     }
     ++result_.commands;
     spare_.push_back(std::move(entry.slots));

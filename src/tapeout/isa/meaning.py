@@ -8,7 +8,7 @@ page, by the last place; everything else is bit for bit.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +35,7 @@ PARTIALS = 16
 
 @dataclass(frozen=True, slots=True)
 class Bytes:
-    """`local[core of the cluster][memory]` and `spaces[tensor space]` as arrays of u8; `core` is who runs the command."""
+    """`local[core of the cluster][memory]` and `spaces[tensor space]` as arrays of u8; `core` runs the command."""
 
     tensors: Sequence[Tensor]
     local: list[dict[int, Array]]
@@ -185,7 +185,8 @@ def drain(m: Bytes, c: Drain) -> None:
     dtype = c.dst.dtype
     if not dtype.is_float and dtype is not DType.b1:
         rounded = np.nan_to_num(np.rint(y.astype(np.float64)), nan=0.0, posinf=math.inf, neginf=-math.inf)
-        y = np.vectorize(lambda x: _shifted(x, c.zero, dtype), otypes=[dtype.numpy])(rounded) if y.size else y
+        shifted = [_shifted(float(x), c.zero, dtype) for x in rounded.reshape(-1)]
+        y = np.asarray(shifted, dtype.numpy).reshape(c.dims)
     write(m, c.dst, c.dims, convert(y, dtype))
 
 
@@ -226,17 +227,16 @@ def matmul(m: Bytes, c: MatMul) -> None:
 # ---- vector: elementwise
 
 
+def _is_nan(a: Array) -> Array:
+    return np.isnan(a) if a.dtype == np.float32 else np.zeros(a.shape, bool)
+
+
 def _larger(a: Array, b: Array) -> Array:
-    return np.where((a > b) | (a != a), a, b)
+    return np.where((a > b) | _is_nan(a), a, b)
 
 
 def _smaller(a: Array, b: Array) -> Array:
-    return np.where((a < b) | (a != a), a, b)
-
-
-def _wide(f: Callable[..., Any]) -> Callable[..., Array]:
-    """A transcendental function, evaluated in f64."""
-    return lambda *xs: f(*(x.astype(np.float64) for x in xs)).astype(np.float32)
+    return np.where((a < b) | _is_nan(a), a, b)
 
 
 def _integer_pow(a: Array, b: Array) -> Array:
@@ -245,7 +245,7 @@ def _integer_pow(a: Array, b: Array) -> Array:
     def one(x: int, y: int) -> int:
         if y < 0:
             return 0 if abs(x) != 1 else (x if y % 2 else 1)
-        value = pow(x, y, 1 << bits)
+        value = int(pow(x, y, 1 << bits))  # pyright: ignore[reportUnknownArgumentType] its stub cannot say
         return value - (1 << bits) if value >> (bits - 1) else value
 
     return np.asarray([one(int(x), int(y)) for x, y in zip(a.flat, b.flat, strict=True)], a.dtype).reshape(a.shape)
@@ -272,31 +272,120 @@ def _shift(a: Array, b: Array, op: str, logical: bool) -> Array:
 
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
-_FLOAT: dict[str, Callable[..., Array]] = {
-    "copy": lambda a: a, "neg": np.negative, "abs": np.abs,
-    "sign": lambda a: np.where(a != a, a, (a > 0).astype(np.float32) - (a < 0).astype(np.float32)),
-    "floor": np.floor, "ceil": np.ceil, "round": np.rint, "sqrt": np.sqrt,
-    "exp": _wide(np.exp), "log": _wide(np.log), "rsqrt": _wide(lambda a: 1 / np.sqrt(a)),
-    "sin": _wide(np.sin), "cos": _wide(np.cos), "tanh": _wide(np.tanh), "erf": _wide(_erf),
-    "not": lambda a: a == 0, "and": lambda a, b: (a != 0) & (b != 0), "or": lambda a, b: (a != 0) | (b != 0),
-    "xor": lambda a, b: (a != 0) ^ (b != 0),
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "rem": np.fmod,
-    "pow": _wide(np.power), "atan2": _wide(np.arctan2),
-    "fma": lambda a, b, c: _fused(a, b, c),
-}  # fmt: skip
-_INTEGER: dict[str, Callable[..., Array]] = {
-    "copy": lambda a: a, "neg": np.negative, "abs": np.abs, "sign": np.sign,
-    "floor": lambda a: a, "ceil": lambda a: a, "round": lambda a: a, "not": np.invert,
-    "and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor,
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": _divide,
-    "rem": lambda a, b: np.where((b == 0) | (b == -1), 0, np.fmod(a, np.where(b == 0, 1, b))),
-    "pow": _integer_pow, "fma": lambda a, b, c: a * b + c,
-}  # fmt: skip
-_BOTH: dict[str, Callable[..., Array]] = {
-    "max": _larger, "min": _smaller, "eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal,
-    "gt": np.greater, "ge": np.greater_equal, "select": lambda a, b, c: np.where(a != 0, b, c),
-    "clamp": lambda a, b, c: _smaller(_larger(a, b), c),
-}  # fmt: skip
+
+
+def _on_both(op: str, a: Array, b: Array, c: Array) -> Array | None:
+    """What floats and integers do alike, or None."""
+    match op:
+        case "copy":
+            return a
+        case "max":
+            return _larger(a, b)
+        case "min":
+            return _smaller(a, b)
+        case "clamp":
+            return _smaller(_larger(a, b), c)
+        case "select":
+            return np.where(a != 0, b, c)
+        case "eq":
+            return a == b
+        case "ne":
+            return a != b
+        case "lt":
+            return a < b
+        case "le":
+            return a <= b
+        case "gt":
+            return a > b
+        case "ge":
+            return a >= b
+        case "add":
+            return a + b
+        case "sub":
+            return a - b
+        case "mul":
+            return a * b
+        case "neg":
+            return -a
+        case "abs":
+            return np.abs(a)
+        case _:
+            return None
+
+
+def _on_floats(op: str, a: Array, b: Array, c: Array) -> Array:
+    x, y = a.astype(np.float64), b.astype(np.float64)  # functions are evaluated in f64, then rounded
+    match op:
+        case "sign":
+            return np.where(np.isnan(a), a, (a > 0).astype(np.float32) - (a < 0).astype(np.float32))
+        case "floor":
+            return np.floor(a)
+        case "ceil":
+            return np.ceil(a)
+        case "round":
+            return np.rint(a)
+        case "sqrt":
+            return np.sqrt(a)
+        case "rsqrt":
+            return 1 / np.sqrt(x)
+        case "exp":
+            return np.exp(x)
+        case "log":
+            return np.log(x)
+        case "sin":
+            return np.sin(x)
+        case "cos":
+            return np.cos(x)
+        case "tanh":
+            return np.tanh(x)
+        case "erf":
+            return _erf(x)
+        case "pow":
+            return np.power(x, y)
+        case "atan2":
+            return np.arctan2(x, y)
+        case "div":
+            return a / b
+        case "rem":
+            return np.fmod(a, b)
+        case "fma":
+            return _fused(a, b, c)
+        case "not":
+            return a == 0
+        case "and":
+            return (a != 0) & (b != 0)
+        case "or":
+            return (a != 0) | (b != 0)
+        case "xor":
+            return (a != 0) ^ (b != 0)
+        case _:
+            raise ValueError(f"{op} has no f32 form")
+
+
+def _on_integers(op: str, a: Array, b: Array, c: Array) -> Array:
+    match op:
+        case "floor" | "ceil" | "round":
+            return a
+        case "sign":
+            return np.sign(a)
+        case "not":
+            return ~a
+        case "and":
+            return a & b
+        case "or":
+            return a | b
+        case "xor":
+            return a ^ b
+        case "div":
+            return _divide(a, b)
+        case "rem":
+            return np.where((b == 0) | (b == -1), 0, np.fmod(a, np.where(b == 0, 1, b)))
+        case "pow":
+            return _integer_pow(a, b)
+        case "fma":
+            return a * b + c
+        case _:
+            raise ValueError(f"{op} has no integer form")
 
 
 def _fused(a: Array, b: Array, c: Array) -> Array:
@@ -317,8 +406,11 @@ def elementwise(op: str, compute: str, sources: Sequence[Array], logical_not: bo
         return _shift(sources[0], sources[1], op, logical_shift)
     if op == "not" and logical_not:
         return (sources[0] == 0).astype(kind)
-    table = _BOTH if op in _BOTH else (_FLOAT if compute == "f32" else _INTEGER)
-    return np.asarray(table[op](*sources)).astype(kind)
+    a, b, c = (*sources, sources[0], sources[0])[:3]
+    result = _on_both(op, a, b, c)
+    if result is None:
+        result = _on_floats(op, a, b, c) if compute == "f32" else _on_integers(op, a, b, c)
+    return np.asarray(result).astype(kind)
 
 
 # ---- vector: reductions, scans, sources
@@ -377,9 +469,9 @@ def scan(op: str, x: Array) -> Array:
 
 def arg_extreme(op: str, x: Array) -> Array:
     """Index of the first largest (smallest) along the last axis; the first NaN wins."""
-    if x.dtype == np.float32 and np.isnan(x).any():
-        best = np.where(np.isnan(x), np.inf if op == "max" else -np.inf, np.where(np.isinf(x), np.sign(x) * 1e39, x))
-        x = best
+    if x.dtype == np.float32:  # in f64 there is room beyond the infinities of f32
+        wide = np.clip(x.astype(np.float64), -1e100, 1e100)
+        x = np.where(np.isnan(wide), 1e200 if op == "max" else -1e200, wide)
     return np.argmax(x, -1) if op == "max" else np.argmin(x, -1)
 
 

@@ -20,9 +20,10 @@ from tapeout.sim.chip_params import chip_params
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Segment:
-    """A piece of DRAM, used in place. `data` is contiguous, of any element type; a store into a read-only array is an error.
+    """A piece of DRAM, used in place. `data` is contiguous, of any element type.
 
-    `written` says that its bytes count as initialised (inputs, constants, states).
+    A store into a read-only array is an error. `written` says that its bytes count as initialised: inputs,
+    constants, states.
     """
 
     address: int
@@ -55,18 +56,21 @@ def run(
     for segment in dram:
         if not segment.data.flags.c_contiguous:
             raise VerifyError("machine", f"segment at {segment.address:#x}", "its array is not contiguous")
-    outcome = _native.run_functional(
-        encode_nodes(program.body),
-        encode_tensors(program.tensors),
-        list(program.semaphores),
-        max(1, len(program.slots)),
-        program.cores,
-        chip_params(chip),
-        [(s.address, s.data.ctypes.data, s.data.nbytes, s.written, not s.data.flags.writeable) for s in dram],
-        exact,
-        check,
-        fuzz_seed,
-    )
+    try:
+        outcome = _native.run_functional(
+            encode_nodes(program.body),
+            encode_tensors(program.tensors),
+            list(program.semaphores),
+            max(1, len(program.slots)),
+            program.cores,
+            chip_params(chip),
+            [(s.address, s.data.ctypes.data, s.data.nbytes, s.written, not s.data.flags.writeable) for s in dram],
+            exact,
+            check,
+            fuzz_seed,
+        )
+    except RuntimeError as error:  # words that are no program, segments that overlap
+        raise VerifyError("emission", f"program {program.name}", str(error)) from None
     if "fault" in outcome:
         raise _error(program, outcome)
     return FunctionalResult(outcome["scalars"], outcome["commands"])
@@ -81,6 +85,6 @@ def _error(program: Program, fault: dict[str, Any]) -> SimError:
         where = f"{type(command).__name__} {number} of kernel {kernel} in {Queue(thread).name} of core {core}"
     else:
         where = f"control of core {core}" if thread >= 0 else None
-    loops = {program.slots[slot]: count for slot, count in fault["loops"]}
+    loops: dict[str, int] = {program.slots[slot]: count for slot, count in fault["loops"]}
     address = fault["address"] if fault["address"] >= 0 else None
     return SimError(fault["fault"], command=where, loops=loops, address=address)
