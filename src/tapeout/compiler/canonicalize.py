@@ -231,6 +231,24 @@ def scale_before_clamp(op: g.Op, r: Rewriter) -> g.Value | None:
     return r.add(g.Binary(inner.fn, scaled, r.add(g.Binary("mul", inner.y, op.y)), source=op.source))
 
 
+def scale_behind_pool(op: g.Op, r: Rewriter) -> g.Value | None:
+    """max over a window of convert(q) * s is convert(max of q) * s for s > 0: narrow values go through the pool."""
+    if not isinstance(op, g.Pool) or op.fn != "max":
+        return None
+    inner = r.op(op.x)
+    if not isinstance(inner, g.Binary) or inner.fn != "mul" or (factor := r.spread(inner.y)) is None:
+        return None
+    source = r.op(inner.x)
+    if factor[0].size != 1 or not factor[0].reshape(()) > 0 or not isinstance(source, g.Convert):
+        return None
+    if source.x.type.dtype not in (DType.i8, DType.u8):
+        return None
+    pooled = r.add(dataclasses.replace(op, x=source.x, outs=()))
+    wide = r.add(g.Convert(pooled, source.dtype, source=op.source))
+    spread = r.add(g.Broadcast(r.array(factor[0].reshape(())), wide.type.static_shape, ()))
+    return r.add(g.Binary("mul", wide, spread, source=op.source))
+
+
 def round_of_quotient(op: g.Op, r: Rewriter) -> g.Value | None:
     """round(x / s) = round(x * (1 / s)) where s is one number: half a unit of x decides only at exact ties."""
     if not isinstance(op, g.Unary) or op.fn != "round" or op.x not in r.single_use:
@@ -411,7 +429,7 @@ class NamedRule:
 
 
 RULES: tuple[Rule, ...] = (
-    fold_constants, fold_spread, drop_identities, merge_moves, integer_contraction, gather_affine, scale_before_clamp, round_of_quotient, scale_weights, plain_scatter, plain_indices,
+    fold_constants, fold_spread, drop_identities, merge_moves, integer_contraction, gather_affine, scale_before_clamp, scale_behind_pool, round_of_quotient, scale_weights, plain_scatter, plain_indices,
     split_groups, undilate_input,
 )  # fmt: skip
 """In order of trial; the first that answers wins."""

@@ -16,6 +16,7 @@ from tapeout.ir import graph as g
 from tapeout.ir.kernel import Buffer
 from tapeout.ir.types import DType
 from tapeout.compiler.layouts import Order
+from tapeout.compiler.rematerialize import widenings
 from tapeout.compiler.views import VIEWS, Place, view, whole
 
 Dims = tuple[int | None, ...]
@@ -98,6 +99,18 @@ class Grouping:
         self._scatter_group: Group | None = None
         self._readers = g.users(graph)
         self._exits = set(graph.exits)
+        self._wide = widenings(graph)
+        self._deferred = self._widenings_to_defer()
+
+    def _widenings_to_defer(self) -> set[g.Op]:
+        """Widenings with one elementwise reader: they are computed in its group, whatever made the narrow value."""
+        found: set[g.Op] = set()
+        for value, op in reversed(self._wide.items()):
+            readers = self._readers.get(value, [])
+            if value not in self._exits and len(readers) == 1 and isinstance(readers[0], ELEMENTWISE):
+                if readers[0] in found or readers[0].outs[0] not in self._wide:
+                    found.add(op)
+        return found
 
     # ---- places
 
@@ -161,7 +174,7 @@ class Grouping:
 
     def run(self) -> None:
         for op in self.graph.ops:
-            if isinstance(op, (*VIEWS, g.Constant)):
+            if isinstance(op, (*VIEWS, g.Constant)) or op in self._deferred:
                 continue
             if not isinstance(op, ANCHORS):
                 raise UnsupportedOp(f"{type(op).__name__} has no lowering yet", op.source, "run this part on the host")
@@ -273,6 +286,9 @@ class Grouping:
     def _needs(self, value: g.Value) -> int:
         """Groups behind a value that is read from memory."""
         root = self.root(value)
+        source = self.producer.get(root)
+        if source in self._deferred:
+            return self._needs(g.operands(source)[0])
         group = self.group_of.get(root)
         bits = (1 << group.number) | group.needs if group else 0
         place = self.places.get(value)
@@ -281,6 +297,14 @@ class Grouping:
             bits |= (1 << copy.number) | copy.needs
         return bits
 
+    def _narrow(self, value: g.Value) -> g.Value:
+        """What a deferred widening widens; any other value itself."""
+        op = self.producer.get(value)
+        while op in self._deferred and op is not None:
+            value = g.operands(op)[0]
+            op = self.producer.get(value)
+        return value
+
     def _choose(self, op: g.Op) -> Group | None:
         """The best group to join, or None."""
         if isinstance(op, g.Scatter):
@@ -288,7 +312,7 @@ class Grouping:
         if op in self.apart or not isinstance(op, (*ELEMENTWISE, g.Reduce, g.ArgReduce, g.Dot)):
             return None
         candidates: dict[int, Group] = {}
-        for x in g.operands(op):
+        for x in map(self._narrow, g.operands(op)):
             group = self.group_of.get(self.root(x))
             if group is not None and group.copy_of is None and self.trace(x, group) is not None:
                 candidates[group.number] = group
@@ -302,7 +326,7 @@ class Grouping:
         bit = 1 << group.number
         if any(isinstance(o, g.Scatter | g.Concat | g.Gather) for o in group.ops):
             return False
-        for x in g.operands(op):
+        for x in map(self._narrow, g.operands(op)):
             if self.trace(x, group) is not None:
                 continue
             root = self.root(x)
@@ -393,6 +417,10 @@ class Grouping:
     # ---- adding an op to a group
 
     def _add(self, op: g.Op, group: Group) -> None:
+        for x in g.operands(op):
+            source = self.producer.get(x)
+            if source in self._deferred and x not in group.dims:
+                self._add(source, group)
         group.ops.append(op)
         for out in op.outs:
             self.group_of[out] = group

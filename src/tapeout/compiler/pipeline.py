@@ -13,6 +13,7 @@ from tapeout.compiler.groups import Group, Grouping
 from tapeout.compiler.layouts import assign_layouts
 from tapeout.compiler.lower import lower
 from tapeout.compiler.memory import DramPlan, plan_dram
+from tapeout.compiler.rematerialize import private_widenings
 from tapeout.compiler.schedule import Schedule
 from tapeout.compiler.search import search
 from tapeout.compiler.signature import signature
@@ -51,7 +52,7 @@ def _quiet(stage: str, done: int, total: int) -> None:
 def compile_graph(graph: g.Graph, chip: Chip, progress: Progress = _quiet) -> Compiled:
     """Compiles a graph whose shapes are all known."""
     progress("canonicalize", 0, 1)
-    canonical = canonicalize(graph)
+    canonical = private_widenings(canonicalize(graph))
     grouping, kernels, schedules = plan_kernels(canonical, chip, progress)
     semaphores = Semaphores()
     tiles: list[TileProgram] = []
