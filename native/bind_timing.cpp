@@ -16,6 +16,7 @@ namespace sim = tapeout::sim;
 namespace {
 
 using Words = nb::ndarray<const int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Report = nb::typed<nb::dict, nb::str, nb::any>;
 using Table = nb::ndarray<nb::numpy, int64_t, nb::ndim<2>>;
 
 std::span<const int64_t> span_of(const Words& words) {
@@ -65,7 +66,7 @@ Table event_table(const sim::Machine& machine) {
     return table(std::move(words), 9);
 }
 
-nb::dict report(const sim::Machine& machine) {
+Report report(const sim::Machine& machine) {
     std::vector<std::string> names;
     std::vector<int64_t> busy, waits;
     for (const sim::Resource& resource : machine.resources()) {
@@ -74,7 +75,7 @@ nb::dict report(const sim::Machine& machine) {
     }
     for (const sim::CoreCounts& core : machine.counts().cores)
         waits.insert(waits.end(), {core.wait_barrier, core.wait_scalar});
-    nb::dict result;
+    Report result;
     result["cycles"] = machine.cycles();
     result["queues"] = queue_table(machine.counts());
     result["control_waits"] = table(std::move(waits), 2);
@@ -89,10 +90,9 @@ nb::dict report(const sim::Machine& machine) {
 }
 
 // On a fault of the program the dictionary has "fault" and "cycle" instead.
-nb::dict run_timing(const Words& nodes, const Words& tensors, std::vector<int64_t> semaphores, int slots, int cores,
-                    const std::unordered_map<std::string, std::vector<int64_t>>& chip_fields,
-                    int64_t channel_rate_milli, int kernels, std::vector<std::vector<int64_t>> scalars, bool trace,
-                    bool skip) {
+Report run_timing(const Words& nodes, const Words& tensors, std::vector<int64_t> semaphores, int slots, int cores,
+                  const std::unordered_map<std::string, std::vector<int64_t>>& chip_fields, int64_t channel_rate_milli,
+                  int kernels, std::vector<std::vector<int64_t>> scalars, bool trace, bool skip) {
     const sim::Program program =
         sim::decode_program(span_of(nodes), span_of(tensors), std::move(semaphores), slots, cores);
     const sim::ChipParams chip = sim::ChipParams::from_fields(chip_fields);
@@ -101,7 +101,7 @@ nb::dict run_timing(const Words& nodes, const Words& tensors, std::vector<int64_
         nb::gil_scoped_release release;
         machine.run();
     } catch (const sim::TimingFault& fault) {
-        nb::dict result;
+        Report result;
         result["fault"] = std::string(fault.what());
         result["cycle"] = fault.cycle;
         return result;

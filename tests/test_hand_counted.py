@@ -21,6 +21,8 @@ from tapeout.isa.operands import CORE, Affine, Immediate, Post, Tensor, View, Wa
 from tapeout.isa.program import Program
 from tapeout.sim import reference, timing
 
+pytestmark = pytest.mark.native
+
 F32, I8 = DType.f32, DType.i8
 
 BYTES = Tensor("bytes", 0, 0, I8, (4096,), (1,))
