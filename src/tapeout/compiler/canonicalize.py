@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tapeout.compiler.expand import EXPANSIONS
 from tapeout.compiler.quantize import Dequantised, integer_contraction, note_constant
 from tapeout.ir import graph as g
 from tapeout.ir.build import Builder
@@ -429,7 +430,7 @@ class NamedRule:
 
 
 RULES: tuple[Rule, ...] = (
-    fold_constants, fold_spread, drop_identities, merge_moves, integer_contraction, gather_affine, scale_before_clamp, scale_behind_pool, round_of_quotient, scale_weights, plain_scatter, plain_indices,
+    fold_constants, fold_spread, *EXPANSIONS, drop_identities, merge_moves, integer_contraction, gather_affine, scale_before_clamp, scale_behind_pool, round_of_quotient, scale_weights, plain_scatter, plain_indices,
     split_groups, undilate_input,
 )  # fmt: skip
 """In order of trial; the first that answers wins."""
@@ -440,7 +441,9 @@ def canonicalize(graph: g.Graph) -> g.Graph:
     r = Rewriter(graph)
     mapping: dict[g.Value, g.Value] = {}
     for value in graph.inputs:
-        mapping[value] = r.build.input(value.name, value.type)
+        entry = r.build.input(value.name, value.type)
+        empty = not value.type.elements
+        mapping[value] = r.array(np.zeros(value.type.static_shape, value.type.dtype.numpy)) if empty else entry
     for state in graph.states:
         mapping[state.entry] = r.build.state(state.name, state.initial)
     exits = set(graph.exits)

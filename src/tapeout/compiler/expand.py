@@ -133,10 +133,8 @@ def batched_gather(op: g.Op, r: Rewriter) -> g.Value | None:
 def from_front(indices: g.Value, extent: int, r: Rewriter) -> g.Value:
     """Indices that count from the front, as i32 or i64: those that counted from the end have `extent` added."""
     dtype = indices.type.dtype
-    if dtype is DType.u64:  # what i64 cannot hold is out of range anyway
-        indices = r.add(g.Binary("min", indices, _full(r, min(extent, 2**62), indices.type)))
     if dtype not in LISTED:
-        indices = r.add(g.Convert(indices, DType.i64))
+        indices = as_listed(indices, extent, r)
     if not dtype.is_signed:
         return indices
     wrapped = r.add(g.Binary("add", indices, _full(r, extent, indices.type)))
@@ -150,18 +148,21 @@ def listed_indices(op: g.Op, r: Rewriter) -> g.Value | None:
             extent = op.x.type.static_shape[op.axis]
             return r.add(dataclasses.replace(op, indices=from_front(op.indices, extent, r), outs=()))
         case g.DynamicSlice() | g.DynamicUpdate() if any(s.type.dtype not in LISTED for s in op.starts):
-            starts = tuple(_start(s, n, r) for s, n in zip(op.starts, op.x.type.static_shape, strict=True))
+            starts = tuple(as_listed(s, n, r) for s, n in zip(op.starts, op.x.type.static_shape, strict=True))
             return r.add(dataclasses.replace(op, starts=starts, outs=()))
         case _:
             return None
 
 
-def _start(start: g.Value, extent: int, r: Rewriter) -> g.Value:
-    if start.type.dtype in LISTED:
-        return start
-    if start.type.dtype is DType.u64:
-        start = r.add(g.Binary("min", start, _full(r, extent, start.type)))
-    return r.add(g.Convert(start, DType.i64))
+def as_listed(indices: g.Value, extent: int, r: Rewriter) -> g.Value:
+    """Indices as i32 or i64; unsigned ones that i64 cannot hold become `extent`, out of range as they are."""
+    if indices.type.dtype in LISTED:
+        return indices
+    if indices.type.dtype is not DType.u64:
+        return r.add(g.Convert(indices, DType.i64))
+    signed = r.add(g.Bitcast(indices, DType.i64))
+    huge = r.add(g.Compare("lt", signed, _full(r, 0, signed.type)))
+    return r.add(g.Select(huge, _full(r, extent, signed.type), signed))
 
 
 def combining_scatter(op: g.Op, r: Rewriter) -> g.Value | None:
