@@ -1,4 +1,8 @@
-"""Emits the program: local buffers and windows get addresses, kernels follow one another behind barriers."""
+"""Emits the program: local buffers and windows get addresses, kernels follow one another behind barriers.
+
+Kernels take turns at the two ends of each local memory. Constants that a kernel loads once are loaded before the barrier in
+front of it, while the kernel before still computes, where they do not touch what that one uses.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,10 @@ from tapeout.isa import commands as c
 from tapeout.isa.operands import Affine, Tensor, Term, View
 from tapeout.isa.program import Binding, Kernel, Program
 
-ALL_QUEUES = tuple(int(q) for q in c.Queue)
+CONSUMERS = tuple(int(q) for q in c.Queue if q is not c.Queue.LD)
+"""A barrier waits for what uses loaded data; loads themselves may run ahead."""
+Range = tuple[int, int, int]
+"""Memory, first byte, end."""
 
 
 class _Emitter:
@@ -23,17 +30,39 @@ class _Emitter:
         self.program, self.chip, self.number, self.tensors = program, chip, number, tensors
         self._generation: dict[int, int] = {}
         self.slots = program.slots
-        used = [0] * len(chip.memories)
-        self.base: list[int] = []
-        for buffer in program.buffers:
-            self.base.append(used[buffer.memory])
-            used[buffer.memory] += buffer.bytes * buffer.depth
+        self.used = [0] * len(chip.memories)
+        self.base = [0] * len(program.buffers)
+        early = self._early()
+        for n in sorted(range(len(program.buffers)), key=lambda n: n not in early):
+            buffer = program.buffers[n]
+            start = self.used[buffer.memory]
+            self.used[buffer.memory] = end = start + buffer.bytes * buffer.depth
+            self.base[n] = start if number % 2 == 0 else chip.memories[buffer.memory].bytes // 64 * 64 - end
             if buffer.depth > 1:
                 self._turn(buffer.scope, buffer.depth)
-        self.used = used
-        for memory, size in zip(chip.memories, used, strict=True):
-            if size > memory.bytes:
+        for memory, size in zip(chip.memories, self.used, strict=True):
+            if size > memory.bytes // 64 * 64:
                 raise DoesNotFit(f"kernel `{program.name}` takes {size} bytes of {memory.name}", chip.name, f"{memory.name} has {memory.bytes}")
+
+    def _early(self) -> set[int]:
+        """Buffers that the kernel fills once, from constants, before anything else may touch them."""
+        return {
+            node.local.memory for node in self.program.body
+            if isinstance(node, c.Load) and not node.waits and node.index is None
+            and self.program.windows[node.tensor].buffer.role == "constant"
+        }  # fmt: skip
+
+    def ranges(self, buffers: set[int] | None = None) -> list[Range]:
+        """Where the kernel's buffers lie (all, or the given ones)."""
+        found: list[Range] = []
+        for n, buffer in enumerate(self.program.buffers):
+            if buffers is None or n in buffers:
+                found.append((buffer.memory, self.base[n], self.base[n] + buffer.bytes * buffer.depth))
+        return found
+
+    def ahead(self, before: list[Range]) -> set[int]:
+        """The early buffers that can be filled while the kernel before, which holds `before`, still runs."""
+        return {n for n in self._early() if not any(_overlap(r, other) for r in self.ranges({n}) for other in before)}
 
     def _turn(self, scope: int, depth: int) -> int:
         """The slot that counts the turns of a scope: its loop's own, or a separate one where nested loops restart it."""
@@ -84,13 +113,22 @@ class _Emitter:
     def nodes(self, nodes: tuple[c.Node, ...]) -> tuple[c.Node, ...]:
         return tuple(self.node(n) for n in nodes)
 
-    def emit(self) -> tuple[c.Node, ...]:
-        body = self.nodes(self.program.body)
+    def emit(self, before: list[Range]) -> tuple[tuple[c.Node, ...], tuple[c.Node, ...]]:
+        """What goes in front of the barrier, and the rest."""
+        ahead = self.ahead(before)
+        lead = tuple(n for n in self.program.body if isinstance(n, c.Load) and n.local.memory in ahead)
+        rest = tuple(n for n in self.program.body if n not in lead)
         resets = tuple(c.Set(slot, Affine()) for slot in self._generation.values())
-        body = (*resets, *body)
-        if self.program.active < self.chip.cores:
-            body = (c.If(Affine(self.program.active, (Term(0, -1),)), body),)
-        return body
+        return self._guarded(self.nodes(lead)), self._guarded((*resets, *self.nodes(rest)))
+
+    def _guarded(self, nodes: tuple[c.Node, ...]) -> tuple[c.Node, ...]:
+        if not nodes or self.program.active == self.chip.cores:
+            return nodes
+        return (c.If(Affine(self.program.active, (Term(0, -1),)), nodes),)
+
+
+def _overlap(a: Range, b: Range) -> bool:
+    return a[0] == b[0] and a[1] < b[2] and b[1] < a[2]
 
 
 def emit(
@@ -102,10 +140,12 @@ def emit(
     body: list[c.Node] = []
     slots = 0
     peaks = [0] * len(chip.memories)
+    before: list[Range] = []
     for number, program in enumerate(programs):
         emitter = _Emitter(program, chip, number, tensors)
-        body.extend(emitter.emit())
-        body.append(c.Barrier(True, ALL_QUEUES))
+        lead, rest = emitter.emit(before)
+        body.extend((*lead, c.Barrier(True, CONSUMERS), *rest) if number else (*lead, *rest))
+        before = emitter.ranges()
         slots = max(slots, emitter.slots)
         peaks = [max(a, b) for a, b in zip(peaks, emitter.used, strict=True)]
     bound = tuple(Binding(label, tensors.setdefault(window, len(tensors)), role) for label, window, role in bindings)

@@ -70,7 +70,7 @@ class Former:
             place.buffer, tuple(place.extents[d] for d in kept), tuple(place.strides[d] for d in kept), place.offset,
             moved, place.fill if fill is None else fill, where,
         )  # fmt: skip
-        out = self.tile(place.buffer.name, place.buffer.dtype, tuple(i for i in moved if i.terms))
+        out = self.tile(place.buffer.name, place.dtype, tuple(i for i in moved if i.terms))
         self.ops.append(k.LoadTile(out, access))
         if gather is None:
             self._loads[key] = out

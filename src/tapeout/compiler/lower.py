@@ -263,12 +263,12 @@ class Lowering:
             for axis, coef in () if listed else access.index[d].terms:
                 start = start + self._origin(axis, coef)
             origin.append(start)
-        size = access.buffer.dtype.bytes
+        size = access.dtype.bytes
         extents = tuple(access.extents[d] for d in order)
         strides = tuple(access.strides[d] * size for d in order)
         if len(extents) > 5:
             raise DoesNotFit(f"a view of {len(extents)} dimensions", self.kernel.name, "descriptors have at most 5")
-        self._windows.append(Window(access.buffer, access.offset, access.buffer.dtype, extents, strides, access.fill))
+        self._windows.append(Window(access.buffer, access.offset, access.dtype, extents, strides, access.fill))
         return len(self._windows) - 1, tuple(origin), tuple(self.schedule.extent(access.index[d]) for d in order)
 
     def _indices(self, access: k.Access, order: list[int]) -> c.Index | None:

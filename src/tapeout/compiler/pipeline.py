@@ -131,4 +131,4 @@ def place_window(place: Place) -> Window:
     size = place.buffer.dtype.bytes
     if len(place.extents) > 5:
         return whole_window(place.buffer)
-    return Window(place.buffer, place.offset, place.buffer.dtype, place.extents, tuple(s * size for s in place.strides), place.fill)
+    return Window(place.buffer, place.offset, place.dtype, place.extents, tuple(s * size for s in place.strides), place.fill)

@@ -20,7 +20,7 @@ def signature(kernel: k.KernelSpec) -> tuple[object, ...]:
 
     def of_access(access: k.Access) -> tuple[object, ...]:
         listed = access.gather and (access.gather[0], of_tile(access.gather[1]))
-        return (access.buffer.dtype, access.extents, access.strides, of_index(access.index), listed)
+        return (access.dtype, access.extents, access.strides, of_index(access.index), listed)
 
     def of_op(op: k.KernelOp) -> tuple[object, ...]:
         match op:
@@ -39,6 +39,6 @@ def signature(kernel: k.KernelSpec) -> tuple[object, ...]:
                 assert_never(op)
 
     classes = tuple(
-        (a.extent, a in kernel.resident, a in kernel.single, a in kernel.sequential) for a in kernel.layout
+        (a.extent, a in kernel.resident, a in kernel.single, a in kernel.sequential, a in kernel.ordered) for a in kernel.layout
     )
     return (classes, tuple(of_op(op) for op in kernel.ops))

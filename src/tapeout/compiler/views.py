@@ -13,6 +13,7 @@ import numpy as np
 
 from tapeout.ir import graph as g
 from tapeout.ir.kernel import Buffer
+from tapeout.ir.types import DType
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,12 @@ class Place:
     offset: int = 0
     shift: tuple[int, ...] = ()
     fill: float = 0.0
+    read_as: DType | None = None
+    """The element type that the bytes are taken for, where it is not the buffer's own."""
+
+    @property
+    def dtype(self) -> DType:
+        return self.read_as or self.buffer.dtype
 
     @property
     def shifts(self) -> tuple[int, ...]:
@@ -159,9 +166,11 @@ def view(op: g.Op, place: Place, fill: float | None = None) -> Place | None:
             return _slice(op, place)
         case g.Pad():
             return _pad(op, place, fill) if fill is not None else None
+        case g.Bitcast():
+            return None if place.padded else replace(place, read_as=op.dtype)
         case _:
             return None
 
 
-VIEWS = (g.Reshape, g.Transpose, g.Broadcast, g.Slice, g.Pad)
+VIEWS = (g.Reshape, g.Transpose, g.Broadcast, g.Slice, g.Pad, g.Bitcast)
 """Op kinds that `view` may resolve."""
