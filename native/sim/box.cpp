@@ -106,21 +106,38 @@ int64_t common(Part a, Part b) {
     return -1;
 }
 
-// Mask of bits [from, to) of a word.
+// Mask of bits [from, to) of a word, 0 <= from < to <= 64.
 uint64_t bits(int64_t from, int64_t to) {
     return (~uint64_t{0} << from) & (~uint64_t{0} >> (64 - to));
 }
 
-// Calls body(word number, mask) for the words of the bit range until it returns false.
-template <class Body>
-bool for_words(int64_t from, int64_t to, Body body) {
-    for (int64_t at = from; at < to;) {
-        const int64_t word = at / 64, next = std::min(to, (word + 1) * 64);
-        if (!body(static_cast<size_t>(word), bits(at % 64, next - word * 64)))
-            return false;
-        at = next;
+// A bit range as words: `partial(word, mask)` for the ends, `whole(first, last)` for the words between, until one of
+// them returns false.
+template <class Partial, class Whole>
+bool split(int64_t from, int64_t to, Partial partial, Whole whole) {
+    const int64_t first = from / 64, last = to / 64;
+    if (first == last)
+        return partial(static_cast<size_t>(first), bits(from % 64, to % 64));
+    const int64_t start = from % 64 ? first + 1 : first;
+    if (from % 64 && !partial(static_cast<size_t>(first), bits(from % 64, 64)))
+        return false;
+    if (start < last && !whole(static_cast<size_t>(start), static_cast<size_t>(last)))
+        return false;
+    return to % 64 == 0 || partial(static_cast<size_t>(last), bits(0, to % 64));
+}
+
+// Number of the first word in [first, last) with a bit missing, `last` if there is none.
+size_t first_incomplete(const uint64_t* words, size_t first, size_t last) {
+    for (; first + 8 <= last; first += 8) {
+        uint64_t all = ~uint64_t{0};
+        for (size_t i = 0; i < 8; ++i)
+            all &= words[first + i];
+        if (~all)
+            break;
     }
-    return true;
+    while (first < last && !~words[first])
+        ++first;
+    return first;
 }
 
 } // namespace
@@ -135,10 +152,16 @@ void ByteMap::mark(const Box& box) {
     if (words_.empty())
         words_.resize(static_cast<size_t>(bytes_ / 64 + 1));
     for_runs(box, [&](int64_t address, int64_t count) {
-        return for_words(address, address + count, [&](size_t word, uint64_t mask) {
-            words_[word] |= mask;
-            return true;
-        });
+        return split(
+            address, address + count,
+            [&](size_t word, uint64_t mask) {
+                words_[word] |= mask;
+                return true;
+            },
+            [&](size_t first, size_t last) {
+                std::fill(words_.data() + first, words_.data() + last, ~uint64_t{0});
+                return true;
+            });
     });
 }
 
@@ -146,12 +169,16 @@ int64_t ByteMap::first_unmarked(const Box& box) const {
     if (words_.empty())
         return box.empty() ? -1 : box.base;
     int64_t found = -1;
+    const auto check = [&](size_t word, uint64_t mask) {
+        const uint64_t missing = mask & ~words_[word];
+        if (missing)
+            found = static_cast<int64_t>(word) * 64 + std::countr_zero(missing);
+        return !missing;
+    };
     for_runs(box, [&](int64_t address, int64_t count) {
-        return for_words(address, address + count, [&](size_t word, uint64_t mask) {
-            const uint64_t missing = mask & ~words_[word];
-            if (missing)
-                found = static_cast<int64_t>(word) * 64 + std::countr_zero(missing);
-            return !missing;
+        return split(address, address + count, check, [&](size_t first, size_t last) {
+            const size_t word = first_incomplete(words_.data(), first, last);
+            return word == last || check(word, ~uint64_t{0});
         });
     });
     return found;

@@ -4,6 +4,7 @@
 #include "sim/numeric.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 namespace tapeout::sim {
@@ -14,6 +15,7 @@ namespace {
 constexpr int64_t kDepth = 256;
 constexpr int64_t kRows = 96;    // a block of rows stays in the second cache
 constexpr int64_t kCols = 768;   // so does a block of columns
+constexpr int64_t kThin = 3;     // most rows for which b is not packed
 constexpr int64_t kStride = 272; // of a packed row: past kDepth, so that rows do not share cache sets
 
 // Byte offset of every index of a row-major walk over `sizes`.
@@ -95,6 +97,16 @@ TAPEOUT_CLONES void merge_ints(const float* sums, int64_t width, uint8_t* c, con
                                int64_t rows, int64_t cols, bool add) {
     merge_tile<uint32_t>(sums, width, c, c_rows, c_stride, rows, cols, add,
                          [](float x) TAPEOUT_LAMBDA { return static_cast<uint32_t>(static_cast<int32_t>(x)); });
+}
+
+// sums[r][j] += a[r] * b[j], fused: what a tile does in one step of k.
+TAPEOUT_CLONES void add_outer(const float* a, int64_t rows, const float* b, int64_t cols, float* sums) {
+    for (int64_t r = 0; r < rows; ++r) {
+        const float left = a[r];
+        float* row = sums + r * cols;
+        for (int64_t j = 0; j < cols; ++j)
+            row[j] = __builtin_fmaf(left, b[j], row[j]);
+    }
 }
 
 // c[j] += a * b[j] with wrap-around.
@@ -249,6 +261,32 @@ void Gemm::fast_blocks(const GemmCall& call) {
     }
 }
 
+// Few rows: every number of b is used so seldom that packing would cost more than the product. Same steps, same values.
+void Gemm::fast_thin(const GemmCall& call) {
+    constexpr int64_t kStrip = 1024;
+    const auto merge = is_float(call.a_type) ? merge_floats : merge_ints;
+    const int64_t m = call.m.product(), depth_all = call.k.product();
+    const int64_t size = dtype_bytes(call.b_type), c_stride = call.c_strides[call.m.count];
+    alignas(64) float sums[kThin * kStrip], right[kStrip];
+    std::array<float, kThin> left{};
+    for (int64_t col = 0; col < call.n; col += kStrip) {
+        const int64_t cols = std::min(kStrip, call.n - col);
+        for (int64_t k = 0; k < depth_all; k += kDepth) {
+            std::fill_n(sums, m * cols, 0.0f);
+            for (int64_t i = k; i < std::min(k + kDepth, depth_all); ++i) {
+                const int64_t a_depth = a_depth_[static_cast<size_t>(i)];
+                for (int64_t r = 0; r < m; ++r) {
+                    const uint8_t* from = call.a + a_rows_[static_cast<size_t>(r)] + a_depth;
+                    load(call.a_type, from, 0, &left[static_cast<size_t>(r)], 1);
+                }
+                load(call.b_type, call.b + b_depth_[static_cast<size_t>(i)] + col * size, size, right, cols);
+                add_outer(left.data(), m, right, cols, sums);
+            }
+            merge(sums, cols, call.c + col * c_stride, c_rows_.data(), c_stride, m, cols, call.accumulate || k > 0);
+        }
+    }
+}
+
 void Gemm::fast(const GemmCall& call) {
     if (!call.m.product() || !call.n)
         return;
@@ -257,7 +295,10 @@ void Gemm::fast(const GemmCall& call) {
     if (!call.k.product())
         return exact(call);
     prepare(call);
-    fast_blocks(call);
+    if (call.m.product() <= kThin && call.b_strides[call.k.count] == dtype_bytes(call.b_type))
+        fast_thin(call);
+    else
+        fast_blocks(call);
 }
 
 // Wider integers: products wrap in 32 bits, a row of accumulators at a time.

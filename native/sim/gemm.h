@@ -36,6 +36,7 @@ public:
 private:
     void prepare(const GemmCall& call);
     void fast_blocks(const GemmCall& call);
+    void fast_thin(const GemmCall& call);
     void pack_a(const GemmCall& call, int64_t row, int64_t rows, int64_t k, int64_t depth);
     void pack_b(const GemmCall& call, int64_t col, int64_t cols, int64_t k, int64_t depth, int64_t width);
     void integers(const GemmCall& call);
