@@ -240,7 +240,7 @@ class _Cost:
                 queue[name] += turns * (size / together / dma.bytes_per_cycle + dma.setup_cycles)
                 cached = chip.cache is not None and name == "ld"
                 alone = cores / together
-                held = size * distinct <= (chip.cache.bytes if chip.cache else 0)
+                held = size * distinct <= (chip.cache.bytes / 2 if chip.cache else 0)
                 loads = np.where(held, np.minimum(distinct, alone), alone) if cached else alone
                 dram += turns * size * (loads if name == "ld" else distinct)
                 dram_loads += turns * size * (loads if name == "ld" else 0)
