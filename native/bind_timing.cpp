@@ -89,7 +89,7 @@ Report report(const sim::Machine& machine) {
     return result;
 }
 
-// On a fault of the program the dictionary has "fault" and "cycle" instead.
+// On a fault of the program the dictionary has "fault", "cycle" and "command" instead.
 Report run_timing(const Words& nodes, const Words& tensors, std::vector<int64_t> semaphores, int slots, int cores,
                   const std::unordered_map<std::string, std::vector<int64_t>>& chip_fields, int64_t channel_rate_milli,
                   int kernels, std::vector<std::vector<int64_t>> scalars, bool trace, bool skip) {
@@ -104,6 +104,7 @@ Report run_timing(const Words& nodes, const Words& tensors, std::vector<int64_t>
         Report result;
         result["fault"] = std::string(fault.what());
         result["cycle"] = fault.cycle;
+        result["command"] = fault.command;
         return result;
     }
     return report(machine);

@@ -102,6 +102,13 @@ def test_wait_without_post_is_a_deadlock(execute: Execute) -> None:
     assert caught.value.cycle == 4
 
 
+def test_deadlock_names_the_command() -> None:
+    with pytest.raises(SimError, match="semaphore 0, which holds 0 of 1") as caught:
+        timing.run(small(NEG, replace(NEG, waits=(Wait(0),))), CHIP)
+    assert "vector neg f32 (8)" in str(caught.value)
+    assert "wait 0" in str(caught.value)
+
+
 @both
 def test_barrier_that_a_core_never_reaches(execute: Execute) -> None:
     with pytest.raises(SimError, match="deadlock: core 1"):

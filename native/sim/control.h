@@ -15,8 +15,10 @@ namespace tapeout::sim {
 
 // A fault of the simulated program; the Python side makes a SimError of it.
 struct TimingFault : std::runtime_error {
-    TimingFault(const std::string& what, int64_t at) : std::runtime_error(what), cycle(at) {}
-    int64_t cycle;
+    TimingFault(const std::string& what, int64_t at_cycle, int at_command = -1)
+        : std::runtime_error(what), cycle(at_cycle), command(at_command) {}
+    int64_t cycle; // -1: not known
+    int command;   // -1: none
 };
 
 class Control {

@@ -1,5 +1,7 @@
 #include "sim/resources.h"
 
+#include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace tapeout::sim {
@@ -101,7 +103,8 @@ uint64_t TileKey::hash() const {
 }
 
 TileCache::TileCache(const TileCache& other)
-    : capacity_(other.capacity_), used_(other.used_), accesses_(other.accesses_), tiles_(other.tiles_) {
+    : capacity_(other.capacity_), used_(other.used_), accesses_(other.accesses_), blocks_(other.blocks_),
+      tiles_(other.tiles_) {
     for (auto tile = tiles_.begin(); tile != tiles_.end(); ++tile)
         by_key_[tile->key] = tile;
 }
@@ -119,30 +122,50 @@ const TileCache::Tile* TileCache::find(const TileKey& key, uint64_t& age) {
 void TileCache::keep(const TileKey& key, const Footprint& box, std::shared_ptr<Fill> fill) {
     if (box.bytes > capacity_)
         return;
-    while (used_ + box.bytes > capacity_) {
-        used_ -= tiles_.back().box.bytes;
-        by_key_.erase(tiles_.back().key);
-        tiles_.pop_back();
-    }
+    while (used_ + box.bytes > capacity_)
+        remove(std::prev(tiles_.end()));
     tiles_.push_front({key, box, std::move(fill), accesses_});
     by_key_[key] = tiles_.begin();
     used_ += box.bytes;
+    count_blocks(box, 1);
 }
 
 uint64_t TileCache::drop(const Footprint& box) {
     uint64_t dropped = 0;
     ++accesses_;
+    if (!meets(box))
+        return dropped;
     for (auto tile = tiles_.begin(); tile != tiles_.end();) {
+        const auto next = std::next(tile);
         if (tile->box.first <= box.last && box.first <= tile->box.last) {
             dropped = mix(dropped ^ (accesses_ - tile->used));
-            used_ -= tile->box.bytes;
-            by_key_.erase(tile->key);
-            tile = tiles_.erase(tile);
-        } else {
-            ++tile;
+            remove(tile);
         }
+        tile = next;
     }
     return dropped;
+}
+
+void TileCache::remove(std::list<Tile>::iterator tile) {
+    used_ -= tile->box.bytes;
+    count_blocks(tile->box, -1);
+    by_key_.erase(tile->key);
+    tiles_.erase(tile);
+}
+
+void TileCache::count_blocks(const Footprint& box, int32_t change) {
+    const int64_t first = box.first / kBlock, last = std::min(box.last / kBlock, first + kBlocks - 1);
+    for (int64_t block = first; block <= last; ++block)
+        blocks_[static_cast<size_t>(block & (kBlocks - 1))] += change;
+}
+
+bool TileCache::meets(const Footprint& box) const {
+    const int64_t first = box.first / kBlock, last = std::min(box.last / kBlock, first + kBlocks - 1);
+    for (int64_t block = first; block <= last; ++block) {
+        if (blocks_[static_cast<size_t>(block & (kBlocks - 1))])
+            return true;
+    }
+    return false;
 }
 
 Caches::Caches(const ChipParams& chip) : cluster_cores_(static_cast<int>(chip.cores_per_cluster)) {

@@ -132,8 +132,15 @@ public:
     const std::list<Tile>& tiles() const { return tiles_; }
 
 private:
+    // Tiles by the blocks of addresses that they lie in: most stores meet none, and need not look at the tiles.
+    static constexpr int64_t kBlock = 1 << 14, kBlocks = 1 << 12;
+    void count_blocks(const Footprint& box, int32_t change);
+    bool meets(const Footprint& box) const;
+    void remove(std::list<Tile>::iterator tile);
+
     int64_t capacity_, used_ = 0;
     uint64_t accesses_ = 0;
+    std::vector<int32_t> blocks_ = std::vector<int32_t>(kBlocks);
     std::list<Tile> tiles_;
     std::unordered_map<TileKey, std::list<Tile>::iterator, TileHash> by_key_;
 };

@@ -68,13 +68,29 @@ void Machine::run() {
             break;
         }
     }
-    for (size_t core = 0; core < cores_.size(); ++core) {
-        const Core& state = cores_[core];
-        const bool open = std::any_of(state.queues.begin(), state.queues.end(), [](auto& q) { return q.open() > 0; });
-        if (state.mode != Mode::ended || open)
-            throw TimingFault("deadlock: core " + std::to_string(core) + " waits for what never comes",
-                              calendar_.now());
+    for (int core = 0; core < program_.cores; ++core)
+        check_ended(core);
+}
+
+void Machine::check_ended(int core) const {
+    const Core& state = cores_[index(core)];
+    const std::string who = "deadlock: core " + std::to_string(core);
+    for (const QueueState& queue : state.queues) {
+        if (queue.started == queue.issued)
+            continue;
+        const int command = queue.at(queue.started).command;
+        for (const Wait& wait : program_.commands[index(command)].waits) {
+            const int64_t held = state.semaphores[index(wait.semaphore)];
+            if (held < wait.count)
+                throw TimingFault(who + " waits for semaphore " + std::to_string(wait.semaphore) + ", which holds " +
+                                      std::to_string(held) + " of " + std::to_string(wait.count),
+                                  calendar_.now(), command);
+        }
     }
+    if (state.mode != Mode::ended)
+        throw TimingFault(who + " waits at a " + (state.mode == Mode::scalar_wait ? "scalar" : "barrier") +
+                              " for what never comes",
+                          calendar_.now());
 }
 
 // ---- control: rules 1 to 3

@@ -123,6 +123,8 @@ private:
     friend class SteadyLoops;
     friend class MachineState;
 
+    void check_ended(int core) const;
+
     // control
     void go_on(int core);
     bool ready(int core, Core& state);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from tapeout import _native
 from tapeout.chip.spec import TICKS_PER_CYCLE, Chip
 from tapeout.errors import SimError, UserError
+from tapeout.isa.asm import command_text
 from tapeout.isa.commands import Queue
 from tapeout.isa.encode import encode_nodes, encode_tensors
-from tapeout.isa.program import Program
+from tapeout.isa.program import Program, commands
 from tapeout.sim.chip_params import chip_params
 
 Counts = NDArray[np.int64]
@@ -145,6 +147,13 @@ def _resource_ticks(names: list[str], busy: list[int], chip: Chip) -> dict[str, 
     return ticks
 
 
+def _fault(program: Program, found: dict[str, Any]) -> SimError:
+    number, cycle = found["command"], found["cycle"]
+    command = next(islice(commands(program.body), number, None)) if number >= 0 else None
+    line = command_text(command, program) if command else None
+    return SimError(found["fault"], command=line, cycle=cycle if cycle >= 0 else None)
+
+
 def run(
     program: Program,
     chip: Chip,
@@ -179,8 +188,7 @@ def run(
     except RuntimeError as error:
         raise UserError(str(error), f"program {program.name}", f"compile it for {chip.name}") from None
     if "fault" in found:
-        cycle: int = found["cycle"]
-        raise SimError(found["fault"], cycle=cycle if cycle >= 0 else None)
+        raise _fault(program, found)
     kernels: list[list[int]] = found["kernels"].tolist()
     waits: Counts = found["control_waits"]
     return Trace(
