@@ -350,6 +350,21 @@ def test_interleaved_columns_do_not_collide():
     fails([body[0], wider], "race in memory 0")
 
 
+def test_a_result_may_take_the_place_of_one_source():
+    """A fused multiply-add into its addend, with narrower factors."""
+    half = Tensor("h", 0, 0, DType.f16, (16,), (2,))
+    x, y = np.arange(16, dtype=np.float16), np.ones(16, np.float32)
+    a = vec(0, dtype=DType.f16)
+    body = [
+        c.Load(0, (Affine(),), (16,), Affine(), a),
+        load(1, 0, 16, 64, posts=(Post(0),)),
+        c.Vector("fma", "f32", (16,), vec(64), (a, a, vec(64)), 0, Affine(), waits=(Wait(0),), posts=(Post(1),)),
+        store(1, 0, 16, 64, waits=(Wait(1),)),
+    ]
+    go(program(body, (half, Y), (0, 0)), Segment(0, x, True), Segment(256, y, True))
+    np.testing.assert_array_equal(y, x.astype(np.float32) ** 2 + 1)
+
+
 def test_checks_can_be_turned_off():
     x = np.arange(16, dtype=np.float32)
     p = program([load(0, 0, 16, 0), add(16, 64, 0, 1.0)], (X, Y))

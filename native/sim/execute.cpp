@@ -5,10 +5,14 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 namespace tapeout::sim {
 
 namespace {
+
+// Stands for the stride of a dimension of one element, whatever it is.
+constexpr int64_t kNoStep = std::numeric_limits<int64_t>::min();
 
 const char* queue_name(int thread) {
     constexpr std::array<const char*, kThreads> names = {"LD", "ST", "MV", "MM", "VE", "control"};
@@ -62,7 +66,11 @@ uint8_t* Executor::note(Space& space, int64_t address, const Dims& dims, const D
     }
     if (write && space.read_only && !box.empty())
         throw Fault{"store into a constant of " + space.name, space.address + box.base};
-    accesses_.push_back({&space, box, write, read});
+    Access& access = accesses_.emplace_back(Access{&space, box, write, read, address, size, strides});
+    for (int d = 0; d < dims.count; ++d) {
+        if (dims[d] == 1)
+            access.strides[d] = kNoStep;
+    }
     return space.data + (address - space.address);
 }
 
@@ -84,13 +92,20 @@ Operand Executor::operand(const Source& s, const Dims& dims, Slots slots, size_t
     return result;
 }
 
-// A result may take the place of a source exactly; where they overlap otherwise the order of elements would show.
+bool Executor::same_elements(const Access& a, const Access& b) {
+    const auto end = a.strides.values.begin() + a.strides.count;
+    const bool repeats = std::find(a.strides.values.begin(), end, 0) != end; // then each round would read the last
+    return a.first == b.first && a.size == b.size && a.strides == b.strides && !repeats;
+}
+
+// Element by element a result may take the place of a source exactly; where they overlap otherwise the order of
+// elements would show.
 void Executor::no_overlap(bool in_place) {
     if (!options_.check)
         return;
     for (const Access& w : accesses_) {
         for (const Access& r : accesses_) {
-            if (&w == &r || !w.write || r.write || w.space != r.space || (in_place && w.box == r.box))
+            if (&w == &r || !w.write || w.space != r.space || (in_place && same_elements(w, r)))
                 continue;
             const int64_t at = common_byte(w.box, r.box);
             if (at >= 0)
@@ -147,7 +162,7 @@ void Executor::copy(const Copy& c, Slots slots) {
     call.dims = c.dims;
     call.src = {view(c.src, c.dims, slots, kRoleMv, false, true), c.src.dtype, c.src.strides};
     call.dst = {view(c.dst, c.dims, slots, kRoleMv, true, false), c.dst.dtype, c.dst.strides};
-    no_overlap(false);
+    no_overlap(true);
     check_before();
     sim::run(call);
     mark_after();
@@ -168,7 +183,7 @@ void Executor::drain(const Drain& d, Slots slots) {
     call.lo = static_cast<float>(d.lo);
     call.hi = static_cast<float>(d.hi);
     call.zero = d.zero;
-    no_overlap(d.dst.dtype == d.acc.dtype);
+    no_overlap(true);
     check_before();
     vector_unit_.run(call);
     mark_after();
@@ -231,10 +246,7 @@ void Executor::vector(const Vector& v, Slots slots) {
     if (v.op == VectorOp::sort && v.srcs.size() > 1)
         accesses_.back().write = true;
     call.dst = {view(v.dst, v.dims, slots, kRoleVe, true, call.accumulate), v.dst.dtype, v.dst.strides};
-    const bool same_type = std::all_of(v.srcs.begin(), v.srcs.end(), [&](const Source& s) {
-        return s.immediate || dtype_bytes(s.dtype()) == dtype_bytes(v.dst.dtype);
-    });
-    no_overlap(same_type && v.op < VectorOp::reduce_sum);
+    no_overlap(v.op < VectorOp::reduce_sum || v.op >= VectorOp::scan_sum);
     check_before();
     vector_unit_.run(call);
     mark_after();

@@ -40,6 +40,8 @@ private:
         Box box; // addresses within the space, from 0
         bool write;
         bool read;
+        int64_t first, size; // address and bytes of element 0
+        Dims strides;        // kNoStep where the extent is 1
     };
     using Slots = std::span<const int64_t>;
 
@@ -60,6 +62,7 @@ private:
     uint8_t* note(Space& space, int64_t address, const Dims& dims, const Dims& strides, int64_t size, bool write,
                   bool read);
     void no_overlap(bool in_place);
+    static bool same_elements(const Access& a, const Access& b);
     void check_before();
     void mark_after();
 

@@ -117,7 +117,8 @@ class MatMul(Command):
 
     m: up to 3 dimensions, n: one, k: up to 3. `a.strides` = m then k, `b.strides` = k then n, `c.strides` = m then n.
     It adds where `accumulate` is not 0 and overwrites where it is. Floats multiply exactly or with one rounding and
-    accumulate in f32: ascending k in groups of k0, a balanced tree within a group; integers accumulate in i32.
+    accumulate in f32: ascending k in groups of k0, a balanced tree within a group (neighbours first, an odd one goes
+    up alone); integers accumulate in i32, with wrap-around. c may not overlap a or b.
     """
 
     m: tuple[int, ...]
@@ -154,14 +155,19 @@ class Vector(Command):
     """dst[i] = op(srcs[i]...) over up to 4 dimensions.
 
     Operands convert to the compute type first (f32, i32 or i64), the result converts to dst's element type: to nearest
-    even, float to integer truncates and saturates, NaN gives 0, integers wrap.
+    even, float to integer truncates and saturates, NaN gives 0, integers wrap (and reach 8 and 16 bit floats by way of
+    f32). dst may take the place of a source exactly, any other overlap is an error. `meaning.py` has the details.
     - `select` is srcs[1] where srcs[0] != 0 else srcs[2]; `fma` s0*s1+s2 with one rounding; `clamp` min(max(s0, s1), s2).
+    - `not` is bitwise, logical where dst is b1; on f32 `not and or xor` are logical. `shr` brings in zeros where
+      srcs[0] is unsigned; shift counts outside of the word shift everything out. Integers divided by 0 give 0.
     - `reduce_*`, `arg_*`: over the last `reduced` dimensions, whose dst strides are 0. Sums: 16 interleaved partial sums
-      (element e of the row-major walk goes to partial e % 16), then a balanced tree. With `accumulate` not 0 the result
-      is combined with what dst held.
+      (element e of the row-major walk goes to partial e % 16), then a balanced tree, neighbours first. With
+      `accumulate` not 0 the result is combined with what dst held.
     - `scan_*`: inclusive, along the last dimension. `iota`: srcs[0] + srcs[1] * (index along the last dimension).
-    - `philox`: srcs[0] = u32[2] key view, srcs[1] = base offset: word e of the stream for row-major element e.
-    - `sort`: ascending along the last dimension, srcs[0] keys in place to dst, stable; NaN last.
+    - `philox`: srcs[0] is a view whose base holds the key, two packed u32; row-major element e gets word srcs[1] + e of
+      the stream (word w % 4 of block w // 4).
+    - `sort`: ascending along the last dimension, the keys of srcs[0] to dst, stable; NaN last. A view srcs[1], where
+      there is one, is permuted in place in the same way (positions, payload).
     """
 
     op: str
