@@ -252,6 +252,24 @@ QUANT = [
     case("DequantizeLinear", I8, w(3, lo=0.01, hi=0.1), fixed(0, 1, 2, dtype=np.int8), axis=1),
     case("DequantizeLinear", ints(4, 6, dtype=np.int8), w(2, 6), opset=21, axis=0, block_size=2),
     case("DynamicQuantizeLinear", x(3, 4), outputs=3),
+    case("QuantizeLinear", A, SCALE, scalar(3, np.int16), domain="com.microsoft"),
+    case("DequantizeLinear", I8, SCALE, scalar(3, np.int8), domain="com.microsoft"),
+    *(
+        case(
+            op,
+            *(
+                U8,
+                scalar(1 / 16, np.float32),
+                scalar(7, np.uint8),
+                U8[:, :1, ::-1].copy(),
+                scalar(1 / 32, np.float32),
+                scalar(99, np.uint8),
+            ),
+            *(scalar(0.25, np.float32), scalar(20, np.uint8)),
+            domain="com.microsoft",
+        )
+        for op in ("QLinearAdd", "QLinearMul")
+    ),
     case("MatMulInteger", ints(2, 3, dtype=np.uint8), ints(3, 4, lo=-9, dtype=np.int8), scalar(5, np.uint8)),
     case("ConvInteger", U8, Fixed(ints(4, 3, 3, 3, hi=256, dtype=np.uint8)), scalar(7, np.uint8), pads=[1, 1, 1, 1]),
     case(

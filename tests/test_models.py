@@ -9,7 +9,9 @@ import pytest
 
 from tapeout.errors import UserError
 from tapeout.frontend.onnx_import import import_onnx
+from tapeout.ir import graph as g
 from tapeout.ir.interp import interpret
+from tapeout.ir.types import DType
 from tapeout.models import build
 
 TINY_RESNET = {"height": 32, "width": 32, "stages": (1, 1, 1, 1), "channels": 8, "classes": 10}
@@ -70,6 +72,20 @@ def test_tiny_resnet_agrees_with_onnxruntime(precision: str) -> None:
     # int8 values are whole multiples of one scale: equal, or a rounding tie fell to the other side
     allowed = {"fp32": 1e-5, "int8": 0.02}[precision]
     assert np.abs(got - want).max() <= allowed * np.abs(want).max()
+
+
+def test_int8_weights_stay_int8() -> None:
+    """Each convolution and the matrix product read convert(i8) * scale, small weights like large ones."""
+    graph = import_onnx(build("resnet50", **TINY_RESNET, precision="int8"))
+    makers = {op.out: op for op in graph.ops}
+    weights = [op.w if isinstance(op, g.Conv) else op.rhs for op in graph.ops if isinstance(op, g.Conv | g.Dot)]
+    assert len(weights) == 18
+    for weight in weights:
+        scaled = makers[weight]
+        assert isinstance(scaled, g.Binary)
+        stored = makers[scaled.x]
+        assert isinstance(stored, g.Convert)
+        assert stored.x.type.dtype is DType.i8
 
 
 def test_resnet50_agrees_with_onnxruntime() -> None:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 OPSETS = (7, 28)
 SYMBOL_BOUNDS = (1, 4096)
 
+PIN = "pin the symbolic dimensions with shapes="
+
 Bound = int | tuple[int, int] | Sequence[int | str | None]
 
 
@@ -261,11 +263,12 @@ class _Importer:
                 f"{node.op} at run time of what is not a tensor", where, "export plain tensors"
             ) from None
         except VerifyError as error:
+            if scope.b.symbols and ("symbolic" in error.what or "affine" in error.what):
+                raise UnsupportedOp(f"{node.op}: {error.what}", where, PIN) from None
             raise InvalidModel(f"{node.op} does not fit its operands ({error.what})", where) from None
         except (ValueError, IndexError, ZeroDivisionError) as error:  # extents and axes that make no sense
             if scope.b.symbols:
-                action = "pin the symbolic dimensions with shapes="
-                raise UnsupportedOp(f"{node.op}: {error}", where, action) from error
+                raise UnsupportedOp(f"{node.op}: {error}", where, PIN) from error
             raise InvalidModel(f"{node.op}: {error}", where) from error
 
     def expand(self, function: Any, node: Node, items: tuple[Item, ...], scope: _Scope) -> Sequence[Item]:

@@ -75,6 +75,8 @@ class PartialBuilder(Builder):
         given = [self.known[v] for v in operands]
         if not (isinstance(op, g.Transpose | g.Slice) or type_.elements <= FOLD_LIMIT or _is_view(op, given)):
             return None
+        if isinstance(op, g.Convert) and op.dtype.is_float and op.x.type.dtype.bytes == 1 and type_.rank > 1:
+            return None  # a quantised weight: the compiler looks for it as it is stored
         if isinstance(op, g.Reduce | g.Dot) and max(a.size for a in given) > 4 * FOLD_LIMIT:
             return None
         try:

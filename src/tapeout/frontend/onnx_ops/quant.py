@@ -131,7 +131,27 @@ def qlinear_conv(c: Call) -> g.Value:
     return _requantised(c, total, (1, 4, 6), 7, 1)
 
 
-OPS: Mapping[tuple[str, str], Handler] = table(
+def qlinear_binary(fn: str) -> Handler:
+    """Handler for operands A, scale, zero, B, scale, zero, scale of the result, zero."""
+
+    def handler(c: Call) -> g.Value:
+        left, right = (_real(c, i) for i in (0, 3))
+        scaled = c.b.div(c.b.binary(fn, left, right), c.b.reshape(c.x(6), ()))
+        dtype = c.x(0).type.dtype
+        return quantised(c, scaled, c.b.reshape(c.x(7), ()) if c.has(7) else None, dtype)
+
+    return handler
+
+
+def _real(c: Call, i: int) -> g.Value:
+    """What the quantised operand i, with its scale and zero point after it, stands for."""
+    wide = c.b.convert(c.x(i), DType.f32)
+    if c.has(i + 2) and not _is_zero(c, c.x(i + 2)):
+        wide = c.b.sub(wide, c.b.convert(c.b.reshape(c.x(i + 2), ()), DType.f32))
+    return c.b.mul(wide, c.b.reshape(c.x(i + 1), ()))
+
+
+_STANDARD = table(
     QuantizeLinear=quantize_linear,
     DequantizeLinear=dequantize_linear,
     DynamicQuantizeLinear=dynamic_quantize,
@@ -140,3 +160,10 @@ OPS: Mapping[tuple[str, str], Handler] = table(
     QLinearMatMul=qlinear_matmul,
     QLinearConv=qlinear_conv,
 )
+OPS: Mapping[tuple[str, str], Handler] = {
+    **_STANDARD,
+    ("com.microsoft", "QuantizeLinear"): quantize_linear,
+    ("com.microsoft", "DequantizeLinear"): dequantize_linear,
+    ("com.microsoft", "QLinearAdd"): qlinear_binary("add"),
+    ("com.microsoft", "QLinearMul"): qlinear_binary("mul"),
+}

@@ -58,7 +58,7 @@ def _clipped(b: Builder, d: _Direction, x: g.Value) -> g.Value:
 
 
 def _gates(b: Builder, x: g.Value, count: int) -> list[g.Value]:
-    size = x.type.static_shape[-1] // count
+    size = x.type.with_shape(x.type.shape[-1:]).elements // count
     return list(b.split(x, x.type.rank - 1, [size] * count))
 
 
@@ -136,7 +136,7 @@ def _run(
 ) -> tuple[g.Value, list[g.Value]]:
     """All outputs [time, batch, hidden] and the last states of direction i."""
     d = _direction(c, x, i, count, gates, defaults)
-    time, batch = x.type.static_shape[0], x.type.shape[1]
+    time, batch = x.type.with_shape(x.type.shape[:1]).elements, x.type.shape[1]
     backward = i == 1 or c.attr_text("direction", "forward") == "reverse"
     zero = c.b.full(0, TensorType(x.type.dtype, (batch, d.hidden)))
     carries = [_initial(c, 5 + k, i, zero) for k in range(states)]

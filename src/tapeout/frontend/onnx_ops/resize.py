@@ -10,6 +10,7 @@ import numpy as np
 from tapeout.frontend.onnx_ops.call import Call, Handler, table, widened
 from tapeout.frontend.onnx_proto import Array
 from tapeout.ir import graph as g
+from tapeout.ir.types import Dim
 
 
 def _coordinates(mode: str, outs: int, extent: int, scale: float, roi: tuple[float, float]) -> Array:
@@ -81,18 +82,18 @@ def _matrix(c: Call, kind: str, at: Array, extent: int, scale: float) -> Array:
     return out
 
 
-def _policy(c: Call, wanted: Sequence[int], shape: Sequence[int]) -> tuple[list[int], list[float]]:
-    """Sizes and scales of the resized axes under keep_aspect_ratio_policy."""
-    scales = [w / d for w, d in zip(wanted, shape, strict=True)]
+def _policy(c: Call, wanted: Sequence[Dim], shape: Sequence[Dim]) -> tuple[list[Dim], list[float]]:
+    """Sizes and scales of the resized axes under keep_aspect_ratio_policy; an axis that stays may be symbolic."""
+    scales = [1.0 if w == d else _fixed(w) / _fixed(d) for w, d in zip(wanted, shape, strict=True)]
     policy = c.attr_text("keep_aspect_ratio_policy", "stretch")
     if policy == "stretch":
         return list(wanted), scales
     scale = min(scales) if policy == "not_larger" else max(scales)
-    return [math.floor(scale * d + 0.5) for d in shape], [scale] * len(scales)
+    return [math.floor(scale * _fixed(d) + 0.5) for d in shape], [scale] * len(scales)
 
 
 def _resized(
-    c: Call, x: g.Value, axes: Sequence[int], sizes: Sequence[int], scales: Sequence[float], roi: Sequence[float]
+    c: Call, x: g.Value, axes: Sequence[int], sizes: Sequence[Dim], scales: Sequence[float], roi: Sequence[float]
 ) -> g.Value:
     kind = c.attr_text("mode", "nearest")
     default = "half_pixel" if c.opset >= 11 else "asymmetric"
@@ -100,11 +101,11 @@ def _resized(
     rounding = c.attr_text("nearest_mode", "round_prefer_floor" if c.opset >= 11 else "floor")
     outside: g.Value | None = None
     for i, (axis, size, scale) in enumerate(zip(axes, sizes, scales, strict=True)):
-        extent = x.type.static_shape[axis]
-        span = (roi[i], roi[i + len(axes)]) if roi else (0.0, 1.0)
-        if size == extent and scale == 1 and transform != "tf_crop_and_resize":
+        if size == x.type.shape[axis] and scale == 1 and transform != "tf_crop_and_resize":
             continue
-        at = _coordinates(transform, size, extent, scale, span)
+        extent = _fixed(x.type.shape[axis])
+        span = (roi[i], roi[i + len(axes)]) if roi else (0.0, 1.0)
+        at = _coordinates(transform, _fixed(size), extent, scale, span)
         if kind == "nearest":
             places = np.clip(_nearest(at, rounding), 0, extent - 1).astype(np.int64)
             x = c.b.gather(x, c.b.constant(places), axis)
@@ -128,26 +129,33 @@ def _interpolated(c: Call, x: g.Value, axis: int, matrix: Array) -> g.Value:
     return c.b.transpose(out, order)
 
 
+def _fixed(extent: Dim) -> int:
+    if not isinstance(extent, int):
+        raise ValueError(f"the symbolic extent {extent} is resized")
+    return extent
+
+
+def _scaled(shape: Sequence[Dim], scales: Sequence[float]) -> list[Dim]:
+    return [d if s == 1 else math.floor(_fixed(d) * s + 1e-9) for d, s in zip(shape, scales, strict=True)]
+
+
 def _resize(c: Call, x: g.Value) -> g.Value:
     first = 1 if c.opset < 11 else 2
-    shape = x.type.static_shape
-    axes = [c.wrap(a, len(shape)) for a in c.attr_ints("axes") or range(len(shape))]
-    taken = [shape[a] for a in axes]
+    axes = [c.wrap(a, x.type.rank) for a in c.attr_ints("axes") or range(x.type.rank)]
+    taken = [x.type.shape[a] for a in axes]
     roi = [float(v) for v in c.array(1).ravel()] if first == 2 and c.has(1) else []
     if c.opset >= 11 and c.has(3) and c.x(3).type.shape != (0,):
-        sizes, scales = _policy(c, c.ints(3), taken)
+        sizes, scales = _policy(c, c.dims(3), taken)
     else:
         scales = [float(v) for v in c.array(first).ravel()]
-        sizes = [math.floor(d * s + 1e-9) for d, s in zip(taken, scales, strict=True)]
+        sizes = _scaled(taken, scales)
     return _resized(c, x, axes, sizes, scales, roi)
 
 
 def _upsample(c: Call, x: g.Value) -> g.Value:
     given = c.array(1).ravel().tolist() if c.has(1) else c.node.attributes.get("scales", ())
-    shape = x.type.static_shape
     scales = [float(s) for s in given]
-    sizes = [math.floor(d * s) for d, s in zip(shape, scales, strict=True)]
-    return _resized(c, x, range(len(shape)), sizes, scales, [])
+    return _resized(c, x, range(x.type.rank), _scaled(x.type.shape, scales), scales, [])
 
 
 OPS: Mapping[tuple[str, str], Handler] = table(Resize=widened(_resize), Upsample=widened(_upsample))

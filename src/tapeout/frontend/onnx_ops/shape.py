@@ -42,7 +42,7 @@ def resolve_shape(c: Call, given: Sequence[Dim], old: Sequence[Dim], allow_zero:
             left.remove(d)
     known = product(rest)
     if not isinstance(known, int):
-        raise c.unsupported(f"to {given} of symbolic extents", "pin them with shapes=")
+        raise c.unsupported(f"to [{', '.join(map(str, given))}] of symbolic extents", "pin them with shapes=")
     target[target.index(-1)] = dim_div(product(left), known) if known else 0
     return target
 
