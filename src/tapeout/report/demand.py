@@ -74,6 +74,44 @@ def spread(graph: g.Graph, facts: Facts) -> Demand:
     return demand
 
 
+NEUTRAL = {"add": 0, "sub": 0, "mul": 1, "div": 1, "pow": 1}
+"""What leaves the left operand as it is."""
+
+
+def _same(op: g.Op | None, facts: Facts) -> g.Value | None:
+    """The operand that an op returns unchanged, if it is such an op."""
+    match op:
+        case g.Binary() if op.fn in NEUTRAL:
+            for x, y in ((op.x, op.y), (op.y, op.x)):
+                array = facts[y].array
+                if (
+                    array is not None
+                    and bool((array == NEUTRAL[op.fn]).all())
+                    and (x is op.x or op.fn in ("add", "mul"))
+                ):
+                    return x
+        case g.Convert() if op.x.type.dtype is op.dtype:
+            return op.x
+        case g.Reduce() | g.Pool() | g.Cumulate() | g.DynamicSlice() if _of_one(op):
+            return op.x
+        case g.Select() if (chosen := facts[op.cond].array) is not None:
+            return op.x if bool(chosen.all()) else op.y if not bool(chosen.any()) else None
+        case _:
+            pass
+    return None
+
+
+def _of_one(op: g.Reduce | g.Pool | g.Cumulate | g.DynamicSlice) -> bool:
+    """Whether each result is just one element of x, and every element is one."""
+    match op:
+        case g.Pool():
+            return all(n == 1 for n in op.window) and op.x.type.shape == op.out.type.shape
+        case g.Cumulate():
+            return op.x.type.shape[op.axis] == 1 and not op.exclusive
+        case _:
+            return op.x.type.elements == op.out.type.elements
+
+
 def _view(
     value: g.Value,
     mask: Mask,
@@ -86,7 +124,12 @@ def _view(
     op = producer.get(value)
     if op is None or facts[value].constant:
         return
-    if isinstance(op, MOVES):
+    if (same := _same(op, facts)) is not None:
+        given = mask if isinstance(mask, bool) else mask.reshape(same.type.static_shape)
+        _view(same, given, producer, facts, demand, written)
+        return
+    selects = isinstance(op, g.Gather) and facts[op.indices].array is not None and mask is True
+    if isinstance(op, MOVES) or selects:
         parts = Demand({value: mask})
         _demand(op, mask, facts, parts)
         for operand in g.operands(op):
@@ -103,6 +146,9 @@ def _write_state(
     """A state that is updated in place is written where it changes."""
     value = state.exit
     while value is not state.entry:
+        if (same := _same(producer.get(value), facts)) is not None:
+            value = same
+            continue
         match producer.get(value):
             case g.DynamicUpdate() as op:
                 demand.state_bytes += op.update.type.bytes

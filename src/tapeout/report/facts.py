@@ -80,6 +80,9 @@ def _constant(op: g.Op, facts: Facts) -> None:
         fact.constant, fact.array, fact.stored = True, op.data, frozenset((op.out,))
         fact.active = int(np.count_nonzero(op.data)) if op.data.dtype.kind in "fiub" else fact.active
         return
+    if isinstance(op, g.ArgReduce) and op.x.type.static_shape[op.axis] == 1:
+        fact.constant, fact.array = True, np.zeros(op.out.type.static_shape, np.int64)
+        return
     if isinstance(op, g.If | g.While | g.Scan | g.HostCall | g.Sort) or not all(facts[v].constant for v in given):
         return
     fact.constant = True

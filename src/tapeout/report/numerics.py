@@ -1,8 +1,8 @@
 """The numerics contract: how wrong a result may be, derived from the model itself (`docs/numerics.md`).
 
 The reference computes every float in float64. The yardstick runs op by op in the model's own types, as PyTorch and ONNX
-Runtime do; its error is what these types cost. A result is right when its error is at most twice that, or one unit in
-the last place where the yardstick is exact.
+Runtime do; its error is what these types cost. A result is right when its error is at most twice that and one unit in
+the last place.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def verdict(name: str, found: Array, wide: Array, narrow: Array) -> Verdict:
         return Verdict(name, dtype.value, Error(inf, inf), Error(0.0, 0.0), Error(0.0, 0.0))
     own, yardstick = error(found, wide), error(narrow, wide)
     ulp = dtype.epsilon if dtype.is_float else 0.0
-    bound = Error(max(FACTOR * yardstick.rms, ulp), max(FACTOR * yardstick.largest, ulp))
+    bound = Error(FACTOR * yardstick.rms + ulp, FACTOR * yardstick.largest + ulp)
     return Verdict(name, dtype.value, own, bound, yardstick)
 
 

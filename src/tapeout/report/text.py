@@ -97,11 +97,8 @@ def _speed(s: Summary) -> Table:
     per_second = count(s.inferences_per_s) if s.inferences_per_s >= 1000 else f"{s.inferences_per_s:.4g}"
     note = f"{per_second} inferences/s, {rate(s.tops * 1e12)}OP/s; {s.limit}"
     table.add_row(Text("Latency", style="bold"), f"{count(s.cycles)} cycles", duration(s.seconds), note)
-    for name, b, text in (
-        ("Attainable", s.attainable, "what this hardware forces"),
-        ("Floor", s.floor, "what no program can beat"),
-    ):
-        note = f"reached to {share(b.ratio)}; {text}, set by {LIMITS[b.limit]}"
+    for name, b, hint in (("Attainable", s.attainable, ""), ("Floor", s.floor, ", no program beats it")):
+        note = f"{share(b.ratio)} reached; set by {LIMITS[b.limit]}{hint}"
         table.add_row(name, f"{count(b.cycles)} cycles", duration(b.seconds), note)
     return table
 
@@ -174,19 +171,28 @@ def _numerics(s: Summary) -> RenderableType:
     return verdicts(s.verdicts)
 
 
-def verdicts(found: tuple[Verdict, ...], most: int = 6) -> Table:
-    """Errors beside their bounds: every wrong output, and the first `most` right ones."""
+def verdicts(found: tuple[Verdict, ...], most: int = 3) -> Table:
+    """Errors beside their bounds: every wrong value, the first `most` right ones, and the worst of the rest."""
     table = grid("l", "l", "l", "l")
     wrong = [v for v in found if not v.right]
     right = [v for v in found if v.right]
-    for i, v in enumerate((*wrong, *right[:most])):
+    shown = most if len(right) > most + 1 else len(right)
+    for i, v in enumerate((*wrong, *right[:shown])):
         head = Text("Values", style="bold") if i == 0 else ""
         mark = Text("right", style="green") if v.right else Text("WRONG", style="bold red")
         line = f"error {_error(v.error)}, allowed {_error(v.bound)} (rms, largest)"
         table.add_row(head, _cut(v.name, 24), mark, line if v.dtype[0] not in "iu" else _whole(v))
-    if len(right) > most:
-        table.add_row("", Text(f"{len(right) - most} more", style="dim"), Text("right", style="green"), "")
+    if rest := right[shown:]:
+        worst = max(_used(v) for v in rest)
+        line = f"at most {100 * worst:.0f} % of what is allowed"
+        table.add_row("", Text(f"{len(rest)} more", style="dim"), Text("right", style="green"), line)
     return table
+
+
+def _used(v: Verdict) -> float:
+    """Part of its bound that an error takes."""
+    pairs = ((v.error.rms, v.bound.rms), (v.error.largest, v.bound.largest))
+    return max(e / b if b and isfinite(b) else 0.0 for e, b in pairs)
 
 
 def _error(e: Error) -> str:
