@@ -241,7 +241,7 @@ class Grouping:
         self._scatter_group = group
 
     def _return_state(self, state: g.State) -> None:
-        """What a state holds afterwards must lie where it was before."""
+        """What a state holds afterwards must lie where it was before; readers of the value keep the place it had."""
         entry, left = self.place(state.entry), self.place(state.exit)
         if entry == left:
             return
@@ -250,7 +250,6 @@ class Grouping:
             for out in op.outs:
                 reader = self.group_of[out]
                 group.needs |= (1 << reader.number) | reader.needs
-        self.places[state.exit] = entry
 
     def trace(self, value: g.Value, group: Group) -> Dims | None:
         """Dims of `value` inside `group` when it is computed there or reached by trivial views, else None."""
