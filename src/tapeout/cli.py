@@ -103,16 +103,21 @@ def _debug() -> bool:
     return "--debug" in sys.argv[1:]
 
 
-@app.callback()
-def options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where something goes wrong.")] = False,
-) -> None:
-    """Options before the command; --debug is read where it is needed."""
-    _ = debug
-    if version:
+def _version(wanted: bool) -> None:
+    if wanted:
         typer.echo(f"tapeout {__version__}")
         raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_version)
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback where something goes wrong.")] = False,
+) -> None:
+    """Options before the command; each is read where it is needed."""
+    _ = version, debug
 
 
 # ---- what commands share

@@ -76,7 +76,7 @@ def write_arrays(path: str | Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -
 def read_arrays(path: str | Path) -> dict[str, np.ndarray[Any, Any]]:
     """The arrays of an .npz file. `UserError` when it is none."""
     try:
-        with np.load(path, allow_pickle=False) as found:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as found:
             if not hasattr(found, "files"):
                 raise UserError("is a single array", str(path), "save it by name with numpy.savez")
             return {name: found[name] for name in found.files}

@@ -74,7 +74,8 @@ class Peak:
 
 @dataclass(frozen=True, slots=True)
 class KernelUse:
-    """One kernel: cycles between its first start and last completion, its share of the run, where it came from."""
+    """One kernel: cycles that it adds to the run (to its last completion, from its first start or the end of all before
+    it), their share of the run, how busy engines were, its DRAM traffic, the source ops that it came from."""
 
     name: str
     sources: tuple[str, ...]
@@ -249,11 +250,13 @@ def _memory(compiled: Compiled, chip: Chip) -> tuple[Peak, ...]:
 def _kernels(compiled: Compiled, chip: Chip, trace: Trace) -> tuple[KernelUse, ...]:
     """All kernels that ran, in program order."""
     found: list[KernelUse] = []
+    done = 0
     for kernel, time in zip(compiled.program.kernels, trace.kernels, strict=False):
         if time.start_cycles < 0:
             continue
-        span = time.end_cycles - time.start_cycles
-        engine = max(1, span * chip.cores)
+        span = max(0, time.end_cycles - max(time.start_cycles, done))
+        done = max(done, time.end_cycles)
+        engine = max(1, (time.end_cycles - time.start_cycles) * chip.cores)
         found.append(
             KernelUse(
                 kernel.name,
