@@ -34,9 +34,10 @@ class Former:
         self._axis: dict[int, k.Axis] = {}
         self._tiles: dict[g.Value, k.Tile] = {}
         self._typed: dict[g.Value, k.Tile] = {}
-        self._loads: dict[tuple[k.Buffer, tuple[k.DimIndex, ...], int], k.Tile] = {}
+        self._loads: dict[tuple[object, ...], k.Tile] = {}
         self.ops: list[k.KernelOp] = []
         self._layout: list[k.Axis] = []
+        self._ordered: set[k.Axis] = set()
         self._count = 0
 
     # ---- axes and tiles
@@ -62,14 +63,13 @@ class Former:
             if d in keep or place.shifts[d] or not (place.strides[d] == 0 or (place.extents[d] == 1 and not index[d].terms and not index[d].offset))
         ]  # fmt: skip
         moved = tuple(replace(index[d], offset=index[d].offset - place.shifts[d]) for d in kept)
-        key = (place.buffer, moved, place.offset)
+        where = gather and (kept.index(gather[0]), gather[1])
+        extents, strides = tuple(place.extents[d] for d in kept), tuple(place.strides[d] for d in kept)
+        outside = place.fill if fill is None else fill
+        access = k.Access(place.buffer, extents, strides, place.offset, moved, outside, where, place.read_as)
+        key = (place.buffer, moved, place.offset, extents, strides, outside, place.read_as)
         if key in self._loads and gather is None:
             return self._loads[key]
-        where = gather and (kept.index(gather[0]), gather[1])
-        access = k.Access(
-            place.buffer, tuple(place.extents[d] for d in kept), tuple(place.strides[d] for d in kept), place.offset,
-            moved, place.fill if fill is None else fill, where,
-        )  # fmt: skip
         out = self.tile(place.buffer.name, place.dtype, tuple(i for i in moved if i.terms))
         self.ops.append(k.LoadTile(out, access))
         if gather is None:
@@ -79,7 +79,7 @@ class Former:
     def operand(self, value: g.Value, dims: Dims, keep: frozenset[int] = frozenset()) -> k.Tile | float:
         """What an op reads: a number, a tile of this kernel, or a load."""
         number = self.grouping.scalar(value)
-        if number is not None:
+        if number is not None and (number != number or float(number) == number):  # what f64 holds; NaN is not itself
             return float(number)
         if self.grouping.trace(value, self.group) is not None:
             return self._tiles[self.grouping.root(value)]
@@ -174,7 +174,7 @@ class Former:
         src = self.operand(op.x, dims, frozenset(axes))
         if isinstance(src, float):
             raise UnsupportedOp("reduction of a constant", op.source, "this is a bug: it should have been folded")
-        out = self.tile(op.out.name, op.out.type.dtype, self.index(self.group.dims[op.out]))
+        out = self.tile(op.out.name, _summed(op.out.type.dtype), self.index(self.group.dims[op.out]))
         reduce = tuple(self.axis(a) for a in self.group.reduce[op])
         fn = op.fn if isinstance(op, g.Reduce) else f"arg_{op.fn}"
         self._tiles[op.out] = out
@@ -189,7 +189,9 @@ class Former:
 
     def _contract(self, op: g.Dot | g.Conv, a: k.Tile, b: k.Tile, vector: bool = False) -> None:
         dtype = a.dtype
-        accumulator = DType.i32 if dtype.is_int else DType.f32
+        long = dtype.is_int and 8 in (dtype.bytes, b.dtype.bytes, op.dtype.bytes)
+        accumulator = DType.f32 if not dtype.is_int else DType.i64 if long else DType.i32
+        vector = vector or long
         out = self.tile(op.out.name, accumulator, self.index(self.group.dims[op.out]))
         reduce = tuple(self.axis(n) for n in self.group.reduce[op])
         pairs = ((a, b),)
@@ -267,7 +269,7 @@ class Former:
         index = (*self.index(dims[:kept]), *self._window(dims[kept:], tuple(taps), op))
         place = self.grouping.place(op.x)
         src = self.load(place, index, frozenset(range(kept, len(dims))), pool_identity(op))
-        out = self.tile(op.out.name, op.out.type.dtype, self.index(dims))
+        out = self.tile(op.out.name, _summed(op.out.type.dtype), self.index(dims))
         self._tiles[op.out] = out
         reduce = tuple(self.axis(a) for a in self.group.reduce[op])
         self.ops.append(k.Fold(out, op.fn, src, reduce, op.source) if reduce else k.Map(out, "copy", (src,), op.source))
@@ -283,6 +285,7 @@ class Former:
         self.grouping.place(op.out)
         dims = tuple(self.grouping.axes.new(n) for n in op.updates.type.static_shape)
         listed = self.load(self.grouping.place(op.indices), self.index((dims[op.axis],)), frozenset({0}), NOWHERE)
+        self._ordered.add(self.axis(dims[op.axis]))
         values = self.load(self.grouping.place(op.updates), self.index(dims), frozenset(range(len(dims))))
         place = whole(buffer, op.out.type.static_shape, self.grouping.orders[op.out])
         self._store(values, place, self.index(dims), op.fn == "add", (op.axis, listed))
@@ -317,7 +320,7 @@ class Former:
         resident |= set(reduced) - sequential
         name = next((op.source for op in self.group.ops if isinstance(op, g.Conv | g.Dot | g.Pool)), "")
         name = name or next((op.source for op in self.group.ops if op.source), "copy")
-        return k.KernelSpec(name, tuple(self.ops), used, frozenset(resident), frozenset(single), frozenset(sequential))
+        return k.KernelSpec(name, tuple(self.ops), used, frozenset(resident), frozenset(single), frozenset(sequential), frozenset(self._ordered))
 
     def _sequential(self, axis: k.Axis) -> bool:
         """Whether one stage alone sees the axis, so that it may be walked in chunks."""
@@ -341,6 +344,11 @@ class Former:
         last = order[-1:]
         late = [a for a in others if a in reduced]
         return (*order[:-1], *(a for a in others if a not in late and a not in last), *late, *last)
+
+
+def _summed(dtype: DType) -> DType:
+    """The type that partial results of a reduction have: narrow floats are combined in f32."""
+    return DType.f32 if dtype.is_float else dtype
 
 
 def form_kernels(grouping: Grouping) -> tuple[tuple[k.KernelSpec, Group], ...]:

@@ -99,6 +99,8 @@ class Grouping:
         self._scatter_group: Group | None = None
         self._readers = g.users(graph)
         self._exits = set(graph.exits)
+        self.exit_places: dict[g.Value, Place] = {}
+        """Where outputs lie after a run; not always where their readers find them."""
         self._wide = widenings(graph)
         self._deferred = self._widenings_to_defer()
 
@@ -186,8 +188,12 @@ class Grouping:
             self._add(op, self._choose(op) or self._new_group())
         for value in self.graph.exits:
             self.place(value)
-        for state in self.graph.states:
-            self._return_state(state)
+        for _, value in self.graph.outputs:
+            lasts = not self.places[value].padded and not self._overwritten(value)
+            self.exit_places[value] = self.places[value] if lasts else self._copy(value)
+        kept = [self._kept_apart(state) for state in self.graph.states]
+        for state, source in zip(self.graph.states, kept, strict=True):
+            self._return_state(state, source)
 
     def _new_group(self, **fields: object) -> Group:
         self.groups.append(Group(len(self.groups), **fields))  # type: ignore[arg-type]
@@ -211,11 +217,15 @@ class Grouping:
             found += self._readers_of(op.out) if isinstance(op, VIEWS) else [op]
         return found
 
-    def _copy_group(self, value: g.Value, buffer: Buffer, shape: tuple[int, ...], order: Order) -> Group:
-        """A group that copies `value` into `buffer`."""
-        source = self.place(value)
+    def _copy_group(
+        self, value: g.Value, buffer: Buffer, shape: tuple[int, ...], order: Order, source: Place | None = None
+    ) -> Group:  # fmt: skip
+        """A group that copies `value` (from `source`, where it does not lie in its own place) into `buffer`."""
+        source = source or self.place(value)
         group = self._new_group(copy_of=value)
         group.needs = self._needs(value)
+        if (maker := self.group_of_buffer.get(source.buffer)) is not None:
+            group.needs |= (1 << maker.number) | maker.needs
         group.dims[value] = self._fresh(value)
         self._copies[buffer] = (group, source)
         self.copy_order[buffer] = order
@@ -227,7 +237,8 @@ class Grouping:
         position = {o: n for n, o in enumerate(self.graph.ops)}
         others = [o for o in self._readers_of(self.root(op.x)) if o is not op]
         own = whole(old.buffer, op.x.type.static_shape, self.orders[op.out]) == old
-        free = old.buffer.role in ("temporary", "state") and self.root(op.x) not in self._exits
+        left = {self.root(value) for value in self._exits}
+        free = old.buffer.role in ("temporary", "state") and self.root(op.x) not in left
         group = self._new_group()
         if own and free and all(position[o] < position[op] for o in others):
             self.buffers[op.out] = old.buffer
@@ -240,12 +251,29 @@ class Grouping:
             group.needs |= (1 << copy.number) | copy.needs
         self._scatter_group = group
 
-    def _return_state(self, state: g.State) -> None:
+    def _overwritten(self, value: g.Value) -> bool:
+        """Whether an output lies in a state that holds something else after the run."""
+        for state in self.graph.states:
+            entry = self.place(state.entry)
+            if self.places[value].buffer is entry.buffer:
+                return self.places[state.exit] != entry or self.root(value) is not self.root(state.exit)
+        return False
+
+    def _kept_apart(self, state: g.State) -> Place:
+        """Where the new contents of a state lie before it is written: not in a state that is written as well."""
+        left = self.place(state.exit)
+        return self._copy(state.exit) if left != self.place(state.entry) and left.buffer.role == "state" else left
+
+    def _return_state(self, state: g.State, left: Place) -> None:
         """What a state holds afterwards must lie where it was before; readers of the value keep the place it had."""
-        entry, left = self.place(state.entry), self.place(state.exit)
+        entry = self.place(state.entry)
         if entry == left:
             return
-        group = self._copy_group(state.exit, entry.buffer, state.entry.type.static_shape, self.orders[state.entry])
+        shape, order = state.entry.type.static_shape, self.orders[state.entry]
+        copies = [maker for maker, source in self._copies.values() if source.buffer is entry.buffer]
+        group = self._copy_group(state.exit, entry.buffer, shape, order, left)
+        for reader in copies:
+            group.needs |= (1 << reader.number) | reader.needs
         for op in self._readers_of(state.entry):
             for out in op.outs:
                 reader = self.group_of[out]
@@ -341,13 +369,19 @@ class Grouping:
         return prod(self.axes.extent[self.axes.find(a)] for a in dims if a is not None)
 
     def _row_bytes(self, group: Group, resident: set[int]) -> int:
-        """Local bytes that one row of the group takes when `resident` axes are whole."""
+        """Local bytes that one row of the group takes when `resident` axes are whole: contractions have room of their
+        own, twice; of the rest about three are alive at once."""
         whole_axes = {self.axes.find(a) for a in resident}
-        total = 0
+        contracted = {out for op in group.ops if isinstance(op, g.Dot | g.Conv) for out in op.outs}
+        total, widest = 0, 0
         for value, dims in group.dims.items():
             held = {self.axes.find(a) for a in dims if a is not None} & whole_axes
-            total += prod(self.axes.extent[a] for a in held) * max(4, value.type.dtype.bytes)
-        return total
+            size = prod(self.axes.extent[a] for a in held) * max(4, value.type.dtype.bytes)
+            if value in contracted:
+                total += 2 * size
+            else:
+                widest = max(widest, size)
+        return total + 3 * widest
 
     def _holds_row(self, group: Group, axes: set[int]) -> bool:
         """Whether local memory holds a row of the group once those of `axes` that it reduces are resident."""

@@ -60,7 +60,7 @@ def compile_graph(graph: g.Graph, chip: Chip, progress: Progress = _quiet) -> Co
         progress("lower", number, len(kernels))
         tiles.append(synchronise(lower(kernel, schedule, chip), semaphores, chip.topology.cores))
     inputs = {v.name: grouping.buffer(v) for v in canonical.inputs}
-    outputs = {name: grouping.place(v) for name, v in canonical.outputs}
+    outputs = {name: grouping.exit_places[v] for name, v in canonical.outputs}
     states = {s.name: (grouping.buffer(s.entry), grouping.place(s.entry)) for s in canonical.states}
     fixed = (*inputs.values(), *(entry for entry, _ in states.values()), *(p.buffer for p in outputs.values() if p.buffer.role != "temporary"))
     left = frozenset(p.buffer for p in outputs.values()) | frozenset(p.buffer for _, p in states.values())

@@ -301,7 +301,7 @@ class _Cost:
 
 
 def _candidates(kernel: k.KernelSpec, chip: Chip, limit: int) -> _Space:
-    spreadable = kernel.parallel
+    spreadable = kernel.spreadable
     quanta = _quanta(kernel, chip)
     tiles: list[tuple[float, ...]] = []
     factors: list[tuple[float, ...]] = []
@@ -317,7 +317,7 @@ def _candidates(kernel: k.KernelSpec, chip: Chip, limit: int) -> _Space:
             elif axis in kernel.sequential:
                 choices.append(_chunks(kernel, axis, quanta.get(axis, 1)))
             else:
-                choices.append(_tile_choices(-(-axis.extent // factor[axis]), quanta.get(axis, 1)))
+                choices.append(_tile_choices(-(-axis.extent // factor.get(axis, 1)), quanta.get(axis, 1)))
         choices = _thin(choices, max(16, limit // len(spreads)))
         grid = np.meshgrid(*[np.array(c, dtype=np.float64) for c in choices], indexing="ij")
         block = np.stack([x.ravel() for x in grid], axis=1) if grid else np.ones((1, 0))

@@ -85,6 +85,12 @@ class Access:
     index: tuple[DimIndex, ...]
     fill: float = 0.0
     gather: tuple[int, Tile] | None = None
+    read_as: DType | None = None
+    """The element type that the bytes are taken for, where it is not the buffer's own (of the same size)."""
+
+    @property
+    def dtype(self) -> DType:
+        return self.read_as or self.buffer.dtype
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -182,11 +188,18 @@ class KernelSpec:
     """Axes whose tile must be 1 (batch dimensions of contractions)."""
     sequential: frozenset[Axis]
     """Axes that are reduced and may be cut into chunks inside one stage."""
+    ordered: frozenset[Axis] = frozenset()
+    """Axes whose tiles one core must store one after the other (index lists that may name a row twice)."""
 
     @property
     def parallel(self) -> tuple[Axis, ...]:
-        """Axes that may be cut into tiles and spread over cores, in layout order."""
+        """Axes that may be cut into tiles, in layout order."""
         return tuple(a for a in self.layout if a not in self.resident and a not in self.sequential)
+
+    @property
+    def spreadable(self) -> tuple[Axis, ...]:
+        """Parallel axes that different cores may work on."""
+        return tuple(a for a in self.parallel if a not in self.ordered)
 
 
 def sources_of(op: KernelOp) -> tuple[Tile, ...]:

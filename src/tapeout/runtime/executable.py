@@ -85,7 +85,7 @@ class Executable:
             else:
                 at = plan.address[buffer] - plan.arena
                 flat = arena[at : at + buffer.bytes].view(buffer.dtype.numpy)
-            return read_place(place, flat)
+            return read_place(place, flat.view(place.dtype.numpy))
 
         outputs = {name: read(place) for name, place in compiled.outputs.items()}
         self._states = {name: read(place) for name, (_, place) in compiled.states.items()}
@@ -103,8 +103,6 @@ def read_place(place: Place, flat: Array) -> Array:
     window = np.lib.stride_tricks.as_strided(
         flat[low:], place.extents, [s * size for s in place.strides], writeable=False
     ) if low == place.offset else _negative(place, flat)  # fmt: skip
-    if not place.padded:
-        return np.array(window)
     return np.array(window)
 
 
