@@ -7,6 +7,7 @@ from math import inf, prod
 from typing import assert_never
 
 from tapeout.chip.spec import Chip
+from tapeout.compiler.rooms import rooms_of
 from tapeout.compiler.schedule import Schedule
 from tapeout.compiler.tile import LocalBuffer, TileProgram, Window
 from tapeout.errors import DoesNotFit
@@ -90,6 +91,8 @@ class Lowering:
         self._trips: dict[int, int] = {}
         self._stage_slots: list[int] = []
         self._roles = roles_of(kernel)
+        self._rooms = rooms_of(kernel, self._roles)
+        self._taken: dict[tuple[int, int], int] = {}
         self._digit: dict[k.Axis, Term] = {}
         div = 1
         for axis, parts in schedule.spread:
@@ -211,8 +214,14 @@ class Lowering:
         streamed = self._roles[tile] - {"ve"}
         depth = self.schedule.depth if scope and streamed else 1
         room = -(-stride // ALIGNMENT) * ALIGNMENT
-        self._number[tile] = len(self._buffers)
         self._strides[tile] = strides
+        shared = self._taken.get((self._rooms.get(tile, -1), scope))
+        if shared is not None and self._buffers[shared].bytes == room:
+            self._number[tile] = shared
+            return
+        self._number[tile] = len(self._buffers)
+        if tile in self._rooms:
+            self._taken[self._rooms[tile], scope] = self._number[tile]
         self._buffers.append(LocalBuffer(tile.name, memory, room, depth, scope, cut is not None))
 
     def _view(self, tile: k.Tile, axes: tuple[k.Axis, ...], base: Affine | None = None) -> View:

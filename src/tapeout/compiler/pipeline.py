@@ -11,7 +11,7 @@ from tapeout.compiler.emit import emit
 from tapeout.compiler.form import form_kernels
 from tapeout.compiler.groups import Group, Grouping
 from tapeout.compiler.layouts import assign_layouts
-from tapeout.compiler.lower import lower
+from tapeout.compiler.lower import local_bytes, lower
 from tapeout.compiler.memory import DramPlan, plan_dram
 from tapeout.compiler.rematerialize import private_widenings
 from tapeout.compiler.schedule import Schedule
@@ -112,13 +112,23 @@ def schedule_kernel(kernel: KernelSpec, chip: Chip, known: dict[object, tuple[Ke
     """A schedule for a kernel; kernels of the same shape are searched once."""
     key = signature(kernel)
     if key not in known:
-        known[key] = (kernel, search(kernel, chip))
+        known[key] = (kernel, fitting_schedule(kernel, chip))
     model, schedule = known[key]
     axes = dict(zip(model.layout, kernel.layout, strict=True))
     return Schedule(
         {axes[a]: n for a, n in schedule.tile.items()}, tuple((axes[a], n) for a, n in schedule.spread),
         tuple(axes[a] for a in schedule.order), schedule.depth, schedule.cycles,
     )  # fmt: skip
+
+
+def fitting_schedule(kernel: KernelSpec, chip: Chip) -> Schedule:
+    """The best schedule whose lowered tiles really fit: where search was too hopeful, it is given less memory."""
+    for part in (1.0, 0.8, 0.6, 0.4):
+        schedule = search(kernel, chip, part=part)
+        used = local_bytes(lower(kernel, schedule, chip), len(chip.memories))
+        if all(n <= m.bytes // 64 * 64 for n, m in zip(used, chip.memories, strict=True)):
+            return schedule
+    raise DoesNotFit(f"the tiles of kernel `{kernel.name}`", chip.name, "use a chip with larger local memories")
 
 
 def whole_window(buffer: Buffer) -> Window:

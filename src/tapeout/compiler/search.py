@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from tapeout.chip.spec import Chip
 from tapeout.compiler.lower import MULTICAST_BYTES, by_steps, memory_of, roles_of
+from tapeout.compiler.rooms import rooms_of
 from tapeout.compiler.schedule import Schedule
 from tapeout.errors import DoesNotFit
 from tapeout.ir import kernel as k
@@ -141,24 +142,28 @@ class _Cost:
                     return self.order + chunks
         return self.order
 
-    def memory(self) -> tuple[Array, Array]:
+    def memory(self, part: float) -> tuple[Array, Array]:
         """Bytes over capacity (0 where it fits) with double buffers, and without."""
         twice, once = (np.zeros((self.rows, len(self.chip.memories))) for _ in range(2))
+        rooms = rooms_of(self.kernel, self.roles)
+        taken: set[int] = set()
         for op in self.kernel.ops:
-            if isinstance(op, k.StoreTile):
+            if isinstance(op, k.StoreTile) or rooms.get(op.out, -1) in taken:
                 continue
+            taken.update({rooms[op.out]} if op.out in rooms else ())
             memory = memory_of(self.chip, self.roles[op.out])
             if memory is None:
-                raise DoesNotFit(f"no local memory serves {', '.join(sorted(self.roles[op.out]))}", self.kernel.name, "give one memory that reach")
-            size = np.ceil(self.elements(op.access.index if isinstance(op, k.LoadTile) else op.out.index) * op.out.dtype.bytes / 64) * 64
-            looped = np.ones(self.rows, dtype=bool)
-            if self.roles[op.out] - {"ve"}:
-                looped = self.turns(set(self.order) | self.kernel.sequential, (*self.order, *self.kernel.sequential)) > 1
-                twice[:, memory] += size * np.where(looped, 2, 1)
-            else:
-                twice[:, memory] += size
+                roles = ", ".join(sorted(self.roles[op.out]))
+                raise DoesNotFit(f"no local memory serves {roles}", self.kernel.name, "give one memory that reach")
+            size = self.elements(op.access.index if isinstance(op, k.LoadTile) else op.out.index) * op.out.dtype.bytes
+            if isinstance(op, k.LoadTile) and self.chip.multicast:
+                size = size * (1 + 1 / 16)  # parts that are brought for a cluster are rounded up
+            size = np.ceil(size / 64) * 64
+            looped = self.turns(set(op.out.axes), (*self.order, *self.kernel.sequential)) > 1
+            streamed = bool(self.roles[op.out] - {"ve"})
+            twice[:, memory] += size * np.where(looped & streamed, 2, 1)
             once[:, memory] += size
-        room = np.array([m.bytes for m in self.chip.memories], dtype=np.float64)
+        room = np.array([m.bytes * part for m in self.chip.memories], dtype=np.float64)
         return (twice - room).max(axis=1).clip(0), (once - room).max(axis=1).clip(0)
 
     def matrix(self, op: k.Contract) -> Array:
@@ -348,13 +353,13 @@ def _quanta(kernel: k.KernelSpec, chip: Chip) -> dict[k.Axis, int]:
     return quanta
 
 
-def search(kernel: k.KernelSpec, chip: Chip, limit: int = MAX_TILINGS) -> Schedule:
-    """The record with the least predicted cycles. `DoesNotFit` when no tile fits the local memories."""
+def search(kernel: k.KernelSpec, chip: Chip, limit: int = MAX_TILINGS, part: float = 1.0) -> Schedule:
+    """The record with the least predicted cycles within `part` of the local memories. `DoesNotFit` when there is none."""
     space = _candidates(kernel, chip, limit)
     parallel = kernel.parallel
     fits, depth = None, 2
     cost = _Cost(kernel, chip, parallel, space)
-    twice, once = cost.memory()
+    twice, once = cost.memory(part)
     for overflow, turns in ((twice, 2), (once, 1)):
         if (overflow == 0).any():
             fits, depth = overflow == 0, turns
