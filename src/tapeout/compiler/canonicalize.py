@@ -78,6 +78,8 @@ class Rewriter:
     def rewrite(self, op: g.Op) -> tuple[g.Value, ...]:
         for rule in RULES:
             value = rule(op, self)
+            if isinstance(value, tuple):
+                return value
             if value is not None:
                 note_constant(op, value, self)
                 return (value,)
@@ -91,7 +93,7 @@ def _key(op: g.Op) -> tuple[Any, ...] | None:
     return (type(op), *(getattr(op, name) for name in g.op_fields(type(op))))
 
 
-Rule = Callable[[g.Op, Rewriter], g.Value | None]
+Rule = Callable[[g.Op, Rewriter], g.Value | tuple[g.Value, ...] | None]
 
 
 def fold_constants(op: g.Op, r: Rewriter) -> g.Value | None:

@@ -224,6 +224,20 @@ def _flip(x: g.Value, axis: int, r: Rewriter) -> g.Value:
     return r.add(g.Slice(x, starts, shape, tuple(-1 if d == axis else 1 for d in range(len(shape)))))
 
 
+def plain_sort(op: g.Op, r: Rewriter) -> tuple[g.Value, ...] | None:
+    """Sorting downwards is sorting the reversed rows upwards and reversing the result, so that equals keep their order."""
+    if not isinstance(op, g.Sort):
+        return None
+    extent = op.x.type.static_shape[op.axis]
+    if extent <= 1:
+        return op.x, _full(r, 0, infer(op)[1])
+    if not op.descending:
+        return None
+    ordered, positions = r.rewrite(g.Sort(_flip(op.x, op.axis, r), op.axis, source=op.source))
+    last = _full(r, extent - 1, positions.type)
+    return _flip(ordered, op.axis, r), r.add(g.Binary("sub", last, _flip(positions, op.axis, r), source=op.source))
+
+
 def bits_of_truth(op: g.Op, r: Rewriter) -> g.Value | None:
     """Bytes read as truth values are compared with 0, as a truth value is stored as 0 or 1."""
     if not isinstance(op, g.Bitcast) or op.dtype is not DType.b1 or op.x.type.dtype is DType.b1:
@@ -234,6 +248,6 @@ def bits_of_truth(op: g.Op, r: Rewriter) -> g.Value | None:
 
 EXPANSIONS = (
     drop_empty, move_uniform, fold_repeated, arg_of_one, listed_indices, batched_gather, combining_scatter,
-    update_several, plain_cumulate, bits_of_truth,
+    update_several, plain_cumulate, plain_sort, bits_of_truth,
 )  # fmt: skip
 """In order of trial."""

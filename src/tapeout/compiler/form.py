@@ -135,6 +135,10 @@ class Former:
                 self._convert(op)
             case g.Reduce() | g.ArgReduce():
                 self._fold(op)
+            case g.Cumulate():
+                self._along(op, op.out, f"scan_{op.fn}", (self._whole_rows(op, op.x),))
+            case g.Sort():
+                self._sort(op)
             case g.Dot():
                 a, b = (self._contracted(op, n, x) for n, x in enumerate((op.lhs, op.rhs)))
                 self._contract(op, a, b)
@@ -179,6 +183,33 @@ class Former:
         fn = op.fn if isinstance(op, g.Reduce) else f"arg_{op.fn}"
         self._tiles[op.out] = out
         self.ops.append(k.Fold(out, fn, src, reduce, op.source) if reduce else k.Map(out, "copy", (src,), op.source))
+
+    def _whole_rows(self, op: g.Cumulate | g.Sort, value: g.Value) -> k.Tile:
+        if self.grouping.trace(value, self.group) is not None:
+            return self.typed(value)
+        return self.load(self.grouping.place(value), self.index(self.group.operand_dims[op, 0]))
+
+    def _along(self, op: g.Cumulate | g.Sort, value: g.Value, fn: str, srcs: tuple[k.Tile | float, ...]) -> k.Tile:
+        """A value made by a vector op that runs along one axis."""
+        dims = self.group.operand_dims[op, 0]
+        axis = dims[op.axis]
+        assert axis is not None, "canonical form has no rows of one element here"
+        out = self.tile(value.name, value.type.dtype, self.index(dims))
+        self.ops.append(k.Map(out, fn, srcs, op.source, self.axis(axis)))
+        self._tiles[value] = out
+        return out
+
+    def _sort(self, op: g.Sort) -> None:
+        """Keys are sorted; positions are numbers in a row that the sort reorders with them."""
+        ordered, positions = op.outs
+        keys = self._whole_rows(op, op.x)
+        if not self.grouping.read(positions):
+            self._along(op, ordered, "sort", (keys,))
+            return
+        numbers = self._along(op, positions, "iota", (0.0, 1.0))
+        self._along(op, ordered, "sort", (keys, numbers))
+        self._tiles[positions] = self.tile(positions.name, positions.type.dtype, numbers.index)
+        self.ops.append(k.Map(self._tiles[positions], "copy", (numbers,), op.source))
 
     def _contracted(self, op: g.Dot, number: int, value: g.Value) -> k.Tile:
         dims = self.group.operand_dims[op, number]

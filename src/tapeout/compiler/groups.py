@@ -23,7 +23,7 @@ Dims = tuple[int | None, ...]
 """The axis of each dimension of a value inside a group; None where it does not vary."""
 
 ELEMENTWISE = (g.Unary, g.Binary, g.Compare, g.Select, g.Convert)
-ANCHORS = (g.Conv, g.Dot, g.Pool, g.Gather, g.Scatter, g.Concat, g.Reduce, g.ArgReduce, *ELEMENTWISE)
+ANCHORS = (g.Conv, g.Dot, g.Pool, g.Gather, g.Scatter, g.Concat, g.Reduce, g.ArgReduce, g.Cumulate, g.Sort, *ELEMENTWISE)
 
 
 class Axes:
@@ -302,6 +302,10 @@ class Grouping:
             case _:
                 return None
 
+    def read(self, value: g.Value) -> bool:
+        """Whether anything needs a value."""
+        return value in self._exits or bool(self._readers.get(value))
+
     def root(self, value: g.Value) -> g.Value:
         """The computed value, entry or constant that `value` is a view of."""
         op = self.producer.get(value)
@@ -476,6 +480,10 @@ class Grouping:
                 self._add_conv(op, group)
             case g.Pool():
                 self._add_pool(op, group)
+            case g.Cumulate() | g.Sort():
+                dims = tuple(self._operand(op, 0, op.x, group))
+                group.dims.update(dict.fromkeys(op.outs, dims))
+                group.resident |= {a for a in (dims[op.axis],) if a is not None}
             case g.Gather():
                 group.dims[op.out] = self._fresh(op.out)
             case _:

@@ -354,11 +354,12 @@ class Lowering:
         return "i64" if any(t.bytes == 8 or t is DType.u32 for t in tiles) else "i32"
 
     def _vector(self, fn: str, out: k.Tile, srcs: tuple[k.Tile | float, ...], body: _Body, reduce: tuple[k.Axis, ...] = (),
-                bases: dict[k.Tile, Affine] | None = None, accumulate: Affine | None = None) -> None:  # fmt: skip
-        """Vector commands over out's axes (and trailing `reduce` ones), collapsed to four dimensions, loops around them."""
+                bases: dict[k.Tile, Affine] | None = None, accumulate: Affine | None = None, along: k.Axis | None = None) -> None:  # fmt: skip
+        """Vector commands over out's axes (and trailing `reduce` ones, or its axis `along` last), collapsed to four
+        dimensions, loops around them."""
         compute = self._compute(tuple(t.dtype for t in (out, *srcs) if isinstance(t, k.Tile)))
-        kept = tuple(a for a in self.kernel.layout if a in out.axes)
-        axes = (*kept, *reduce)
+        kept = tuple(a for a in self.kernel.layout if a in out.axes and a is not along)
+        axes = (*kept, *reduce, *((along,) if along else ()))
         tiles = [t for t in (out, *srcs) if isinstance(t, k.Tile)]
         dims = [(self.schedule.tile[a], tuple(self._strides[t].get(a, 0) for t in tiles)) for a in axes]
         if any(len(i.terms) > 1 for i in out.index):  # parts of a window: as it lies, not once for each tap
@@ -381,7 +382,7 @@ class Lowering:
             views[s] if isinstance(s, k.Tile) else Immediate(s, DType.f32 if compute == "f32" else DType.i64) for s in srcs
         )
         node: c.Node = c.Vector(
-            fn, compute, tuple(n for n, _ in shape), views[out], operands, len(inner), accumulate or Affine()
+            fn, compute, tuple(n for n, _ in shape), views[out], operands, 0 if along else len(inner), accumulate or Affine()
         )
         for slot, (trip, _) in zip(reversed(slots), reversed(loops), strict=True):
             node = c.Loop(slot, Affine(trip), (node,))
@@ -393,7 +394,7 @@ class Lowering:
         elif op.fn == "not" and op.out.dtype is DType.b1:
             self._vector("eq", op.out, (*op.srcs, 0.0), body)
         else:
-            self._vector(op.fn, op.out, op.srcs, body)
+            self._vector(op.fn, op.out, op.srcs, body, along=op.along)
 
     def _move(self, op: k.Map, body: _Body) -> None:
         """A copy or a drain over out's axes, collapsed to four dimensions, loops around them."""

@@ -288,7 +288,8 @@ class _Cost:
         chains = (turn["ld"] + latency + turn["mm"], turn["mm"] + turn["ve"], turn["ve"] + turn["st"] + latency, turn["ld"] + latency + turn["ve"])
         period = np.maximum.reduce(chains) / depth
         total = np.maximum(np.maximum.reduce(busy), (whole - 1) * period)
-        return total + turn["ld"] + compute + turn["st"] + 2 * latency
+        # few big commands before many small ones: issue is never quite hidden
+        return total + turn["ld"] + compute + turn["st"] + 2 * latency + commands * chip.control.issue_cycles / 4
 
     def _dma_bytes(self, access: k.Access) -> Array:
         """Bytes charged for one box: whole granules for each row."""
@@ -299,7 +300,7 @@ class _Cost:
             return total
         if access.strides[packed] != 1:
             return self.elements(access.index) * self.chip.dram.granule_bytes
-        row = np.minimum(self.extent(access.index[packed]), access.extents[packed]) * size
+        row = np.maximum(1, np.minimum(self.extent(access.index[packed]), access.extents[packed])) * size
         whole = (row >= access.extents[packed] * size) & (access.extents[packed] * size >= 64)
         granule = self.chip.dram.granule_bytes
         return np.where(whole, total, total / row * _ceil(row, granule) * granule)

@@ -32,7 +32,7 @@ def signature(kernel: k.KernelSpec) -> tuple[object, ...]:
                 pairs = tuple((of_tile(a), of_tile(b)) for a, b in op.pairs)
                 return ("contract", of_tile(op.out), op.out.dtype, of_index(op.out.index), pairs, op.vector, tuple(axis[a] for a in op.reduce))
             case k.Map():
-                return ("map", of_tile(op.out), op.out.dtype, of_index(op.out.index), op.fn, tuple(of_tile(s) for s in op.srcs))
+                return ("map", of_tile(op.out), op.out.dtype, of_index(op.out.index), op.fn, tuple(of_tile(s) for s in op.srcs), axis.get(op.along) if op.along else None)
             case k.Fold():
                 return ("fold", of_tile(op.out), op.out.dtype, op.fn, of_tile(op.src), tuple(axis[a] for a in op.reduce))
             case _:

@@ -144,12 +144,16 @@ class Contract:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Map:
-    """out = fn(srcs) element by element; a source without one of out's axes repeats along it. fn: a vector op."""
+    """out = fn(srcs) element by element; a source without one of out's axes repeats along it. fn: a vector op.
+
+    Scans, `iota` and `sort` run along the axis `along`, which lies in a tile whole; `sort` reorders its second source too.
+    """
 
     out: Tile
     fn: str
     srcs: tuple[Tile | float, ...]
     source: str = ""
+    along: Axis | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
