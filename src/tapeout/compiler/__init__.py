@@ -1,1 +1,1 @@
-""""""
+"""The compiler: from a graph to a program, one pass a file."""

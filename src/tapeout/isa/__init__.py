@@ -1,1 +1,1 @@
-""""""
+"""The instruction set: commands, programs, encoding, text."""

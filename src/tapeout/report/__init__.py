@@ -1,1 +1,1 @@
-""""""
+"""Reports: bounds, numerics, and what a run prints or writes."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from tapeout.chip.spec import ROLES, Chip
-from tapeout.ir.types import DType
-from tapeout.isa.encode import COMPUTE
+from tapeout.isa.encode import COMPUTE, DTYPES
 
 STATIONARY = ("weight", "output", "input", "none")
 
@@ -17,7 +16,7 @@ def _milli(rate: float) -> int:
 def _geometry(chip: Chip) -> list[int]:
     """m0, n0, k0 for each element type in the encoding's order; zeros where the unit has none."""
     words: list[int] = []
-    for dtype in DType:
+    for dtype in DTYPES:
         kind = chip.matrix.geometry.get(dtype.value.replace("u", "i"))
         words += [kind.m0, kind.n0, kind.k0] if kind else [0, 0, 0]
     return words

@@ -1,0 +1,1 @@
+"""The runtime: compiled models with their memory, and the faces that users and frameworks call."""
