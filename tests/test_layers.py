@@ -30,7 +30,8 @@ ALLOWED: dict[str, set[str]] = {
     **{part: BELOW_TOP | {"tapeout"} for part in TOP},
     "cli": BELOW_TOP | set(TOP) | {"tapeout"},
     "__main__": {"cli"},
-    "tapeout": BELOW_TOP,
+    "api": BELOW_TOP | set(TOP),
+    "tapeout": BELOW_TOP | {"api"},
 }
 
 # Imported only inside functions, where they are used: `tapeout --help` is instant.

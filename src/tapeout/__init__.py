@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from tapeout.api import Model, Run, compile
     from tapeout.chip.load import load_chip, presets
     from tapeout.chip.spec import Chip
     from tapeout.errors import DoesNotFit, InvalidChip, InvalidModel, SimError, TapeoutError, UnsupportedOp, UserError
-    from tapeout.runtime.model import Model, Run, compile, load_model
 
 _HOMES = {
     "tapeout.chip.load": ("load_chip", "presets"),
@@ -19,7 +19,7 @@ _HOMES = {
     "tapeout.errors": (
         "DoesNotFit", "InvalidChip", "InvalidModel", "SimError", "TapeoutError", "UnsupportedOp", "UserError",
     ),
-    "tapeout.runtime.model": ("Model", "Run", "compile", "load_model"),
+    "tapeout.api": ("Model", "Run", "compile"),
 }  # fmt: skip
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
 
@@ -37,7 +37,6 @@ __all__ = [
     "__version__",
     "compile",
     "load_chip",
-    "load_model",
     "presets",
 ]
 

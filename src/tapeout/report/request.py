@@ -60,9 +60,9 @@ def load(request: Request) -> Asked:
     if not path.is_file():
         raise InvalidModel("there is no such file", request.model, "give the path of a model")
     numbers = {name: _number(value, name) for name, value in sets.items()}
-    from tapeout.runtime.model import load_model
+    from tapeout.runtime.model import load as load_graph
 
-    graph = load_model(path, shapes={**numbers, **shapes})
+    graph, _ = load_graph(path, shapes={**numbers, **shapes})
     left = {name: n for name, n in numbers.items() if any(s.name == name for s in graph.symbols)}
     return Asked(graph, {**left, **_solved(graph, shapes)}, path.stem)
 

@@ -116,6 +116,11 @@ class Summary:
     verdicts: tuple[Verdict, ...] | None
     tool_s: dict[str, float] = field(default_factory=dict[str, float])
 
+    def __str__(self) -> str:
+        from tapeout.report.text import plain
+
+        return plain(self)
+
     @property
     def right(self) -> bool:
         """Whether no output is known to be wrong."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 from math import isfinite
 
 from rich.console import Console, Group, RenderableType
@@ -31,6 +33,14 @@ def render(summary: Summary) -> RenderableType:
 def show(console: Console, summary: Summary) -> None:
     """Prints the report."""
     console.print(render(summary), width=min(WIDTH, console.width))
+
+
+def plain(summary: Summary) -> str:
+    """The report as text without colours."""
+    console = Console(file=io.StringIO(), width=WIDTH, color_system=None)
+    with console.capture() as captured:
+        show(console, summary)
+    return captured.get()
 
 
 # ---- numbers

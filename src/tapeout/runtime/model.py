@@ -69,9 +69,17 @@ class Model:
         check_arrays({v.name: v.type for v in self.graph.inputs}, inputs, "input", wide=False)
         return infer_binding(self.graph, {name: a.shape for name, a in inputs.items()})
 
+    @property
+    def states(self) -> dict[str, Array]:
+        """The present contents of every state."""
+        return dict(self._states)
+
     def run(self, *inputs: Any, exact: bool = False, check: bool = True) -> Run:
         """Runs on arrays in the order of the model's inputs; states carry over from run to run."""
-        given = self.named(inputs)
+        return self.run_named(self.named(inputs), exact=exact, check=check)
+
+    def run_named(self, given: Mapping[str, Array], *, exact: bool = False, check: bool = True) -> Run:
+        """Runs on arrays by input name."""
         executable = self.executable(self.binding(given))
         executable.set_states(self._states)
         outcome = executable.run(given, exact=exact, check=check)
@@ -87,40 +95,25 @@ class Model:
         self._states = {s.name: s.initial for s in self.graph.states}
 
 
-def load_model(model: Any, example_inputs: Sequence[Any] | None = None, shapes: Mapping[str, Any] | None = None) -> g.Graph:
-    """A graph from a graph, an ONNX file or model, a saved `.pt2`, a PyTorch module or exported program."""
+def load(
+    model: Any,
+    example_inputs: Sequence[Any] | None = None,
+    dynamic_shapes: Any = None,
+    shapes: Mapping[str, Any] | None = None,
+) -> tuple[g.Graph, Any]:
+    """A graph from a graph, an ONNX file or model, a saved `.pt2`, a PyTorch module or exported program; and for the
+    latter three the record that maps PyTorch's arguments and results."""
     if isinstance(model, g.Graph):
-        return model
+        return model, None
     kind = type(model).__module__.split(".")[0]
-    if isinstance(model, str | Path):
-        path = Path(model)
-        if path.suffix == ".pt2":
-            return _torch_graph(str(path), example_inputs)
-        return _onnx_graph(path, shapes)
-    if kind == "onnx":
-        return _onnx_graph(model, shapes)
-    if kind == "torch" or any(c.__module__.startswith("torch") for c in type(model).__mro__):
-        return _torch_graph(model, example_inputs)
-    raise InvalidModel(f"cannot read a {type(model).__name__}", "model", "give an ONNX file, a .pt2 file or a torch module")
+    if isinstance(model, str | Path) and Path(model).suffix != ".pt2" or kind.startswith("onnx"):
+        from tapeout.frontend.onnx_import import import_onnx
 
+        return import_onnx(model, shapes=shapes), None
+    if isinstance(model, str | Path) or any(c.__module__.startswith("torch") for c in type(model).__mro__):
+        from tapeout.frontend.torch_export import import_torch
 
-def _onnx_graph(model: Any, shapes: Mapping[str, Any] | None) -> g.Graph:
-    from tapeout.frontend.onnx_import import import_onnx
-
-    return import_onnx(model, shapes=shapes)
-
-
-def _torch_graph(model: Any, example_inputs: Sequence[Any] | None) -> g.Graph:
-    from tapeout.frontend.torch_export import import_torch
-
-    imported = import_torch(model, example_inputs)
-    return imported.graph if hasattr(imported, "graph") else imported
-
-
-def compile(
-    model: Any, chip: str | Path | Chip, example_inputs: Sequence[Any] | None = None, *,
-    shapes: Mapping[str, Any] | None = None, progress: Progress = _quiet,
-) -> Model:  # fmt: skip
-    """Compiles a model for a chip (a preset's name, a chip file, or a loaded chip)."""
-    loaded = chip if isinstance(chip, Chip) else load_chip(chip)
-    return Model(load_model(model, example_inputs, shapes), loaded, progress)
+        program = import_torch(str(model) if isinstance(model, Path) else model, example_inputs, dynamic_shapes)
+        return program.graph, program
+    action = "give an ONNX file, a .pt2 file or a torch module"
+    raise InvalidModel(f"cannot read a {type(model).__name__}", "model", action)
