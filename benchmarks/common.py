@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 import os
 import platform
@@ -33,7 +33,7 @@ def provenance(command: str, *packages: str) -> dict[str, Any]:
     versions = {"python": platform.python_version()}
     for name in packages:
         versions[name] = metadata.version(name)
-    today = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    today = dt.datetime.now(dt.UTC).date().isoformat()
     return {"date": today, "command": command, "versions": versions, "machine": machine_class()}
 
 
@@ -55,7 +55,8 @@ def measure(command: Sequence[str], cwd: Path | None = None) -> Cost:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)}: exit code {process.returncode}: {out[-2000:]}")
-    return Cost(round(usage.ru_utime + usage.ru_stime, 2), usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024), out)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return Cost(round(usage.ru_utime + usage.ru_stime, 2), usage.ru_maxrss * unit, out)
 
 
 def save(name: str, record: dict[str, Any]) -> None:

@@ -9,11 +9,12 @@ from itertools import product
 from math import ceil, prod
 from typing import Any
 
+from workloads import COLUMNS, ROWS, Conv, Layer, as_gemm
+
 from tapeout.ir.types import DType
 from tapeout.isa import commands as c
 from tapeout.isa.operands import Affine, Post, Tensor, View, Wait
 from tapeout.isa.program import Program
-from workloads import COLUMNS, ROWS, Conv, Layer, as_gemm
 
 IN, WEIGHT, OUT = 0, 8 * 2**20, 16 * 2**20
 """Where the operands lie in the scratchpad: a third for each."""

@@ -2,9 +2,9 @@
 
     make bench-env && .venv-bench/bin/python benchmarks/peers_zigzag.py [WORKLOAD...]
 
-The accelerator: 128 x 128 multipliers, output channels by input channels; two 8-bit weights and one 32-bit sum each; 24 MiB
-of SRAM with a read and a write port of 16384 bit/cycle for each operand; DRAM with one port of 8192 bit/cycle. The
-search is ZigZag's own (LOMA, least latency). Each workload is one process, whose CPU time is stated, all layers included.
+The accelerator: 128 x 128 multipliers, output channels by input channels; two 8-bit weights and one 32-bit sum each;
+24 MiB of SRAM with a read and a write port of 16384 bit/cycle for each operand; DRAM with one port of 8192 bit/cycle.
+The search is ZigZag's own (LOMA, least latency). Each workload is one process, whose CPU time is stated.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ def accelerator(systolic: bool) -> dict[str, Any]:
         read, write = [f"{operand}, tl"], [f"{operand}, fh"]
         sram_ports.append(port(f"r_port_{n}", "read", SRAM_BITS_PER_CYCLE, [*read, "O, th"] if sums else read))
         sram_ports.append(port(f"w_port_{n}", "write", SRAM_BITS_PER_CYCLE, [*write, "O, fl"] if sums else write))
-    every = [f"{o}, {way}" for o in ("I1", "I2") for way in ("fh", "tl")] + [f"O, {way}" for way in ("fh", "tl", "fl", "th")]
+    every = ["I1, fh", "I1, tl", "I2, fh", "I2, tl", "O, fh", "O, tl", "O, fl", "O, th"]
+    dram_ports = [port("rw_port_1", "read_write", DRAM_BITS_PER_CYCLE, every)]
     sum_ports = [
         port("r_port_1", "read", SUM_BITS, ["O, tl"]), port("r_port_2", "read", SUM_BITS, ["O, th"]),
         port("w_port_1", "write", SUM_BITS, ["O, fh"]), port("w_port_2", "write", SUM_BITS, ["O, fl"]),
@@ -58,7 +59,7 @@ def accelerator(systolic: bool) -> dict[str, Any]:
             "weights": memory(2 * 8, ["I2"], weight_ports, []),
             "sums": memory(SUM_BITS, ["O"], sum_ports, []),
             "sram": memory(24 * 2**20 * 8, ["I1", "I2", "O"], sram_ports, whole),
-            "dram": memory(10**12, ["I1", "I2", "O"], [port("rw_port_1", "read_write", DRAM_BITS_PER_CYCLE, every)], whole),
+            "dram": memory(10**12, ["I1", "I2", "O"], dram_ports, whole),
         },
         "operational_array": array,
     }
@@ -121,7 +122,8 @@ def child(name: str, systolic: str) -> None:
     entries = [layer_entry(i, layer_name, layer) for i, (layer_name, layer) in enumerate(layers)]
     with tempfile.TemporaryDirectory() as folder:
         paths: list[str] = []
-        for part, content in (("workload", entries), ("accelerator", accelerator(systolic == "1")), ("mapping", MAPPING)):
+        parts = {"workload": entries, "accelerator": accelerator(systolic == "1"), "mapping": MAPPING}
+        for part, content in parts.items():
             path = Path(folder) / f"{part}.yaml"
             path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
             paths.append(str(path))

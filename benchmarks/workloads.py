@@ -1,6 +1,6 @@
 """The shapes that are measured side by side, derived from the architectures. Standard library only: peers use it too.
 
-    python benchmarks/workloads.py            print them all as JSON
+python benchmarks/workloads.py            print them all as JSON
 """
 
 from __future__ import annotations
@@ -128,8 +128,8 @@ def ideal(name: str) -> float:
 def scalesim_cycles(layer: Layer, dataflow: str) -> int:
     """Cycles that SCALE-Sim v3 counts for a layer (prefetch not counted), for dataflow `ws` or `os`.
 
-    Each pass of the array loads (ws: one row a cycle), fills (rows + columns - 2) and streams; the last cycle's number is
-    reported, hence - 1. A convolution's output size is rounded up, so strided ones count rows that do not exist.
+    Each pass of the array loads (ws: one row a cycle), fills (rows + columns - 2) and streams; the last cycle's number
+    is reported, hence - 1. A convolution's output size is rounded up: strided ones count rows that do not exist.
     """
     g = as_gemm(layer)
     rows = g.m
