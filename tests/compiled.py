@@ -26,33 +26,30 @@ PRESETS = tuple(load_chip(name) for name in ("mlu370-x4", "systolic-128"))
 Arrays = Mapping[str, np.ndarray]
 
 
-def allowed(name: str, wide: Result, narrow: Result) -> float:
-    """How far an output may be off: twice as much as op by op, and some places of the largest value on the way."""
-    reference, yardstick = wide.outputs[name], narrow.outputs[name].astype(np.float64)
-    epsilon = DType.of(narrow.outputs[name].dtype).epsilon
-    largest = 1.0
-    for array in narrow.values.values():
+def allowed(wide: np.ndarray, narrow: np.ndarray, values: Arrays) -> float:
+    """How far a result may be off: twice as much as op by op, and some places of the largest value on the way."""
+    epsilon, largest = DType.of(narrow.dtype).epsilon, 1.0
+    for array in values.values():
         dtype = DType.of(array.dtype)
         if dtype.is_float and array.size:
             epsilon = max(epsilon, dtype.epsilon)
             finite = np.abs(array.astype(np.float64))
             largest = max(largest, float(np.max(finite, initial=0.0, where=np.isfinite(finite))))
-    apart = np.abs(yardstick - reference)
+    apart = np.abs(narrow.astype(np.float64) - wide)
     return 2 * float(np.max(apart, initial=0.0, where=np.isfinite(apart))) + ULPS * epsilon * largest
 
 
-def assert_close(found: Arrays, wide: Result, narrow: Result) -> None:
-    """Every output within the contract; integers, infinities and NaN as they are."""
-    assert found.keys() == narrow.outputs.keys()
+def assert_close(found: Arrays, wide: Arrays, narrow: Arrays, values: Arrays) -> None:
+    """Every result within the contract; integers, infinities and NaN as they are."""
+    assert found.keys() == narrow.keys()
     for name, array in found.items():
-        wanted = narrow.outputs[name]
+        wanted = narrow[name]
         assert (array.shape, array.dtype) == (wanted.shape, wanted.dtype), name
         if not DType.of(wanted.dtype).is_float:
             np.testing.assert_array_equal(array, wanted, err_msg=name)
             continue
-        np.testing.assert_allclose(
-            array.astype(np.float64), wide.outputs[name], rtol=0, atol=allowed(name, wide, narrow), err_msg=name
-        )
+        slack = allowed(wide[name], wanted, values)
+        np.testing.assert_allclose(array.astype(np.float64), wide[name], rtol=0, atol=slack, err_msg=name)
 
 
 def references(graph: Graph, inputs: Arrays) -> tuple[Result, Result]:
@@ -66,17 +63,15 @@ def run_everywhere(graph: Graph, chip: Chip, inputs: Arrays | None = None, seed:
     wide, narrow = references(graph, given)
     executable = Executable(compile_graph(graph, chip), chip)
     plain = executable.run(given)
-    assert_close(plain.outputs, wide, narrow)
-    for name, state in executable.states.items():
-        np.testing.assert_allclose(
-            state.astype(np.float64), wide.states[name], rtol=0, atol=1e-3 * max(1.0, np.max(np.abs(state), initial=0.0))
-        )
+    assert_close(plain.outputs, wide.outputs, narrow.outputs, narrow.values)
+    assert_close(executable.states, wide.states, narrow.states, narrow.values)
     executable.reset()
     shuffled = executable.run(given, fuzz_seed=seed)
     for name, array in plain.outputs.items():
         np.testing.assert_array_equal(array, shuffled.outputs[name], err_msg=f"{name}, another order")
     executable.reset()
-    assert_close(executable.run(given, exact=True).outputs, wide, narrow)
+    exact = executable.run(given, exact=True)
+    assert_close(exact.outputs, wide.outputs, narrow.outputs, narrow.values)
     assert executable.time(plain.scalars).cycles >= 0
     return executable
 

@@ -60,7 +60,7 @@ class Former:
         """A tile read from memory. Dimensions that repeat (stride 0) are dropped unless in `keep`."""
         kept = [
             d for d in range(len(index))
-            if d in keep or place.shifts[d] or not (place.strides[d] == 0 or (place.extents[d] == 1 and not index[d].terms and not index[d].offset))
+            if d in keep or place.shifts[d] or not ((place.strides[d] == 0 and not place.padded) or (place.extents[d] == 1 and not index[d].terms and not index[d].offset))
         ]  # fmt: skip
         moved = tuple(replace(index[d], offset=index[d].offset - place.shifts[d]) for d in kept)
         where = gather and (kept.index(gather[0]), gather[1])
@@ -286,7 +286,7 @@ class Former:
         w_dims, x_dims = self.group.operand_dims[op, 1], self.group.operand_dims[op, 0]
         index = (*self.index(x_dims[:2]), *self._window(out_dims[2:], w_dims[2:], op))
         keep = frozenset(range(2, op.x.type.rank))
-        a = self.load(self.grouping.place(op.x), index, keep, 0.0)
+        a = self.load(self.grouping.plain_places[op, op.x], index, keep, 0.0)
         b = self.load(self.grouping.place(op.w), self.index(w_dims))
         self._contract(op, a, b, vector=op.groups > 1)
 
@@ -298,7 +298,7 @@ class Former:
         for n in op.window:
             taps.append(numbers.pop(0) if n != 1 else None)
         index = (*self.index(dims[:kept]), *self._window(dims[kept:], tuple(taps), op))
-        place = self.grouping.place(op.x)
+        place = self.grouping.plain_places[op, op.x]
         src = self.load(place, index, frozenset(range(kept, len(dims))), pool_identity(op))
         out = self.tile(op.out.name, _summed(op.out.type.dtype), self.index(dims))
         self._tiles[op.out] = out
@@ -308,14 +308,14 @@ class Former:
     def _gather(self, op: g.Gather) -> None:
         dims = self.group.dims[op.out]
         at = self.index((dims[op.axis],))
-        listed = self.load(self.grouping.place(op.indices), at, fill=NOWHERE)
-        self._tiles[op.out] = self.load(self.grouping.place(op.x), self.index(dims), frozenset({op.axis}), 0.0, (op.axis, listed))
+        listed = self.load(self.grouping.plain_places[op, op.indices], at, fill=NOWHERE)
+        self._tiles[op.out] = self.load(self.grouping.plain_places[op, op.x], self.index(dims), frozenset({op.axis}), 0.0, (op.axis, listed))
 
     def _scatter(self, op: g.Scatter) -> None:
         buffer = self.grouping.buffer(op.out)
         self.grouping.place(op.out)
         dims = tuple(self.grouping.axes.new(n) for n in op.updates.type.static_shape)
-        listed = self.load(self.grouping.place(op.indices), self.index((dims[op.axis],)), frozenset({0}), NOWHERE)
+        listed = self.load(self.grouping.plain_places[op, op.indices], self.index((dims[op.axis],)), frozenset({0}), NOWHERE)
         self._ordered.add(self.axis(dims[op.axis]))
         values = self.load(self.grouping.place(op.updates), self.index(dims), frozenset(range(len(dims))))
         place = whole(buffer, op.out.type.static_shape, self.grouping.orders[op.out])

@@ -99,6 +99,8 @@ class Grouping:
         self._scatter_group: Group | None = None
         self._readers = g.users(graph)
         self._exits = set(graph.exits)
+        self.plain_places: dict[tuple[g.Op, g.Value], Place] = {}
+        """Where windows and indexed moves read their operands."""
         self.exit_places: dict[g.Value, Place] = {}
         """Where outputs lie after a run; not always where their readers find them."""
         self._wide = widenings(graph)
@@ -367,7 +369,24 @@ class Grouping:
                 return False
         if isinstance(op, g.Dot):
             return self.trace(op.rhs, group) is None or self.trace(op.lhs, group) is None
+        if isinstance(op, ELEMENTWISE):
+            inside = [dims for x in g.operands(op) if (dims := self.trace(x, group)) is not None]
+            return not self._clash(group, inside)
         return True
+
+    def _clash(self, group: Group, alike: list[Dims]) -> bool:
+        """Whether giving values the same axes would make two axes of some value of the group one (a diagonal)."""
+        axes = Axes()
+        number = {root: axes.new(0) for root in {self.axes.find(a) for dims in alike for a in dims if a is not None}}
+        for column in zip(*alike, strict=True):
+            found = [number[self.axes.find(a)] for a in column if a is not None]
+            for a in found[1:]:
+                axes.unite(found[0], a)
+        for dims in (*group.dims.values(), *group.operand_dims.values()):
+            held = [number[r] for r in {self.axes.find(a) for a in dims if a is not None} if r in number]
+            if len({axes.find(a) for a in held}) < len(held):
+                return True
+        return False
 
     def _extent(self, dims: Dims) -> int:
         return prod(self.axes.extent[self.axes.find(a)] for a in dims if a is not None)
@@ -485,7 +504,12 @@ class Grouping:
                 group.dims.update(dict.fromkeys(op.outs, dims))
                 group.resident |= {a for a in (dims[op.axis],) if a is not None}
             case g.Gather():
+                self._plain(op, op.x, 0.0, group)
+                self._plain(op, op.indices, None, group)
                 group.dims[op.out] = self._fresh(op.out)
+            case g.Scatter():
+                self._plain(op, op.indices, None, group)
+                self.place(op.updates)
             case _:
                 for x in g.operands(op):
                     self.place(x)
@@ -512,7 +536,10 @@ class Grouping:
                     self.axes.unite(dims[d] or 0, a)
                 elif a is not None:
                     dims[d] = a
-        known = [group.external[x] for x in g.operands(op) if x in group.external and self.trace(x, group) is None]
+        known: list[Dims] = []
+        for x in g.operands(op):
+            if x in group.external and self.trace(x, group) is None:
+                known += [] if self._clash(group, [tuple(dims), *known, group.external[x]]) else [group.external[x]]
         for d, n in enumerate(op.outs[0].type.static_shape):
             for a in [k[d] for k in known if k[d] is not None]:
                 if dims[d] is None:
@@ -553,7 +580,7 @@ class Grouping:
             group.resident |= set(group.reduce[op])
 
     def _add_conv(self, op: g.Conv, group: Group) -> None:
-        self._plain(op.x, 0.0, op.pads)
+        self._plain(op, op.x, 0.0, group)
         out = self._fresh(op.out)
         w = op.w.type.static_shape
         depthwise = op.groups > 1
@@ -564,14 +591,17 @@ class Grouping:
         group.operand_dims[op, 0] = (out[0], out[1] if depthwise else channel, *out[2:])
         group.reduce[op] = tuple(a for a in (channel, *window) if a is not None)
 
-    def _plain(self, value: g.Value, fill: float, pads: tuple[tuple[int, int], ...]) -> None:
-        """Copies a padded view whose fill is not what a window op reads outside."""
+    def _plain(self, op: g.Op, value: g.Value, fill: float | None, group: Group) -> None:
+        """Where an op reads an operand outside of which it sees `fill`: a copy of a view that is padded otherwise."""
         place = self.place(value)
-        if place.padded and place.fill != fill and any(lo or hi for lo, hi in pads):
-            self.places[value] = self._copy(value)
+        if place.padded and place.fill != fill:
+            place = self._copy(value)
+            copy = self.group_of_buffer[place.buffer]
+            group.needs |= (1 << copy.number) | copy.needs
+        self.plain_places[op, value] = place
 
     def _add_pool(self, op: g.Pool, group: Group) -> None:
-        self._plain(op.x, pool_identity(op), op.pads)
+        self._plain(op, op.x, pool_identity(op), group)
         group.dims[op.out] = self._fresh(op.out)
         group.reduce[op] = tuple(self.axes.new(n) for n in op.window if n != 1)
         group.operand_dims[op, 0] = group.dims[op.out]

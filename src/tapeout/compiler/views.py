@@ -110,40 +110,33 @@ def _at(shape: Sequence[int], strides: Sequence[int], element: int) -> int:
     return total
 
 
-def _slice(op: g.Slice, place: Place) -> Place | None:
-    if place.padded and any(step != 1 for step in op.steps):
-        return None
+def _moved(place: Place, by: Sequence[int], sizes: Sequence[int]) -> Place:
+    """What coordinate i held is at i + by; of that a box of `sizes` at 0 is kept, the fill where nothing was."""
     offset = place.offset
-    extents, strides, shifts = list(op.sizes), list(place.strides), list(place.shifts)
-    for d, (start, size, step) in enumerate(zip(op.starts, op.sizes, op.steps, strict=True)):
-        if place.padded:
-            shifts[d] -= start
-            extents[d] = place.extents[d]
-            if shifts[d] < 0:  # cropped in front: move the base instead, so that coordinates stay in bounds
-                offset += -shifts[d] * place.strides[d]
-                extents[d] += shifts[d]
-                shifts[d] = 0
-            extents[d] = max(0, min(extents[d], size - shifts[d]))
-        else:
-            offset += start * place.strides[d]
-            strides[d] *= step
-    shift = tuple(shifts) if place.padded else ()
-    return replace(place, extents=tuple(extents), strides=tuple(strides), offset=offset, shift=shift)
+    extents, shifts = list(place.extents), list(place.shifts)
+    for d, (step, size) in enumerate(zip(by, sizes, strict=True)):
+        cut = max(0, -(shifts[d] + step))  # cropped in front: the base moves
+        offset += cut * place.strides[d]
+        shifts[d] = shifts[d] + step + cut
+        extents[d] = max(0, min(extents[d] - cut, size - shifts[d]))
+    whole_box = extents == list(sizes)
+    return replace(place, extents=tuple(extents), offset=offset, shift=() if whole_box else tuple(shifts))
+
+
+def _slice(op: g.Slice, place: Place) -> Place | None:
+    if not place.padded:
+        offset = place.offset + sum(start * s for start, s in zip(op.starts, place.strides, strict=True))
+        strides = tuple(s * step for s, step in zip(place.strides, op.steps, strict=True))
+        return replace(place, extents=tuple(op.sizes), strides=strides, offset=offset)
+    if any(step != 1 for step in op.steps):
+        return None
+    return _moved(place, [-start for start in op.starts], op.sizes)
 
 
 def _pad(op: g.Pad, place: Place, fill: float) -> Place | None:
     if place.padded and place.fill != fill:
         return None
-    offset = place.offset
-    extents, shifts = list(place.extents), list(place.shifts)
-    for d, (lo, hi) in enumerate(zip(op.lo, op.hi, strict=True)):
-        if lo < 0:
-            offset += -lo * place.strides[d]
-            extents[d] += lo
-        if hi < 0:
-            extents[d] += hi
-        shifts[d] += max(lo, 0)
-    return replace(place, extents=tuple(extents), offset=offset, shift=tuple(shifts), fill=fill)
+    return replace(_moved(place, op.lo, op.out.type.static_shape), fill=fill)
 
 
 def view(op: g.Op, place: Place, fill: float | None = None) -> Place | None:
