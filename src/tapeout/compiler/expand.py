@@ -79,6 +79,13 @@ def fold_repeated(op: g.Op, r: Rewriter) -> g.Value | None:
     return _on_small(op, small, data, dims, r)
 
 
+def _identity(fn: str, dtype: DType) -> object:
+    """The element that fn leaves others alone with; f8e4m3 has no infinity."""
+    if dtype is DType.f8e4m3 and fn in ("max", "min"):
+        return -448.0 if fn == "max" else 448.0
+    return identity(fn, dtype.numpy)
+
+
 def _with_dim(data: np.ndarray, dims: tuple[int, ...], axis: int, extent: int) -> tuple[tuple[int, ...], np.ndarray]:
     """The constant with dimension `axis` of the value written out."""
     if axis in dims:
@@ -179,7 +186,7 @@ def combining_scatter(op: g.Op, r: Rewriter) -> g.Value | None:
     kept = tuple(d for d in range(len(wide)) if d != axis)
     updates = r.add(g.Broadcast(op.updates, wide, kept))
     fn = "prod" if op.fn == "mul" else op.fn
-    none = _full(r, identity(fn, op.x.type.dtype.numpy), updates.type)
+    none = _full(r, _identity(fn, op.x.type.dtype), updates.type)
     total = r.add(g.Reduce(fn, r.add(g.Select(mine, updates, none)), (axis + 1,), source=op.source))
     return r.add(g.Binary(op.fn, op.x, total, source=op.source))
 

@@ -613,6 +613,8 @@ def pool_identity(op: g.Pool) -> float:
     if op.fn == "sum":
         return 0.0
     sign = -1.0 if op.fn == "max" else 1.0
+    if dtype is DType.f8e4m3:  # has no infinity
+        return sign * 448.0
     if dtype.is_float:
         return sign * float("inf")
     bits = dtype.bytes * 8 - (1 if dtype.is_signed else 0)

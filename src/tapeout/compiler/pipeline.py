@@ -17,6 +17,7 @@ from tapeout.compiler.rematerialize import private_widenings
 from tapeout.compiler.schedule import Schedule
 from tapeout.compiler.search import search
 from tapeout.compiler.signature import signature
+from tapeout.compiler.support import check_supported
 from tapeout.compiler.sync import Semaphores, synchronise
 from tapeout.compiler.tile import TileProgram, Window
 from tapeout.compiler.views import Place
@@ -53,6 +54,7 @@ def compile_graph(graph: g.Graph, chip: Chip, progress: Progress = _quiet) -> Co
     """Compiles a graph whose shapes are all known."""
     progress("canonicalize", 0, 1)
     canonical = private_widenings(canonicalize(graph))
+    check_supported(canonical)
     grouping, kernels, schedules = plan_kernels(canonical, chip, progress)
     semaphores = Semaphores()
     tiles: list[TileProgram] = []

@@ -98,12 +98,13 @@ class Executable:
 
 def read_place(place: Place, flat: Array) -> Array:
     """The value at a place of a buffer given as its elements in a row."""
-    size = flat.dtype.itemsize
+    size, dtype = flat.dtype.itemsize, flat.dtype
+    flat = flat.view(f"u{size}")  # strided views know NumPy's own element types only
     low = place.offset + sum(min(0, (n - 1) * s) for n, s in zip(place.extents, place.strides, strict=True))
     window = np.lib.stride_tricks.as_strided(
         flat[low:], place.extents, [s * size for s in place.strides], writeable=False
     ) if low == place.offset else _negative(place, flat)  # fmt: skip
-    return np.array(window)
+    return np.array(window).view(dtype)
 
 
 def _negative(place: Place, flat: Array) -> Array:

@@ -1,0 +1,85 @@
+"""Numbers that came out wrong."""
+
+import numpy as np
+import pytest
+from compiled import ODD, run_everywhere
+
+from tapeout.compiler.pipeline import compile_graph
+from tapeout.errors import UnsupportedOp
+from tapeout.ir.build import Builder
+from tapeout.ir.types import DType, TensorType
+
+
+def test_position_of_the_extreme_of_one_element() -> None:
+    """The element itself was returned, truncated."""
+    b = Builder()
+    b.output("y", b.arg_reduce("max", b.input("x", TensorType(DType.f32, (3, 1, 5))), 1))
+    run_everywhere(b.finish(), ODD)
+
+
+def test_sums_of_narrow_floats() -> None:
+    """Steps of a sum were rounded to bf16."""
+    b = Builder()
+    x = b.input("x", TensorType(DType.bf16, (64, 8)))
+    b.output("columns", b.reduce("sum", x, (0,)))
+    b.output("windows", b.pool("sum", x, [16, 1], [1, 1], [(0, 0), (0, 0)]))
+    run_everywhere(b.finish(), ODD, {"x": np.full((64, 8), 1.0078125).astype(DType.bf16.numpy)})
+
+
+def test_products_of_long_integers() -> None:
+    """Sums of i64 products were kept in i32."""
+    b = Builder()
+    x = b.input("x", TensorType(DType.i64, (3, 4)))
+    b.output("y", b.matmul(x, b.transpose(x, (1, 0))))
+    run_everywhere(b.finish(), ODD, {"x": np.full((3, 4), 1 << 20)})
+
+
+def test_long_constants() -> None:
+    """A constant of i64 went through a float."""
+    b = Builder()
+    x = b.input("x", TensorType(DType.i64, (3,)))
+    b.output("y", b.add(x, b.constant(np.array((1 << 62) + 1))))
+    run_everywhere(b.finish(), ODD)
+
+
+def test_reductions_of_constants_that_repeat() -> None:
+    """A reduction of one number that repeats had no tile to read."""
+    b = Builder()
+    x = b.reshape(b.broadcast(b.constant(np.array(0.5, np.float32)), (3, 4), ()), (12,))
+    b.output("sum", b.reduce("sum", x, (0,)))
+    b.output("arg", b.arg_reduce("min", x, 0))
+    b.output("running", b.cumulate("sum", x, 0))
+    b.output("sorted", b.sort(x, 0)[0])
+    run_everywhere(b.finish(), ODD)
+
+
+def test_batched_gather_between_dimensions() -> None:
+    """A gather with batch dimensions and a dimension between them and the gathered one had no lowering."""
+    b = Builder()
+    x = b.input("x", TensorType(DType.f32, (2, 3, 4)))
+    where = b.constant(np.array([[0, -1, 9], [3, -9, 2]], np.int32))
+    b.output("y", b.gather(x, where, 2, 1))
+    run_everywhere(b.finish(), ODD)
+
+
+@pytest.mark.parametrize("dtype", [DType.f64, DType.u64])
+def test_types_that_no_unit_computes_are_refused(dtype: DType) -> None:
+    """f64 was silently computed in f32, u64 compared as signed."""
+    b = Builder()
+    x = b.input("x", TensorType(dtype, (3,)))
+    b.output("y", b.binary("max", x, x))
+    with pytest.raises(UnsupportedOp, match=f"of {dtype}"):
+        compile_graph(b.finish(), ODD)
+
+
+def test_nothing_at_all() -> None:
+    """Values without elements, and what is made from them."""
+    b = Builder()
+    x = b.input("x", TensorType(DType.f32, (3, 0)))
+    y = b.input("y", TensorType(DType.f32, (3, 2)))
+    b.output("sum", b.reduce("sum", x, (1,)))
+    b.output("product", b.matmul(x, b.constant(np.zeros((0, 4), np.float32))))
+    b.output("joined", b.concat([x, y, x], 1))
+    b.output("padded", b.pad(x, 1.5, [0, 1], [0, 2]))
+    b.output("empty", b.unary("neg", x))
+    run_everywhere(b.finish(), ODD)

@@ -1,0 +1,85 @@
+"""Values that lay somewhere else than their readers thought."""
+
+import numpy as np
+from compiled import ODD, run_everywhere
+
+from tapeout.compiler.pipeline import compile_graph
+from tapeout.ir.build import Builder
+from tapeout.ir.types import DType, TensorType
+from tapeout.runtime.executable import Executable
+
+F32 = DType.f32
+
+
+def test_output_that_is_a_padded_view() -> None:
+    """The output had the shape of what was inside the padding."""
+    b = Builder()
+    x = b.input("x", TensorType(F32, (2, 3, 5)))
+    b.output("y", b.pad(x, 0.0, [0, 2, 0], [0, 2, 0]))
+    b.output("same", x)
+    b.output("again", b.pad(x, 0.0, [0, 2, 0], [0, 2, 0]))
+    run_everywhere(b.finish(), ODD)
+
+
+def test_padding_behind_a_dimension_that_repeats() -> None:
+    """A dimension of stride 0 was dropped from the load together with its padding."""
+    b = Builder()
+    x = b.input("x", TensorType(F32, (4,)))
+    wide = b.pad(b.broadcast(x, (5, 4), (1,)), 0.5, [0, 0], [1, 0])
+    b.output("y", b.unary("neg", wide))
+    run_everywhere(b.finish(), ODD)
+
+
+def test_cropping_a_padded_view() -> None:
+    """A negative pad of a padded view cut the contents where it should cut the padding."""
+    b = Builder()
+    x = b.input("x", TensorType(F32, (4,)))
+    p = b.pad(x, 0.5, [3], [3])
+    b.output("front", b.unary("neg", b.pad(p, 0.5, [-2], [0])))
+    b.output("back", b.unary("neg", b.pad(p, 0.5, [1], [-2])))
+    b.output("both", b.unary("neg", b.pad(p, 0.5, [-5], [-5])))
+    run_everywhere(b.finish(), ODD)
+
+
+def test_rows_gathered_from_padding_and_by_a_padded_list() -> None:
+    """What a gather reads outside hid the fill of a padded view."""
+    b = Builder()
+    x = b.input("x", TensorType(F32, (3, 2)))
+    where = b.input("i", TensorType(DType.i64, (3,)))
+    p = b.pad(x, 0.5, [1, 0], [1, 0])
+    b.output("rows", b.gather(p, b.constant(np.array([0, 4, 2, 9])), 0))
+    b.output("list", b.gather(x, b.pad(where, 1, [1], [1]), 0))
+    run_everywhere(b.finish(), ODD, {"x": np.ones((3, 2), np.float32), "i": np.array([2, 0, 1])})
+
+
+def test_convolution_of_a_view_padded_with_ones() -> None:
+    """Without pads of its own a convolution read zeros where the view's fill was."""
+    b = Builder()
+    x = b.input("x", TensorType(F32, (1, 2, 4)))
+    w = b.constant(np.ones((3, 2, 3), np.float32))
+    b.output("y", b.conv(b.pad(x, 1.0, [0, 0, 1], [0, 0, 1]), w, [1], [(0, 0)]))
+    run_everywhere(b.finish(), ODD)
+
+
+def test_old_state_as_an_output() -> None:
+    """An output that is what a state held before the run was read after the state had been written."""
+    b = Builder()
+    x = b.input("x", TensorType(F32, (3,)))
+    held = b.state("held", np.arange(3, dtype=np.float32))
+    b.output("before", held)
+    b.output("reversed", b.slice(held, [2], [3], [-1]))
+    b.set_state("held", b.add(held, x))
+    run_everywhere(b.finish(), ODD)
+
+
+def test_states_that_swap() -> None:
+    """Each of two states was overwritten before the other had been read."""
+    b = Builder()
+    one, two = b.state("one", np.zeros(3, np.float32)), b.state("two", np.ones(3, np.float32))
+    b.set_state("one", two)
+    b.set_state("two", one)
+    b.output("sum", b.add(one, two))
+    executable = Executable(compile_graph(b.finish(), ODD), ODD)
+    executable.run({})
+    np.testing.assert_array_equal(executable.states["one"], np.ones(3))
+    np.testing.assert_array_equal(executable.states["two"], np.zeros(3))
