@@ -533,13 +533,13 @@ def _memories(draw: Callable, layout: str) -> tuple[spec.Memory, ...]:
         "one": {"pad": spec.ROLES},
         "weights": {"nram": ("ld", "st", "mv", "a", "c", "ve"), "wram": ("ld", "mv", "b")},
         "accumulators": {"pad": ("ld", "st", "mv", "a", "b", "ve"), "acc": ("mv", "c")},
-        "apart": {"vmem": ("ld", "st", "mv", "ve"), "amem": ("ld", "mv", "a"), "bmem": ("ld", "mv", "b"), "acc": ("mv", "c")},
+        "apart": {
+            "vmem": ("ld", "st", "mv", "ve"), "amem": ("ld", "mv", "a"), "bmem": ("ld", "mv", "b"), "acc": ("mv", "c")
+        },
         "moved": {"vmem": ("ld", "st", "mv", "ve", "c"), "feed": ("mv", "a", "b")},
     }[layout]  # fmt: skip
-    return tuple(
-        spec.Memory(name, draw(st.sampled_from((2048, 6000, 40000, 1 << 20))), draw(st.sampled_from((16, 96, 512))), roles)
-        for name, roles in reach.items()
-    )
+    sizes, rates = st.sampled_from((2048, 6000, 40000, 1 << 20)), st.sampled_from((16, 96, 512))
+    return tuple(spec.Memory(name, draw(sizes), draw(rates), roles) for name, roles in reach.items())
 
 
 @st.composite

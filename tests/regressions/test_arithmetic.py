@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from compiled import ODD, run_everywhere
 
+from compiled import ODD, run_everywhere
 from tapeout.compiler.pipeline import compile_graph
 from tapeout.errors import UnsupportedOp
 from tapeout.ir.build import Builder

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from compiled import ODD, run_everywhere
 
+from compiled import ODD, run_everywhere
 from tapeout.chip.load import load_chip
 from tapeout.chip.spec import Chip
 from tapeout.ir.build import Builder

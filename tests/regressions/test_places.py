@@ -1,8 +1,8 @@
 """Values that lay somewhere else than their readers thought."""
 
 import numpy as np
-from compiled import ODD, run_everywhere
 
+from compiled import ODD, run_everywhere
 from tapeout.compiler.pipeline import compile_graph
 from tapeout.ir.build import Builder
 from tapeout.ir.types import DType, TensorType

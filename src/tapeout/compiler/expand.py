@@ -40,7 +40,9 @@ def drop_empty(op: g.Op, r: Rewriter) -> g.Value | None:
             return r.add(g.Broadcast(op.value, type_.static_shape, ()))
         case g.Gather() if not op.x.type.elements:
             return _full(r, 0, type_)
-        case g.Scatter() | g.DynamicUpdate() if not g.operands(op)[-1 if isinstance(op, g.Scatter) else 1].type.elements:
+        case g.Scatter() if not op.updates.type.elements:
+            return op.x
+        case g.DynamicUpdate() if not op.update.type.elements:
             return op.x
         case g.Dot() | g.Conv() if not g.operands(op)[0].type.elements:
             return _full(r, 0, type_)
@@ -101,7 +103,8 @@ def _on_small(op: g.Op, small: g.Op, data: np.ndarray, dims: tuple[int, ...], r:
     removed = op.axes if isinstance(op, g.Reduce) else (op.axis,) if isinstance(op, g.ArgReduce) else ()
     left = [d for d in dims if d not in removed]
     kept = [d for d in range(g.operands(op)[0].type.rank) if d not in removed]
-    return r.add(g.Broadcast(r.array(result), infer(op)[0].static_shape, tuple(kept.index(d) for d in left), source=op.source))
+    placed = tuple(kept.index(d) for d in left)
+    return r.add(g.Broadcast(r.array(result), infer(op)[0].static_shape, placed, source=op.source))
 
 
 def arg_of_one(op: g.Op, r: Rewriter) -> g.Value | None:
@@ -132,8 +135,9 @@ def batched_gather(op: g.Op, r: Rewriter) -> g.Value | None:
     at = r.add(g.Select(either, _full(r, count * extent, full), shifted))
     found = r.add(g.Gather(rows, r.add(g.Reshape(at, (at.type.elements,))), 0, source=op.source))
     boxes = r.add(g.Reshape(found, (*shape[:batch], *listed, *rest)))
-    at_middle = tuple(range(batch + len(listed), batch + len(listed) + len(middle)))
-    back = (*range(batch), *at_middle, *range(batch, batch + len(listed)), *range(at_middle[-1] + 1 if middle else batch + len(listed), boxes.type.rank))
+    ends = batch + len(listed)
+    behind = ends + len(middle)
+    back = (*range(batch), *range(ends, behind), *range(batch, ends), *range(behind, boxes.type.rank))
     return r.add(g.Transpose(boxes, back))
 
 
