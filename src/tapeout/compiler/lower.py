@@ -7,6 +7,7 @@ from math import inf, prod
 from typing import assert_never
 
 from tapeout.chip.spec import Chip
+from tapeout.compiler.outer import LIMIT, walk_outer
 from tapeout.compiler.rooms import rooms_of
 from tapeout.compiler.schedule import Schedule
 from tapeout.compiler.tile import LocalBuffer, TileProgram, Window
@@ -275,8 +276,6 @@ class Lowering:
         size = access.dtype.bytes
         extents = tuple(access.extents[d] for d in order)
         strides = tuple(access.strides[d] * size for d in order)
-        if len(extents) > 5:
-            raise DoesNotFit(f"a view of {len(extents)} dimensions", self.kernel.name, "descriptors have at most 5")
         self._windows.append(Window(access.buffer, access.offset, access.dtype, extents, strides, access.fill))
         return len(self._windows) - 1, tuple(origin), tuple(self.schedule.extent(access.index[d]) for d in order)
 
@@ -308,7 +307,13 @@ class Lowering:
             base = Affine(0, (Term(CORE, part * strides[cut], 1, cluster),))
         local = View(self._number[op.out], base, tuple(strides), op.out.dtype)
         indices = self._indices(access, order)
-        body.nodes.append(c.Load(window, origin, extents, Affine(), local, cut is not None, indices))
+        load = c.Load(window, origin, extents, Affine(), local, cut is not None, indices)
+        body.nodes.append(self._walked(load))
+
+    def _walked(self, node: c.Load | c.Store) -> c.Node:
+        """The command with loops around it where its box has more dimensions than descriptors."""
+        self._windows[node.tensor], walked = walk_outer(node, self._windows[node.tensor], self._slot)
+        return walked
 
     def _cut(self, op: k.LoadTile, order: list[int]) -> int | None:
         """The dimension (position in `order`) that the cores of a cluster divide among them when all need the same
@@ -316,7 +321,7 @@ class Lowering:
         cluster = self.chip.topology.cores
         sizes = [self.schedule.extent(op.access.index[d]) for d in order]
         small = prod(sizes) * op.out.dtype.bytes < MULTICAST_BYTES
-        if not self.chip.multicast or cluster == 1 or small or op.access.gather is not None:
+        if not self.chip.multicast or cluster == 1 or small or op.access.gather is not None or len(order) > LIMIT:
             return None
         if not self.schedule.shares(set(op.out.axes), cluster):
             return None
@@ -329,7 +334,7 @@ class Lowering:
         index = [op.access.index[d] for d in order]
         strides = tuple(self._strides[op.src].get(i.terms[0][0], 0) if i.terms else 0 for i in index)
         local = View(self._number[op.src], Affine(), strides, op.src.dtype)
-        node: c.Node = c.Store(window, origin, extents, Affine(), local, op.add, self._indices(op.access, order))
+        node = self._walked(c.Store(window, origin, extents, Affine(), local, op.add, self._indices(op.access, order)))
         stored = set(k.axes_of(op.access.index))
         others = tuple(Term(t.slot, -1, t.div, t.mod) for a, t in self._digit.items() if a not in stored)
         body.nodes.append(c.If(Affine(1, others), (node,)) if others else node)
