@@ -1,8 +1,8 @@
 """The Python face: load a chip, compile a model for it, run it on arrays, read the report.
 
-    model = tapeout.compile("model.onnx", "mlu370-x4")
-    run = model.run(image)
-    run.outputs["logits"], run.report.cycles
+model = tapeout.compile("model.onnx", "mlu370-x4")
+run = model.run(image)
+run.outputs["logits"], run.report.cycles
 """
 
 from __future__ import annotations
@@ -109,9 +109,9 @@ def compile(
 ) -> Model:
     """Compiles a model for a chip.
 
-    model: an ONNX file or `ModelProto`, a torch module, exported program or `.pt2` file, or a graph. chip: a preset's name,
-    a chip file, or a loaded chip. `example_inputs` and `dynamic_shapes` go to `torch.export`; `shapes` pins or bounds
-    symbols of an ONNX model. `UserError` says what is wrong with any of them.
+    model: an ONNX file or `ModelProto`, a torch module, exported program or `.pt2` file, or a graph. chip: a preset's
+    name, a chip file, or a loaded chip. `example_inputs` and `dynamic_shapes` go to `torch.export`; `shapes` pins or
+    bounds symbols of an ONNX model. `UserError` says what is wrong with any of them.
     """
     loaded = chip if isinstance(chip, Chip) else load_chip(chip)
     graph, program = runtime.load(model, example_inputs, dynamic_shapes, shapes)

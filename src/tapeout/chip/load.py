@@ -72,15 +72,21 @@ class _Reader:
         origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
         if origin is tuple and arguments[0] is str:
             if not isinstance(value, list) or not all(isinstance(v, str) for v in typing.cast("list[object]", value)):
-                raise self.fail(f"{value!r} is not a list of words", path, "write [\"a\", \"b\"]")
+                raise self.fail(f"{value!r} is not a list of words", path, 'write ["a", "b"]')
             return tuple(typing.cast("list[str]", value))
         if not isinstance(value, dict):
             raise self.fail(f"{value!r} is not a table", path, "write a [table]")
         table = typing.cast("dict[str, Any]", value)
         if origin is tuple:  # a table of named records
-            return tuple(self.record(arguments[0], {"name": n, **self._table(t, f"{path}.{n}")}, f"{path}.{n}") for n, t in table.items())
+            return tuple(
+                self.record(arguments[0], {"name": n, **self._table(t, f"{path}.{n}")}, f"{path}.{n}")
+                for n, t in table.items()
+            )
         if origin is dict:
-            return {n: self.leaf(v, n if arguments[1] is not float else key, f"{path}.{n}", arguments[1]) for n, v in table.items()}
+            return {
+                n: self.leaf(v, n if arguments[1] is not float else key, f"{path}.{n}", arguments[1])
+                for n, v in table.items()
+            }
         return self.record(annotation, table, path)
 
     def _table(self, value: Any, path: str) -> dict[str, Any]:
@@ -117,18 +123,24 @@ def _check(chip: spec.Chip, origin: str) -> None:
         if wrong:
             raise fail(f"unknown role `{wrong[0]}`", f"memories.{m.name}.reach", f"roles are {', '.join(spec.ROLES)}")
         if m.alignment_bytes & (m.alignment_bytes - 1):
-            raise fail(f"{m.alignment_bytes} is not a power of two", f"memories.{m.name}.alignment_bytes", "use 1, 2, 4, ...")
+            raise fail(
+                f"{m.alignment_bytes} is not a power of two", f"memories.{m.name}.alignment_bytes", "use 1, 2, 4, ..."
+            )
     needed = spec.ROLES if chip.matrix.geometry else ("ld", "st", "mv", "ve")
     for role in needed:
         if not any(role in m.reach for m in chip.memories):
-            raise fail(f"no memory serves role `{role}`", "memories", f"add \"{role}\" to the reach of one")
+            raise fail(f"no memory serves role `{role}`", "memories", f'add "{role}" to the reach of one')
     if not any({"ld", "st", "ve"} <= set(m.reach) for m in chip.memories):
         raise fail("no memory serves ld, st and ve together", "memories", "the vector unit's memory needs all three")
     for name in chip.matrix.geometry:
         if name not in spec.ELEMENT_TYPES:
             raise fail(f"unknown element type `{name}`", "matrix.geometry", "use i8, i16, f16, bf16, f32, ...")
     if chip.matrix.stationary not in ("weight", "output", "input", "none"):
-        raise fail(f"unknown stationary operand `{chip.matrix.stationary}`", "matrix.stationary", "use weight, output, input or none")
+        raise fail(
+            f"unknown stationary operand `{chip.matrix.stationary}`",
+            "matrix.stationary",
+            "use weight, output, input or none",
+        )
     if missing := [c for c in ("f32", "i32") if c not in chip.vector.lanes]:
         raise fail(f"no lanes for {missing[0]}", "vector.lanes", "the vector unit computes at least f32 and i32")
     for s in chip.shared:
@@ -137,7 +149,11 @@ def _check(chip: spec.Chip, origin: str) -> None:
     for dtype, tops in chip.advertised_tops.items():
         derived = chip.peak_ops_per_s(dtype) / 1e12
         if abs(derived - tops) > 0.03 * tops and not chip.why_not_advertised:
-            raise fail(f"{dtype} peak is {derived:.4g} TOPS by its parts but {tops} advertised", "advertised_tops", "correct one or say `why_not_advertised`")
+            raise fail(
+                f"{dtype} peak is {derived:.4g} TOPS by its parts but {tops} advertised",
+                "advertised_tops",
+                "correct one or say `why_not_advertised`",
+            )
 
 
 def presets() -> tuple[str, ...]:

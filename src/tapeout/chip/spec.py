@@ -76,7 +76,8 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True)
 class Vector:
-    """The vector unit: elements per cycle by compute type; ops of the special class take `special_factor` times that."""
+    """The vector unit: elements per cycle by compute type; ops of the special class take `special_factor` times
+    that."""
 
     lanes: dict[str, int]
     special_factor: int = 4
@@ -176,7 +177,8 @@ class Energy:
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """A whole chip. Lists and tables are in the order of the file; `sources` maps leaf patterns to where they are from."""
+    """A whole chip. Lists and tables are in the order of the file; `sources` maps leaf patterns to where they are
+    from."""
 
     name: str
     topology: Topology

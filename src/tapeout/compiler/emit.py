@@ -1,7 +1,7 @@
 """Emits the program: local buffers and windows get addresses, kernels follow one another behind barriers.
 
-Kernels take turns at the two ends of each local memory. Constants that a kernel loads once are loaded before the barrier in
-front of it, while the kernel before still computes, where they do not touch what that one uses.
+Kernels take turns at the two ends of each local memory. Constants that a kernel loads once are loaded before the
+barrier in front of it, while the kernel before still computes, where they do not touch what that one uses.
 """
 
 from __future__ import annotations
@@ -42,15 +42,22 @@ class _Emitter:
                 self._turn(buffer.scope, buffer.depth)
         for memory, size in zip(chip.memories, self.used, strict=True):
             if size > memory.bytes // 64 * 64:
-                raise DoesNotFit(f"kernel `{program.name}` takes {size} bytes of {memory.name}", chip.name, f"{memory.name} has {memory.bytes}")
+                raise DoesNotFit(
+                    f"kernel `{program.name}` takes {size} bytes of {memory.name}",
+                    chip.name,
+                    f"{memory.name} has {memory.bytes}",
+                )
 
     def _early(self) -> set[int]:
         """Buffers that the kernel fills once, from constants, before anything else may touch them."""
         return {
-            node.local.memory for node in self.program.body
-            if isinstance(node, c.Load) and not node.waits and node.index is None
+            node.local.memory
+            for node in self.program.body
+            if isinstance(node, c.Load)
+            and not node.waits
+            and node.index is None
             and self.program.windows[node.tensor].buffer.role == "constant"
-        }  # fmt: skip
+        }
 
     def ranges(self, buffers: set[int] | None = None) -> list[Range]:
         """Where the kernel's buffers lie (all, or the given ones)."""
@@ -65,7 +72,8 @@ class _Emitter:
         return {n for n in self._early() if not any(_overlap(r, other) for r in self.ranges({n}) for other in before)}
 
     def _turn(self, scope: int, depth: int) -> int:
-        """The slot that counts the turns of a scope: its loop's own, or a separate one where nested loops restart it."""
+        """The slot that counts the turns of a scope: its loop's own, or a separate one where nested loops restart
+        it."""
         around = self.program.scopes[scope]
         if all(self.program.trips[s] % depth == 0 for s in around[1:]):
             return scope
@@ -132,9 +140,13 @@ def _overlap(a: Range, b: Range) -> bool:
 
 
 def emit(
-    name: str, programs: tuple[TileProgram, ...], plan: DramPlan, bindings: tuple[tuple[str, Window, str], ...], chip: Chip,
+    name: str,
+    programs: tuple[TileProgram, ...],
+    plan: DramPlan,
+    bindings: tuple[tuple[str, Window, str], ...],
+    chip: Chip,
     semaphores: tuple[int, ...],
-) -> Program:  # fmt: skip
+) -> Program:
     """One program of all kernels in order."""
     tensors: dict[Window, int] = {}
     body: list[c.Node] = []
@@ -151,12 +163,26 @@ def emit(
     bound = tuple(Binding(label, tensors.setdefault(window, len(tensors)), role) for label, window, role in bindings)
     descriptors = tuple(
         Tensor(
-            w.buffer.name, 0, plan.address[w.buffer] + w.offset * w.buffer.dtype.bytes, w.dtype, w.extents, w.strides, w.fill
+            w.buffer.name,
+            0,
+            plan.address[w.buffer] + w.offset * w.buffer.dtype.bytes,
+            w.dtype,
+            w.extents,
+            w.strides,
+            w.fill,
         )
         for w in tensors
     )
     return Program(
-        name, chip.name, chip.cores, descriptors, ("core", *(f"s{n}" for n in range(1, slots + 1))), semaphores, tuple(body),
-        tuple(Kernel(p.name, p.sources) for p in programs), bound, plan.total_bytes,
+        name,
+        chip.name,
+        chip.cores,
+        descriptors,
+        ("core", *(f"s{n}" for n in range(1, slots + 1))),
+        semaphores,
+        tuple(body),
+        tuple(Kernel(p.name, p.sources) for p in programs),
+        bound,
+        plan.total_bytes,
         {m.name: n for m, n in zip(chip.memories, peaks, strict=True)},
-    )  # fmt: skip
+    )

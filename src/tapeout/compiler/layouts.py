@@ -65,9 +65,8 @@ def assign_layouts(graph: g.Graph) -> dict[g.Value, Order]:
                 orders[op.out] = orders[op.out] if order == sorted(order) else tuple(new + order)
             case _:
                 pass
-        for value, order in _weights_order(op).items():
-            if value in constants and len(readers[value]) == 1:
-                orders[value] = order
+        wishes = _weights_order(op).items()
+        orders |= {value: order for value, order in wishes if value in constants and len(readers[value]) == 1}
         for out in op.outs:
             uses = readers.get(out, [])
             if out not in exits and len(uses) == 1 and isinstance(uses[0], g.Transpose):

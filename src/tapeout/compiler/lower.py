@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf, prod
 from typing import assert_never
@@ -76,6 +77,10 @@ class _Body:
     nodes: list[c.Node] = field(default_factory=list[c.Node])
 
 
+_Emit = Callable[[Callable[[k.Tile], Affine], _Body], None]
+"""Emits one step of a reduction: given where each operand's element of that step begins, and the body to put it in."""
+
+
 class Lowering:
     """One kernel's lowering: state is only what is being built."""
 
@@ -127,10 +132,22 @@ class Lowering:
             slot = bodies[n].slot
             bodies[n - 1].nodes.append(c.Loop(slot, Affine(self._trips[slot]), tuple(bodies[n].nodes)))
         body = tuple(bodies[0].nodes)
-        sources = tuple(dict.fromkeys(op.source for op in self.kernel.ops if not isinstance(op, k.LoadTile | k.StoreTile) and op.source))
+        sources = tuple(
+            dict.fromkeys(
+                op.source for op in self.kernel.ops if not isinstance(op, k.LoadTile | k.StoreTile) and op.source
+            )
+        )
         return TileProgram(
-            self.kernel.name, sources, tuple(self._buffers), tuple(self._windows), self._slots, self._scopes, self._trips, schedule.cores, body
-        )  # fmt: skip
+            self.kernel.name,
+            sources,
+            tuple(self._buffers),
+            tuple(self._windows),
+            self._slots,
+            self._scopes,
+            self._trips,
+            schedule.cores,
+            body,
+        )
 
     def _stages(self) -> dict[k.KernelOp, k.KernelOp]:
         """Ops that lie inside the chunk loops of a reduction: op -> the reducing op."""
@@ -139,16 +156,27 @@ class Lowering:
             if isinstance(op, k.Contract | k.Fold):
                 chunked = {a for a in op.reduce if a in self.kernel.sequential and self.schedule.trip(a) > 1}
                 for other in self.kernel.ops:
-                    if chunked and other is not op and not isinstance(other, k.StoreTile) and chunked & set(other.out.axes):
+                    if (
+                        chunked
+                        and other is not op
+                        and not isinstance(other, k.StoreTile)
+                        and chunked & set(other.out.axes)
+                    ):
                         staged[other] = op
         return staged
 
     def _op_at_level(
-        self, op: k.KernelOp, bodies: list[_Body], level: dict[k.Tile, int], position: dict[k.Axis, int],
+        self,
+        op: k.KernelOp,
+        bodies: list[_Body],
+        level: dict[k.Tile, int],
+        position: dict[k.Axis, int],
         staged: dict[k.KernelOp, k.KernelOp],
-    ) -> None:  # fmt: skip
+    ) -> None:
         inside = [o for o, owner in staged.items() if owner is op]
-        reads = {t for o in (*inside, op) for t in k.sources_of(o)} - {o.out for o in inside if not isinstance(o, k.StoreTile)}
+        reads = {t for o in (*inside, op) for t in k.sources_of(o)} - {
+            o.out for o in inside if not isinstance(o, k.StoreTile)
+        }
         axes = {a for o in (*inside, op) for a in self._axes(o)}
         at = max([level[t] for t in reads] + [position.get(a, 0) for a in axes] + [0])
         body = bodies[at]
@@ -186,9 +214,13 @@ class Lowering:
     # ---- tiles
 
     def _define(
-        self, tile: k.Tile, scope: int, index: tuple[k.DimIndex, ...] | None = None, order: list[int] | None = None,
+        self,
+        tile: k.Tile,
+        scope: int,
+        index: tuple[k.DimIndex, ...] | None = None,
+        order: list[int] | None = None,
         cut: int | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Gives a tile room: packed dimensions, in layout order or in the given one. Dimension `cut` is brought in
         parts by the cores of a cluster, so it is rounded up to a multiple of their number."""
         if tile in self._number:
@@ -211,7 +243,11 @@ class Lowering:
         self._dim_strides[tile] = tuple(n for n, i in zip(by_dim, dims, strict=True) if i.terms)
         memory = memory_of(self.chip, self._roles[tile])
         if memory is None:
-            raise DoesNotFit(f"no local memory serves {', '.join(sorted(self._roles[tile]))}", self.kernel.name, "give one memory that reach")
+            raise DoesNotFit(
+                f"no local memory serves {', '.join(sorted(self._roles[tile]))}",
+                self.kernel.name,
+                "give one memory that reach",
+            )
         streamed = self._roles[tile] - {"ve"}
         depth = self.schedule.depth if scope and streamed else 1
         room = -(-stride // ALIGNMENT) * ALIGNMENT
@@ -358,8 +394,17 @@ class Lowering:
             return "f32"
         return "i64" if any(t.bytes == 8 or t is DType.u32 for t in tiles) else "i32"
 
-    def _vector(self, fn: str, out: k.Tile, srcs: tuple[k.Tile | float, ...], body: _Body, reduce: tuple[k.Axis, ...] = (),
-                bases: dict[k.Tile, Affine] | None = None, accumulate: Affine | None = None, along: k.Axis | None = None) -> None:  # fmt: skip
+    def _vector(
+        self,
+        fn: str,
+        out: k.Tile,
+        srcs: tuple[k.Tile | float, ...],
+        body: _Body,
+        reduce: tuple[k.Axis, ...] = (),
+        bases: dict[k.Tile, Affine] | None = None,
+        accumulate: Affine | None = None,
+        along: k.Axis | None = None,
+    ) -> None:
         """Vector commands over out's axes (and trailing `reduce` ones, or its axis `along` last), collapsed to four
         dimensions, loops around them."""
         compute = self._compute(tuple(t.dtype for t in (out, *srcs) if isinstance(t, k.Tile)))
@@ -384,10 +429,17 @@ class Lowering:
             base = base + Affine(0, tuple(Term(s, strides[n]) for s, (_, strides) in zip(slots, loops, strict=True)))
             views[tile] = View(self._number[tile], base, tuple(st[n] for _, st in shape), tile.dtype)
         operands: tuple[Source, ...] = tuple(
-            views[s] if isinstance(s, k.Tile) else Immediate(s, DType.f32 if compute == "f32" else DType.i64) for s in srcs
+            views[s] if isinstance(s, k.Tile) else Immediate(s, DType.f32 if compute == "f32" else DType.i64)
+            for s in srcs
         )
         node: c.Node = c.Vector(
-            fn, compute, tuple(n for n, _ in shape), views[out], operands, 0 if along else len(inner), accumulate or Affine()
+            fn,
+            compute,
+            tuple(n for n, _ in shape),
+            views[out],
+            operands,
+            0 if along else len(inner),
+            accumulate or Affine(),
         )
         for slot, (trip, _) in zip(reversed(slots), reversed(loops), strict=True):
             node = c.Loop(slot, Affine(trip), (node,))
@@ -420,7 +472,9 @@ class Lowering:
         if op.fn == "drain":
             scale, bias, lo, hi, zero = rest or (1.0, 0.0, -inf, inf, 0.0)
             factors = [views[s] if isinstance(s, k.Tile) else Immediate(s, DType.f32) for s in (scale, bias)]
-            assert isinstance(lo, float) and isinstance(hi, float) and isinstance(zero, float)
+            assert isinstance(lo, float)
+            assert isinstance(hi, float)
+            assert isinstance(zero, float)
             node = c.Drain(extents, views[op.out], views[src], factors[0], factors[1], lo, hi, int(zero))
         for slot, (trip, _) in zip(reversed(slots), reversed(loops), strict=True):
             node = c.Loop(slot, Affine(trip), (node,))
@@ -432,11 +486,15 @@ class Lowering:
             counters = Affine(0, tuple(Term(s, 1) for s in self._stage_slots))
             self._vector(fn, op.out, (op.src,), body, op.reduce, accumulate=counters)
             return
-        self._steps(op.reduce, body, lambda base, inner: self._vector(
-            STEP[op.fn], op.out, (op.out, op.src), inner, bases={op.src: base(op.src)}
-        ))  # fmt: skip
+        self._steps(
+            op.reduce,
+            body,
+            lambda base, inner: self._vector(
+                STEP[op.fn], op.out, (op.out, op.src), inner, bases={op.src: base(op.src)}
+            ),
+        )
 
-    def _steps(self, reduce: tuple[k.Axis, ...], body: _Body, emit: object) -> None:
+    def _steps(self, reduce: tuple[k.Axis, ...], body: _Body, emit: _Emit) -> None:
         """Loops over every element of the reduced axes' tiles around what `emit` makes."""
         slots = {a: self._slot() for a in reduce if self.schedule.tile[a] > 1}
 
@@ -444,16 +502,20 @@ class Lowering:
             return Affine(0, tuple(Term(s, self._strides[tile].get(a, 0)) for a, s in slots.items()))
 
         inner = _Body(body.slot)
-        emit(base, inner)  # type: ignore[operator]
+        emit(base, inner)
         nodes = tuple(inner.nodes)
         for axis, slot in reversed(slots.items()):
             nodes = (c.Loop(slot, Affine(self.schedule.tile[axis]), nodes),)
         body.nodes.extend(nodes)
 
     def _vector_contract(self, op: k.Contract, body: _Body) -> None:
-        self._steps(op.reduce, body, lambda base, inner: self._vector(
-            "fma", op.out, (op.a, op.b, op.out), inner, bases={op.a: base(op.a), op.b: base(op.b)}
-        ))  # fmt: skip
+        self._steps(
+            op.reduce,
+            body,
+            lambda base, inner: self._vector(
+                "fma", op.out, (op.a, op.b, op.out), inner, bases={op.a: base(op.a), op.b: base(op.b)}
+            ),
+        )
 
     def _matmul(self, op: k.Contract, body: _Body) -> None:
         """One command per pair: m from a, n from b, k from the reduced axes; further dimensions become loops."""
@@ -468,13 +530,20 @@ class Lowering:
         st = self._strides
         m = _collapse([(sizes[x], (st[a].get(x, 0), 0, st[out].get(x, 0))) for x in m_axes])
         depth = _collapse([(sizes[x], (st[a].get(x, 0), st[b].get(x, 0), 0)) for x in ordered_k])
-        loops = [(sizes[x], (st[a].get(x, 0), st[b].get(x, 0), st[out].get(x, 0))) for x in (*batch, *(x for x in n_axes if x is not n_axis)) if sizes[x] > 1]
+        loops = [
+            (sizes[x], (st[a].get(x, 0), st[b].get(x, 0), st[out].get(x, 0)))
+            for x in (*batch, *(x for x in n_axes if x is not n_axis))
+            if sizes[x] > 1
+        ]
         outer_m, m = m[: max(0, len(m) - 3)], m[max(0, len(m) - 3) :]
         outer_k, depth = depth[: max(0, len(depth) - 3)], depth[max(0, len(depth) - 3) :]
         loops += outer_m
         slots = [self._slot() for _ in (*loops, *outer_k)]
         every = [*loops, *outer_k]
-        base = [Affine(0, tuple(Term(s, strides[n]) for s, (_, strides) in zip(slots, every, strict=True))) for n in range(3)]
+        base = [
+            Affine(0, tuple(Term(s, strides[n]) for s, (_, strides) in zip(slots, every, strict=True)))
+            for n in range(3)
+        ]
         m, depth = m or [(1, (0, 0, 0))], depth or [(1, (0, 0, 0))]
         counters = [Term(s, 1) for s in (*self._stage_slots, *slots[len(loops) :])]
         nodes: list[c.Node] = []
@@ -483,10 +552,17 @@ class Lowering:
             n_stride = (st[right].get(n_axis, 0), st[out].get(n_axis, 0)) if n_axis else (0, 0)
             view_b = View(self._number[right], base[1], (*(s[1] for _, s in depth), n_stride[0]), right.dtype)
             view_c = View(self._number[out], base[2], (*(s[2] for _, s in m), n_stride[1]), out.dtype)
-            nodes.append(c.MatMul(
-                tuple(n for n, _ in m), sizes[n_axis] if n_axis else 1, tuple(n for n, _ in depth), view_a, view_b, view_c,
-                Affine(number, tuple(counters)),
-            ))  # fmt: skip
+            nodes.append(
+                c.MatMul(
+                    tuple(n for n, _ in m),
+                    sizes[n_axis] if n_axis else 1,
+                    tuple(n for n, _ in depth),
+                    view_a,
+                    view_b,
+                    view_c,
+                    Affine(number, tuple(counters)),
+                )
+            )
         body_nodes = tuple(nodes)
         for slot, (trip, _) in zip(reversed(slots), reversed(every), strict=True):
             body_nodes = (c.Loop(slot, Affine(trip), body_nodes),)

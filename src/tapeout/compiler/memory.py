@@ -42,7 +42,9 @@ def lifetimes(kernels: tuple[KernelSpec, ...], outputs: frozenset[Buffer]) -> di
     return spans
 
 
-def plan_dram(kernels: tuple[KernelSpec, ...], fixed: tuple[Buffer, ...], outputs: frozenset[Buffer], chip: Chip) -> DramPlan:
+def plan_dram(
+    kernels: tuple[KernelSpec, ...], fixed: tuple[Buffer, ...], outputs: frozenset[Buffer], chip: Chip
+) -> DramPlan:
     """Addresses for all buffers that the kernels touch, and for the `fixed` ones. `DoesNotFit` past the DRAM."""
     spans = lifetimes(kernels, outputs)
     address: dict[Buffer, int] = {}
@@ -66,6 +68,7 @@ def plan_dram(kernels: tuple[KernelSpec, ...], fixed: tuple[Buffer, ...], output
     if total > chip.dram.capacity_bytes:
         raise DoesNotFit(
             f"the model needs {total / 2**30:.2f} GiB of DRAM, the chip has {chip.dram.capacity_bytes / 2**30:.2f} GiB",
-            chip.name, f"use at least {-(-total // chip.dram.capacity_bytes)} chips or a smaller batch",
-        )  # fmt: skip
+            chip.name,
+            f"use at least {-(-total // chip.dram.capacity_bytes)} chips or a smaller batch",
+        )
     return DramPlan(address, arena, arena_bytes, total)

@@ -64,7 +64,11 @@ def compile_graph(graph: g.Graph, chip: Chip, progress: Progress = _quiet) -> Co
     inputs = {v.name: grouping.buffer(v) for v in canonical.inputs}
     outputs = {name: grouping.exit_places[v] for name, v in canonical.outputs}
     states = {s.name: (grouping.buffer(s.entry), grouping.place(s.entry)) for s in canonical.states}
-    fixed = (*inputs.values(), *(entry for entry, _ in states.values()), *(p.buffer for p in outputs.values() if p.buffer.role != "temporary"))
+    fixed = (
+        *inputs.values(),
+        *(entry for entry, _ in states.values()),
+        *(p.buffer for p in outputs.values() if p.buffer.role != "temporary"),
+    )
     left = frozenset(p.buffer for p in outputs.values()) | frozenset(p.buffer for _, p in states.values())
     plan = plan_dram(kernels, tuple(dict.fromkeys(fixed)), frozenset(b for b in left if b.role == "temporary"), chip)
     bindings = (
@@ -118,9 +122,12 @@ def schedule_kernel(kernel: KernelSpec, chip: Chip, known: dict[object, tuple[Ke
     model, schedule = known[key]
     axes = dict(zip(model.layout, kernel.layout, strict=True))
     return Schedule(
-        {axes[a]: n for a, n in schedule.tile.items()}, tuple((axes[a], n) for a, n in schedule.spread),
-        tuple(axes[a] for a in schedule.order), schedule.depth, schedule.cycles,
-    )  # fmt: skip
+        {axes[a]: n for a, n in schedule.tile.items()},
+        tuple((axes[a], n) for a, n in schedule.spread),
+        tuple(axes[a] for a in schedule.order),
+        schedule.depth,
+        schedule.cycles,
+    )
 
 
 def fitting_schedule(kernel: KernelSpec, chip: Chip) -> Schedule:
@@ -143,4 +150,6 @@ def place_window(place: Place) -> Window:
     size = place.buffer.dtype.bytes
     if len(place.extents) > 5:
         return whole_window(place.buffer)
-    return Window(place.buffer, place.offset, place.dtype, place.extents, tuple(s * size for s in place.strides), place.fill)
+    return Window(
+        place.buffer, place.offset, place.dtype, place.extents, tuple(s * size for s in place.strides), place.fill
+    )

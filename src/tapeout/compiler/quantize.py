@@ -1,8 +1,8 @@
 """Integer contractions: conv(dequantise(q), dequantise(w)) is an i32 contraction of q and w, scaled afterwards.
 
-A dequantised operand is (convert(q) [+ offset]) * scale with q of 8 or 16 bits. Weights must be constants with one scale for
-all or one per output channel and no offset; activations one scale and one offset. The sum is exact in i32; only the
-one multiplication behind it rounds.
+A dequantised operand is (convert(q) [+ offset]) * scale with q of 8 or 16 bits. Weights must be constants with one
+scale for all or one per output channel and no offset; activations one scale and one offset. The sum is exact in i32;
+only the one multiplication behind it rounds.
 """
 
 from __future__ import annotations

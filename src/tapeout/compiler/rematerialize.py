@@ -1,5 +1,5 @@
-"""Widenings are made where they are read: a value that is only a wider form of a narrow one (a dequantised activation, a
-mask as numbers) is computed again by each reader, so that the narrow form is what goes through memory."""
+"""Widenings are made where they are read: a value that is only a wider form of a narrow one (a dequantised
+activation, a mask as numbers) is computed again by each reader, so that the narrow form is what goes through memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Schedule search: enumerates records, predicts their cycles with closed formulas over all of them at once, keeps the best.
+"""Schedule search: enumerates records, predicts their cycles with closed formulas over all of them at once, keeps the
+best.
 
 The prediction uses the command costs of `isa/commands.py` and the machine's rates; it is only a ranking. What a program
 really takes is the timing executor's business.
@@ -123,7 +124,8 @@ class _Cost:
         return total
 
     def turns(self, axes: set[k.Axis], loops: tuple[k.Axis, ...]) -> Array:
-        """How often something that depends on `axes` is done on one core: all loops down to the deepest it depends on."""
+        """How often something that depends on `axes` is done on one core: all loops down to the deepest it depends
+        on."""
         count = np.ones(self.rows)
         inside = np.zeros(self.rows, dtype=bool)
         for axis in reversed(loops):
@@ -188,8 +190,10 @@ class _Cost:
             depth = depth * self.size(a)
         tiles_m, tiles_n, tiles_k = _ceil(m, kind.m0), _ceil(widest, kind.n0), _ceil(depth, kind.k0)
         passes, stream = {
-            "weight": (tiles_k * tiles_n, tiles_m), "output": (tiles_m * tiles_n, tiles_k), "input": (tiles_m * tiles_k, tiles_n),
-        }.get(unit.stationary, (np.ones(self.rows), tiles_m * tiles_n * tiles_k))  # fmt: skip
+            "weight": (tiles_k * tiles_n, tiles_m),
+            "output": (tiles_m * tiles_n, tiles_k),
+            "input": (tiles_m * tiles_k, tiles_n),
+        }.get(unit.stationary, (np.ones(self.rows), tiles_m * tiles_n * tiles_k))
         load, fill = unit.load_cycles, unit.fill_cycles
         if unit.load_overlapped:
             cycles = load + (passes - 1) * np.maximum(stream, load) + stream + fill
@@ -227,7 +231,7 @@ class _Cost:
         dma = chip.dma
         for op in self.kernel.ops:
             loops = self.loops_of(op)
-            axes = set(op.access.index and k.axes_of(op.access.index)) if isinstance(op, k.StoreTile) else set(op.out.axes)
+            axes = set(k.axes_of(op.access.index) if isinstance(op, k.StoreTile) else op.out.axes)
             if isinstance(op, k.Contract | k.Fold):
                 axes |= set(op.reduce)
             turns = self.turns(axes, loops)
@@ -285,7 +289,12 @@ class _Cost:
         turn["ld"] = np.maximum.reduce([turn["ld"], dram_loads / rate / whole])
         compute = turn["mm"] + turn["ve"] + turn["mv"]
         # a buffer is free again only when its reader is done: every chain of two engines bounds the period
-        chains = (turn["ld"] + latency + turn["mm"], turn["mm"] + turn["ve"], turn["ve"] + turn["st"] + latency, turn["ld"] + latency + turn["ve"])
+        chains = (
+            turn["ld"] + latency + turn["mm"],
+            turn["mm"] + turn["ve"],
+            turn["ve"] + turn["st"] + latency,
+            turn["ld"] + latency + turn["ve"],
+        )
         period = np.maximum.reduce(chains) / depth
         total = np.maximum(np.maximum.reduce(busy), (whole - 1) * period)
         # few big commands before many small ones: issue is never quite hidden
@@ -295,7 +304,9 @@ class _Cost:
         """Bytes charged for one box: whole granules for each row."""
         size = access.buffer.dtype.bytes
         total = self.elements(access.index) * size
-        packed = min((d for d in range(len(access.strides)) if access.strides[d]), key=lambda d: access.strides[d], default=None)
+        packed = min(
+            (d for d in range(len(access.strides)) if access.strides[d]), key=lambda d: access.strides[d], default=None
+        )
         if packed is None:
             return total
         if access.strides[packed] != 1:
@@ -309,8 +320,8 @@ class _Cost:
 def _candidates(kernel: k.KernelSpec, chip: Chip, limit: int) -> _Space:
     spreadable = kernel.spreadable
     quanta = _quanta(kernel, chip)
-    tiles: list[tuple[float, ...]] = []
-    factors: list[tuple[float, ...]] = []
+    tiles: list[Array] = []
+    factors: list[Array] = []
     spreads = _spreads(spreadable, chip.cores, chip.topology.cores)
     for parts in spreads:
         factor = dict(zip(spreadable, parts, strict=True))
@@ -327,9 +338,9 @@ def _candidates(kernel: k.KernelSpec, chip: Chip, limit: int) -> _Space:
         choices = _thin(choices, max(16, limit // len(spreads)))
         grid = np.meshgrid(*[np.array(c, dtype=np.float64) for c in choices], indexing="ij")
         block = np.stack([x.ravel() for x in grid], axis=1) if grid else np.ones((1, 0))
-        tiles.append(block)  # type: ignore[arg-type]
-        factors.append(np.tile([float(factor.get(a, 1)) for a in kernel.layout], (len(block), 1)))  # type: ignore[arg-type]
-    return _Space(np.concatenate(tiles), np.concatenate(factors))  # type: ignore[arg-type]
+        tiles.append(block)
+        factors.append(np.tile([float(factor.get(a, 1)) for a in kernel.layout], (len(block), 1)))
+    return _Space(np.concatenate(tiles), np.concatenate(factors))
 
 
 def _chunks(kernel: k.KernelSpec, axis: k.Axis, quantum: int) -> list[int]:
@@ -355,7 +366,8 @@ def _quanta(kernel: k.KernelSpec, chip: Chip) -> dict[k.Axis, int]:
 
 
 def search(kernel: k.KernelSpec, chip: Chip, limit: int = MAX_TILINGS, part: float = 1.0) -> Schedule:
-    """The record with the least predicted cycles within `part` of the local memories. `DoesNotFit` when there is none."""
+    """The record with the least predicted cycles within `part` of the local memories. `DoesNotFit` when there is
+    none."""
     space = _candidates(kernel, chip, limit)
     parallel = kernel.parallel
     fits, depth = None, 2
@@ -368,9 +380,10 @@ def search(kernel: k.KernelSpec, chip: Chip, limit: int = MAX_TILINGS, part: flo
     if fits is None:
         smallest = tuple(int(n) for n in space.tile[int(once.argmin())])
         raise DoesNotFit(
-            f"kernel `{kernel.name}` needs {int(once.min())} more bytes of local memory with its smallest tile {smallest}",
-            chip.name, "use a chip with larger local memories",
-        )  # fmt: skip
+            f"kernel `{kernel.name}` with tile {smallest} needs {int(once.min())} more bytes of local memory",
+            chip.name,
+            "use a chip with larger local memories",
+        )
     space = _Space(space.tile[fits], space.factor[fits])
     best: Schedule | None = None
     spreadable = [a for n, a in enumerate(kernel.layout) if (space.factor[:, n] > 1).any()]
@@ -388,7 +401,11 @@ def search(kernel: k.KernelSpec, chip: Chip, limit: int = MAX_TILINGS, part: flo
 def _orders(kernel: k.KernelSpec, space: _Space) -> list[tuple[k.Axis, ...]]:
     """Loop orders worth trying: permutations of the axes that are ever cut, the rest outside."""
     column = {a: n for n, a in enumerate(kernel.layout)}
-    cut = [a for a in kernel.parallel if (np.ceil(np.ceil(a.extent / space.tile[:, column[a]]) / space.factor[:, column[a]]) > 1).any()]
+    cut = [
+        a
+        for a in kernel.parallel
+        if (np.ceil(np.ceil(a.extent / space.tile[:, column[a]]) / space.factor[:, column[a]]) > 1).any()
+    ]
     outside = [a for a in kernel.parallel if a not in cut]
     if len(cut) > 3:
         inner = cut[-3:]
@@ -397,9 +414,17 @@ def _orders(kernel: k.KernelSpec, space: _Space) -> list[tuple[k.Axis, ...]]:
 
 
 def _record(
-    kernel: k.KernelSpec, order: tuple[k.Axis, ...], space: _Space, row: int, depth: int, cycles: float, inner: k.Axis | None
-) -> Schedule:  # fmt: skip
+    kernel: k.KernelSpec,
+    order: tuple[k.Axis, ...],
+    space: _Space,
+    row: int,
+    depth: int,
+    cycles: float,
+    inner: k.Axis | None,
+) -> Schedule:
     tile = {a: int(space.tile[row, n]) for n, a in enumerate(kernel.layout)}
-    parts = [(a, int(space.factor[row, n])) for n, a in reversed(list(enumerate(kernel.layout))) if space.factor[row, n] > 1]
+    parts = [
+        (a, int(space.factor[row, n])) for n, a in reversed(list(enumerate(kernel.layout))) if space.factor[row, n] > 1
+    ]
     parts.sort(key=lambda p: p[0] is not inner)
     return Schedule(tile, tuple(parts), order, depth, cycles)

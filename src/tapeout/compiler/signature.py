@@ -30,15 +30,39 @@ def signature(kernel: k.KernelSpec) -> tuple[object, ...]:
                 return ("store", of_tile(op.src), of_access(op.access), op.add)
             case k.Contract():
                 pairs = tuple((of_tile(a), of_tile(b)) for a, b in op.pairs)
-                return ("contract", of_tile(op.out), op.out.dtype, of_index(op.out.index), pairs, op.vector, tuple(axis[a] for a in op.reduce))
+                return (
+                    "contract",
+                    of_tile(op.out),
+                    op.out.dtype,
+                    of_index(op.out.index),
+                    pairs,
+                    op.vector,
+                    tuple(axis[a] for a in op.reduce),
+                )
             case k.Map():
-                return ("map", of_tile(op.out), op.out.dtype, of_index(op.out.index), op.fn, tuple(of_tile(s) for s in op.srcs), axis.get(op.along) if op.along else None)
+                return (
+                    "map",
+                    of_tile(op.out),
+                    op.out.dtype,
+                    of_index(op.out.index),
+                    op.fn,
+                    tuple(of_tile(s) for s in op.srcs),
+                    axis.get(op.along) if op.along else None,
+                )
             case k.Fold():
-                return ("fold", of_tile(op.out), op.out.dtype, op.fn, of_tile(op.src), tuple(axis[a] for a in op.reduce))
+                return (
+                    "fold",
+                    of_tile(op.out),
+                    op.out.dtype,
+                    op.fn,
+                    of_tile(op.src),
+                    tuple(axis[a] for a in op.reduce),
+                )
             case _:
                 assert_never(op)
 
     classes = tuple(
-        (a.extent, a in kernel.resident, a in kernel.single, a in kernel.sequential, a in kernel.ordered) for a in kernel.layout
+        (a.extent, a in kernel.resident, a in kernel.single, a in kernel.sequential, a in kernel.ordered)
+        for a in kernel.layout
     )
     return (classes, tuple(of_op(op) for op in kernel.ops))

@@ -1,11 +1,11 @@
 """Synchronisation: gives a tile program its semaphores.
 
 For each local buffer, in the body that defines it: an access waits for the last conflicting access of every other queue
-before it; the first write of turn t + depth waits for all accesses of turn t. Accesses deeper in the tree count as one at the
-level of their loop, and are ordered among themselves by the same rule one level down with depth 1.
+before it; the first write of turn t + depth waits for all accesses of turn t. Accesses deeper in the tree count as
+one at the level of their loop, and are ordered among themselves by the same rule one level down with depth 1.
 
-A buffer that the cores of a cluster fill together has such an edge between every two of them: posts go to all cores of the
-cluster, each of which keeps one semaphore per source.
+A buffer that the cores of a cluster fill together has such an edge between every two of them: posts go to all cores
+of the cluster, each of which keeps one semaphore per source.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ class Semaphores:
     """Hands out semaphores; a pair of queues shares one between kernels, as each returns to its initial value."""
 
     initial: list[int] = field(default_factory=list[int])
-    _pools: dict[tuple[int, int, int, int], list[int]] = field(default_factory=dict[tuple[int, int, int, int], list[int]])
+    _pools: dict[tuple[int, int, int, int], list[int]] = field(
+        default_factory=dict[tuple[int, int, int, int], list[int]]
+    )
     _used: dict[tuple[int, int, int, int], int] = field(default_factory=dict[tuple[int, int, int, int], int])
 
     def next_kernel(self) -> None:
@@ -134,10 +136,17 @@ class _Sync:
         return tuple(out)
 
     def _edges(
-        self, number: int, buffer: LocalBuffer, scope: int, carried: dict[int, int], nodes: tuple[c.Node, ...],
-        uses: list[dict[int, set[Use]]], touched: list[int], before: list[list[tuple[int, Wait]]],
+        self,
+        number: int,
+        buffer: LocalBuffer,
+        scope: int,
+        carried: dict[int, int],
+        nodes: tuple[c.Node, ...],
+        uses: list[dict[int, set[Use]]],
+        touched: list[int],
+        before: list[list[tuple[int, Wait]]],
         after: list[list[tuple[int, Post]]],
-    ) -> None:  # fmt: skip
+    ) -> None:
         seen: dict[tuple[int, int], int] = {}
         for position, j in enumerate(touched):
             for target, writes in sorted(uses[j][number]):
@@ -145,7 +154,9 @@ class _Sync:
                     same = source == target
                     if same and not _self_order(nodes[j], number):
                         continue
-                    earlier = [i for i in touched[:position] for s, w in uses[i][number] if s == source and (w or writes)]
+                    earlier = [
+                        i for i in touched[:position] for s, w in uses[i][number] if s == source and (w or writes)
+                    ]
                     if not earlier or seen.get((source, target), -1) >= earlier[-1]:
                         continue
                     seen[source, target] = earlier[-1]
@@ -164,8 +175,17 @@ class _Sync:
                 if last:
                     self._edge(source, target, depth, buffer.cluster, last[-1], first, before, after)
 
-    def _edge(self, source: int, target: int, initial: int, shared: bool, start: int, end: int,
-              before: list[list[tuple[int, Wait]]], after: list[list[tuple[int, Post]]]) -> None:  # fmt: skip
+    def _edge(
+        self,
+        source: int,
+        target: int,
+        initial: int,
+        shared: bool,
+        start: int,
+        end: int,
+        before: list[list[tuple[int, Wait]]],
+        after: list[list[tuple[int, Post]]],
+    ) -> None:
         across = shared and int(c.Queue.LD) in (source, target)
         count = self.cluster if across else 1
         semaphore = self.semaphores.take(source, target, initial, count)
@@ -184,7 +204,8 @@ def _attach(node: c.Node, before: list[tuple[int, Wait]], after: list[tuple[int,
         queue = c.queue_of(node)  # type: ignore[arg-type]
         waits = tuple(w for q, w in before if q == queue)
         posts = tuple(p for q, p in after if q == queue)
-        assert len(waits) == len(before) and len(posts) == len(after)
+        assert len(waits) == len(before)
+        assert len(posts) == len(after)
         return [replace(node, waits=node.waits + waits, posts=node.posts + posts)] if waits or posts else [node]
     lead = [c.Nop(q, waits=tuple(w for t, w in before if t == q)) for q in sorted({q for q, _ in before})]
     tail = [c.Nop(q, posts=tuple(p for t, p in after if t == q)) for q in sorted({q for q, _ in after})]

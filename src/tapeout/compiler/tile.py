@@ -1,8 +1,8 @@
 """The tile program of one kernel: commands in a loop tree on local buffers that have no address and no semaphores yet.
 
 It uses the instruction set's own commands. In a `View`, `memory` is the number of a `LocalBuffer` and `base` an offset
-inside it; a DMA command's `tensor` is the number of a `Window`. Each buffer belongs to one body of the tree (`scope`) and
-is defined anew in every turn of it. `place.py` gives addresses, `sync.py` semaphores.
+inside it; a DMA command's `tensor` is the number of a `Window`. Each buffer belongs to one body of the tree (`scope`)
+and is defined anew in every turn of it. `place.py` gives addresses, `sync.py` semaphores.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from tapeout.isa.commands import Node
 
 @dataclass(frozen=True, slots=True)
 class LocalBuffer:
-    """One tile's room: `bytes` times `depth` turns in memory number `memory`; `scope` is the slot of the loop whose body
-    defines it (0: the kernel itself)."""
+    """One tile's room: `bytes` times `depth` turns in memory number `memory`; `scope` is the slot of the loop whose
+    body defines it (0: the kernel itself)."""
 
     name: str
     memory: int

@@ -146,7 +146,8 @@ class Contract:
 class Map:
     """out = fn(srcs) element by element; a source without one of out's axes repeats along it. fn: a vector op.
 
-    Scans, `iota` and `sort` run along the axis `along`, which lies in a tile whole; `sort` reorders its second source too.
+    Scans, `iota` and `sort` run along the axis `along`, which lies in a tile whole; `sort` reorders its second source
+    too.
     """
 
     out: Tile

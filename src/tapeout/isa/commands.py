@@ -5,9 +5,9 @@ Five in-order queues a core, asynchronous to each other:
     LD  DRAM or shared memory -> local memory          ST  local memory -> DRAM or shared memory
     MV  local -> local: copy, transpose, drain         MM  matrix unit          VE  vector unit
 
-A core's control processor walks the program tree and issues commands to the queues; semaphores and barriers are the only
-order between queues. Field order is encoding order (`encode.py`); `docs/isa.md` is this file in prose. Dimension lists
-run from the outermost to the innermost; sizes are in elements, strides in bytes.
+A core's control processor walks the program tree and issues commands to the queues; semaphores and barriers are the
+only order between queues. Field order is encoding order (`encode.py`); `docs/isa.md` is this file in prose. Dimension
+lists run from the outermost to the innermost; sizes are in elements, strides in bytes.
 """
 
 from __future__ import annotations
@@ -96,9 +96,9 @@ class Copy(Command):
 class Drain(Command):
     """dst[m, n] = convert(min(max(acc[m, n] * scale[n] + bias[n], lo), hi)) + zero, out of the accumulators.
 
-    dims: (m..., n), up to 4. acc is f32 or i32, the arithmetic f32 with one rounding per step; scale and bias are numbers
-    or views with one stride per dimension (0 over m). Conversion to integers rounds to nearest even, then adds `zero`
-    and saturates.
+    dims: (m..., n), up to 4. acc is f32 or i32, the arithmetic f32 with one rounding per step; scale and bias are
+    numbers or views with one stride per dimension (0 over m). Conversion to integers rounds to nearest even, then
+    adds `zero` and saturates.
     """
 
     dims: tuple[int, ...]
@@ -144,9 +144,7 @@ VECTOR_SORT = ["sort"]
 VECTOR_OPS = (
     *VECTOR_UNARY, *VECTOR_BINARY, *VECTOR_TERNARY, *VECTOR_REDUCE, *VECTOR_SCAN, *VECTOR_SOURCE, *VECTOR_SORT
 )  # fmt: skip
-VECTOR_SPECIAL = frozenset(
-    "exp log sqrt rsqrt sin cos tanh erf div rem pow atan2 philox sort".split()
-)
+VECTOR_SPECIAL = frozenset("exp log sqrt rsqrt sin cos tanh erf div rem pow atan2 philox sort".split())
 """Ops of the slower cost class."""
 
 
@@ -157,10 +155,12 @@ class Vector(Command):
     Operands convert to the compute type first (f32, i32 or i64), the result converts to dst's element type: to nearest
     even, float to integer truncates and saturates, NaN gives 0, integers wrap (and reach 8 and 16 bit floats by way of
     f32). dst may take the place of a source exactly, any other overlap is an error. `meaning.py` has the details.
-    - `select` is srcs[1] where srcs[0] != 0 else srcs[2]; `fma` s0*s1+s2 with one rounding; `clamp` min(max(s0, s1), s2).
+    - `select` is srcs[1] where srcs[0] != 0 else srcs[2]; `fma` s0*s1+s2 with one rounding; `clamp` min(max(s0, s1),
+      s2).
     - `not` is bitwise, logical where dst is b1; on f32 `not and or xor` are logical. `shr` brings in zeros where
       srcs[0] is unsigned; shift counts outside of the word shift everything out. Integers divided by 0 give 0.
-    - `reduce_*`, `arg_*`: over the last `reduced` dimensions, whose dst strides are 0. Sums: 16 interleaved partial sums
+    - `reduce_*`, `arg_*`: over the last `reduced` dimensions, whose dst strides are 0. Sums: 16 interleaved partial
+      sums
       (element e of the row-major walk goes to partial e % 16), then a balanced tree, neighbours first. With
       `accumulate` not 0 the result is combined with what dst held.
     - `scan_*`: inclusive, along the last dimension. `iota`: srcs[0] + srcs[1] * (index along the last dimension).
@@ -297,7 +297,9 @@ def matmul_cycles(command: MatMul, chip: Chip) -> int:
 
 def _operand_bytes(views: tuple[Source, ...], dims: tuple[int, ...]) -> int:
     """Bytes that the busiest operand moves."""
-    sizes = [v.dtype.bytes * prod(n for n, s in zip(dims, v.strides, strict=True) if s) for v in views if isinstance(v, View)]
+    sizes = [
+        v.dtype.bytes * prod(n for n, s in zip(dims, v.strides, strict=True) if s) for v in views if isinstance(v, View)
+    ]
     return max(sizes, default=0)
 
 

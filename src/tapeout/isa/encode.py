@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import struct
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -48,7 +48,7 @@ def _put(out: list[int], value: Any) -> None:
             out.append(0)
         case tuple():
             out.append(len(value))  # pyright: ignore[reportUnknownArgumentType]
-            for item in value:  # pyright: ignore[reportUnknownVariableType]
+            for item in cast("tuple[Any, ...]", value):
                 _put_item(out, item)
         case _:
             _put_fields(out, value)
@@ -63,7 +63,8 @@ def _put_item(out: list[int], item: Any) -> None:
 
 
 def _put_fields(out: list[int], value: Any) -> None:
-    for name in _fields(type(value)):
+    kind: type = type(value)
+    for name in _fields(kind):
         held = getattr(value, name)
         if name in ("scale", "bias"):
             out.append(int(isinstance(held, Immediate)))

@@ -68,9 +68,15 @@ def peek(memory: Array, where: Array, dtype: DType) -> Array:
 
 
 def poke(memory: Array, where: Array, values: Array) -> None:
-    raw = np.ascontiguousarray(values).reshape(-1, 1).view(np.uint8)
-    for address, element in zip(where.reshape(-1), raw, strict=True):  # in row-major order: the last one stays
-        memory[address : address + len(element)] = element
+    raw, at = np.ascontiguousarray(values).reshape(-1, 1).view(np.uint8), where.reshape(-1)
+    size = raw.shape[1]
+    ordered = np.sort(at)
+    gaps: Any = ordered[1:] - ordered[:-1]
+    if np.all(gaps >= size):
+        memory[at[:, None] + np.arange(size)] = raw
+        return
+    for address, element in zip(at, raw, strict=True):  # in row-major order: the last one stays
+        memory[address : address + size] = element
 
 
 def read(m: Bytes, source: Source, dims: Sequence[int]) -> Array:
@@ -153,6 +159,9 @@ def store(m: Bytes, c: Store) -> None:
     tensor, where, inside = _remote(m, c)
     local = addresses(c.local.base.value(m.slots), c.extents, c.local.strides)
     values = peek(m.own[c.local.memory], local, tensor.dtype)
+    if c.index is None and not c.add:
+        poke(m.spaces[tensor.space], where[inside], values[inside])
+        return
     if c.index is not None:  # row after row, so that a row named twice is stored or added twice in turn
         where, inside, values = (np.moveaxis(x, c.index.dim, 0) for x in (where, inside, values))
     for address, held, value in zip(where.reshape(-1), inside.reshape(-1), values.reshape(-1), strict=True):

@@ -124,5 +124,3 @@ class Post:
     semaphore: int
     count: int = 1
     cluster: bool = False
-
-

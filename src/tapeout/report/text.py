@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-
 from math import isfinite
 
 from rich.console import Console, Group, RenderableType

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tapeout.chip.load import load_chip
 from tapeout.chip.spec import Chip
 from tapeout.compiler.pipeline import Compiled, Progress, compile_graph
 from tapeout.errors import InvalidModel, UserError
@@ -38,7 +37,8 @@ class Run:
 
 
 class Model:
-    """A model compiled for a chip. Programs are made for each binding of the model's symbols, once, when first needed."""
+    """A model compiled for a chip. Programs are made for each binding of the model's symbols, once, when first
+    needed."""
 
     def __init__(self, graph: g.Graph, chip: Chip, progress: Progress = _quiet) -> None:
         self.graph, self.chip = graph, chip
@@ -106,7 +106,7 @@ def load(
     if isinstance(model, g.Graph):
         return model, None
     kind = type(model).__module__.split(".")[0]
-    if isinstance(model, str | Path) and Path(model).suffix != ".pt2" or kind.startswith("onnx"):
+    if (isinstance(model, str | Path) and Path(model).suffix != ".pt2") or kind.startswith("onnx"):
         from tapeout.frontend.onnx_import import import_onnx
 
         return import_onnx(model, shapes=shapes), None
