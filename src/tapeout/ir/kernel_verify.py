@@ -1,7 +1,7 @@
 """The verifier of kernels. A kernel is valid when
 
 1. its layout names every axis once, by a unique name, each of at least one element; resident, single, sequential and
-   ordered axes are of the layout, and none is resident and sequential, or single and (longer than 1 and) resident;
+   ordered axes are of the layout, and no sequential one is any of the others (a single one that is resident is whole);
 2. every tile is defined once, by a load, contraction, map or fold, before it is read, under a unique name; the axes of
    its index are of the layout, no dimension names an axis twice or with a coefficient below 1;
 3. dimensions of computed tiles are indexed by one axis alone; a map of a window keeps the window's index;
@@ -100,9 +100,8 @@ class _Verifier:
         for name, held in sets.items():
             if foreign := held - self.axes:
                 raise self.fail(f"{name} axis {next(iter(foreign)).name} is not of the layout")
-        both = kernel.resident & kernel.sequential or {a for a in kernel.resident & kernel.single if a.extent != 1}
-        if both:
-            raise self.fail(f"axis {next(iter(both)).name} is resident and must be cut too")
+        if both := kernel.sequential & (kernel.resident | kernel.single | kernel.ordered):
+            raise self.fail(f"axis {next(iter(both)).name} is sequential and resident, single or ordered too")
 
     def check_index(self, index: tuple[k.DimIndex, ...], tile: k.Tile) -> None:
         for dim in index:
@@ -195,8 +194,8 @@ class _Verifier:
         tiles = k.sources_of(op)
         if (op.along is not None) != (op.fn in ALONG) or (op.along and op.along not in self.kernel.resident):
             raise self.fail(f"{op.fn} along {op.along.name if op.along else 'no axis'}", op.out)
-        if op.along and (op.along not in op.out.axes or any(t.index != op.out.index for t in tiles)):
-            raise self.fail("runs along an axis that it has not, or its operand has not all its axes", op.out)
+        if op.along and (op.along not in op.out.axes or any(t.index != op.out.index for t in tiles[1:])):
+            raise self.fail("runs along an axis that it or what it reorders has not", op.out)
         if not (tiles or op.fn == "iota") or not {a for t in tiles for a in t.axes} <= set(op.out.axes):
             raise self.fail("an operand has an axis that it has not, or none is a tile", op.out)
         if op.fn == "move" and tiles[0].dtype is not op.out.dtype:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tapeout.chip.spec import Chip
 from tapeout.compiler.pipeline import Compiled
+from tapeout.compiler.tile_interp import run_tiles
 from tapeout.compiler.views import Place
 from tapeout.ir.kernel import Buffer
 from tapeout.ir.kernel_interp import Memory, contents, run_kernels
@@ -29,6 +31,13 @@ def run_at_kernels(compiled: Compiled, inputs: Arrays, states: Arrays | None = N
     """The values that the kernels of a compilation give, from the states' initial contents or the given ones."""
     memory = entering(compiled, inputs, states or {})
     run_kernels(compiled.kernels, memory)
+    return leaving(compiled, memory)
+
+
+def run_at_tiles(compiled: Compiled, chip: Chip, inputs: Arrays, states: Arrays | None = None) -> Values:
+    """The values that the tile programs of a compilation give, one core after the other, semaphores counted."""
+    memory = entering(compiled, inputs, states or {})
+    run_tiles(compiled.tiles, chip, memory, compiled.program.semaphores)
     return leaving(compiled, memory)
 
 
