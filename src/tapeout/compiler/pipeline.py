@@ -1,4 +1,4 @@
-"""The life of a model, on one screen: graph in, program out."""
+"""The life of a model, on one screen: graph in, program out. Each level is verified as soon as it is made."""
 
 from __future__ import annotations
 
@@ -15,15 +15,19 @@ from tapeout.compiler.lower import local_bytes, lower
 from tapeout.compiler.memory import DramPlan, plan_dram
 from tapeout.compiler.rematerialize import private_widenings
 from tapeout.compiler.schedule import Schedule
+from tapeout.compiler.schedule_verify import verify_schedule
 from tapeout.compiler.search import search
 from tapeout.compiler.signature import signature
 from tapeout.compiler.support import check_supported
 from tapeout.compiler.sync import Semaphores, synchronise
 from tapeout.compiler.tile import TileProgram, Window
+from tapeout.compiler.tile_verify import verify_tiles
 from tapeout.compiler.views import Place
 from tapeout.errors import DoesNotFit
 from tapeout.ir import graph as g
 from tapeout.ir.kernel import Buffer, KernelSpec
+from tapeout.ir.kernel_verify import verify_kernels
+from tapeout.ir.verify import verify
 from tapeout.isa.program import Program
 
 Progress = Callable[[str, int, int], None]
@@ -54,13 +58,17 @@ def compile_graph(graph: g.Graph, chip: Chip, progress: Progress = _quiet) -> Co
     """Compiles a graph whose shapes are all known."""
     progress("canonicalize", 0, 1)
     canonical = private_widenings(canonicalize(graph))
+    verify(canonical, "canonicalization")
     check_supported(canonical)
     grouping, kernels, schedules = plan_kernels(canonical, chip, progress)
+    verify_kernels(kernels)
     semaphores = Semaphores()
     tiles: list[TileProgram] = []
     for number, (kernel, schedule) in enumerate(zip(kernels, schedules, strict=True)):
         progress("lower", number, len(kernels))
+        verify_schedule(kernel, schedule, chip)
         tiles.append(synchronise(lower(kernel, schedule, chip), semaphores, chip.topology.cores))
+        verify_tiles(tiles[-1], chip)
     inputs = {v.name: grouping.buffer(v) for v in canonical.inputs}
     outputs = {name: grouping.exit_places[v] for name, v in canonical.outputs}
     states = {s.name: (grouping.buffer(s.entry), grouping.place(s.entry)) for s in canonical.states}
