@@ -1,5 +1,7 @@
 """Values that lay somewhere else than their readers thought."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from compiled import ODD, run_everywhere
@@ -83,3 +85,16 @@ def test_states_that_swap() -> None:
     executable.run({})
     np.testing.assert_array_equal(executable.states["one"], np.ones(3))
     np.testing.assert_array_equal(executable.states["two"], np.zeros(3))
+
+
+def test_long_reductions_on_small_memories() -> None:
+    """A reduction was cut into equal chunks only: of a prime number of elements there are none."""
+    memory = replace(ODD.memories[0], bytes=2048)
+    b = Builder()
+    x = b.input("x", TensorType(F32, (3, 997)))
+    y = b.input("y", TensorType(F32, (997, 2)))
+    b.output("sum", b.reduce("sum", b.transpose(x, (1, 0)), (0,)))
+    b.output("max", b.reduce("max", y, (0,)))
+    b.output("prod", b.reduce("prod", b.pad(y, 1.0, [1, 0], [0, 0]), (0,)))
+    b.output("product", b.matmul(x, b.pad(b.slice(y, [0, 0], [995, 2]), 0.5, [1, 0], [1, 0])))
+    run_everywhere(b.finish(), replace(ODD, memories=(memory,)))

@@ -8,6 +8,7 @@ from typing import assert_never
 
 from tapeout.compiler.drain import fuse_drains
 from tapeout.compiler.groups import Dims, Group, Grouping, fits_matrix, pool_identity
+from tapeout.compiler.lower import identity_of
 from tapeout.compiler.moves import insert_moves
 from tapeout.compiler.views import Place, whole
 from tapeout.errors import UnsupportedOp
@@ -76,14 +77,16 @@ class Former:
             self._loads[key] = out
         return out
 
-    def operand(self, value: g.Value, dims: Dims, keep: frozenset[int] = frozenset()) -> k.Tile | float:
+    def operand(
+        self, value: g.Value, dims: Dims, keep: frozenset[int] = frozenset(), fill: float | None = None
+    ) -> k.Tile | float:  # fmt: skip
         """What an op reads: a number, a tile of this kernel, or a load."""
         number = self.grouping.scalar(value)
         if number is not None and (number != number or float(number) == number):  # what f64 holds; NaN is not itself
             return float(number)
         if self.grouping.trace(value, self.group) is not None:
             return self._tiles[self.grouping.root(value)]
-        return self.load(self.grouping.place(value), self.index(dims), keep)
+        return self.load(self.grouping.place(value), self.index(dims), keep, fill)
 
     def typed(self, value: g.Value) -> k.Tile:
         """The tile of a computed value in its own element type (contractions leave accumulators)."""
@@ -175,12 +178,12 @@ class Former:
     def _fold(self, op: g.Reduce | g.ArgReduce) -> None:
         dims = self.group.operand_dims[op, 0]
         axes = op.axes if isinstance(op, g.Reduce) else (op.axis,)
-        src = self.operand(op.x, dims, frozenset(axes))
+        fn = op.fn if isinstance(op, g.Reduce) else f"arg_{op.fn}"
+        src = self.operand(op.x, dims, frozenset(axes), self._neutral(op, fn))
         if isinstance(src, float):
             raise UnsupportedOp("reduction of a constant", op.source, "this is a bug: it should have been folded")
         out = self.tile(op.out.name, _summed(op.out.type.dtype), self.index(self.group.dims[op.out]))
         reduce = tuple(self.axis(a) for a in self.group.reduce[op])
-        fn = op.fn if isinstance(op, g.Reduce) else f"arg_{op.fn}"
         self._tiles[op.out] = out
         self.ops.append(k.Fold(out, fn, src, reduce, op.source) if reduce else k.Map(out, "copy", (src,), op.source))
 
@@ -210,6 +213,16 @@ class Former:
         self._along(op, ordered, "sort", (keys, numbers))
         self._tiles[positions] = self.tile(positions.name, positions.type.dtype, numbers.index)
         self.ops.append(k.Map(self._tiles[positions], "copy", (numbers,), op.source))
+
+    def _neutral(self, op: g.Reduce | g.ArgReduce, fn: str) -> float | None:
+        """What a reduction may read outside its operand, where nothing else reads the same tile: its neutral element."""
+        alone = sum(op.x in g.operands(o) for o in self.group.ops) == 1
+        inside = self.grouping.trace(op.x, self.group) is not None
+        if fn.startswith("arg_") or not alone or inside or op.x.type.dtype is DType.f8e4m3:
+            return None
+        if self.grouping.scalar(op.x) is not None or self.grouping.place(op.x).padded:
+            return None
+        return identity_of(fn, _summed(op.out.type.dtype))
 
     def _contracted(self, op: g.Dot, number: int, value: g.Value) -> k.Tile:
         dims = self.group.operand_dims[op, number]

@@ -37,6 +37,18 @@ def identity_of(fn: str, dtype: DType) -> float:
     return float(low if value < 0 else high)
 
 
+def neutral_outside(kernel: k.KernelSpec, axis: k.Axis) -> bool:
+    """Whether what a ragged chunk reads behind the end of the axis leaves every reduction over it unchanged."""
+    fills = {op.out: op.access.fill for op in kernel.ops if isinstance(op, k.LoadTile)}
+    for op in kernel.ops:
+        if isinstance(op, k.Fold) and axis in op.reduce and fills.get(op.src) != identity_of(op.fn, op.out.dtype):
+            return False
+        if isinstance(op, k.Contract) and axis in op.reduce:
+            if any(fills.get(a, 0.0) * fills.get(b, 0.0) != 0.0 for a, b in op.pairs):
+                return False
+    return True
+
+
 def touches(op: k.KernelOp) -> list[tuple[k.Tile, str]]:
     """The tiles that an op touches and by which role, what it writes first."""
     match op:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tapeout.chip.spec import Chip
-from tapeout.compiler.lower import MULTICAST_BYTES, by_steps, memory_of, roles_of
+from tapeout.compiler.lower import MULTICAST_BYTES, by_steps, memory_of, neutral_outside, roles_of
 from tapeout.compiler.rooms import rooms_of
 from tapeout.compiler.schedule import Schedule
 from tapeout.errors import DoesNotFit
@@ -344,11 +344,12 @@ def _candidates(kernel: k.KernelSpec, chip: Chip, limit: int) -> _Space:
 
 
 def _chunks(kernel: k.KernelSpec, axis: k.Axis, quantum: int) -> list[int]:
-    """Chunk sizes of a reduced axis. A fold takes only what divides it; padding would change its value."""
-    folded = any(isinstance(op, k.Fold) and axis in op.reduce for op in kernel.ops)
+    """Chunk sizes of a reduced axis: large ones, and the smallest for small memories."""
     sizes = _tile_choices(axis.extent, quantum)
-    kept = [s for s in sizes if not folded or axis.extent % s == 0]
-    return kept[:6] if axis.extent > 16 else [axis.extent, *([1] if len(kept) > 1 else [])]
+    kept = [s for s in sizes if axis.extent % s == 0 or neutral_outside(kernel, axis)]
+    if axis.extent <= 16:
+        return [axis.extent, *([1] if len(kept) > 1 else [])]
+    return [*kept[:6], *kept[6:][-1:]]
 
 
 def _quanta(kernel: k.KernelSpec, chip: Chip) -> dict[k.Axis, int]:
