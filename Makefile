@@ -17,7 +17,7 @@ CMAKE := $(BIN)/cmake -S . -G Ninja -DPython_EXECUTABLE=$(abspath $(BIN)/python)
 CPP = $(shell find native -name '*.cpp' -o -name '*.h' -o -name '*.hpp')
 SETUP := scripts/setup_env.sh pyproject.toml
 
-.PHONY: help run test env build lint format sanitize docs bench-env clean distclean
+.PHONY: help run test env build lint format sanitize docs bench-env bench clean distclean
 help:
 	@echo "make run       build, compile two models for two chips, simulate, report"
 	@echo "make test      lint, types, sanitizer run, all tests"
@@ -26,6 +26,7 @@ help:
 	@echo "make lint      ruff, clang-format, pyright       make format    put the sources into form"
 	@echo "make sanitize  native tests with address and undefined behaviour sanitizers"
 	@echo "make docs      the documentation as pages        make bench-env the peers (.venv-bench)"
+	@echo "make bench     measurements beside the peers, and the tables of docs/benchmarks.md"
 	@echo "make clean     what builds made                  make distclean the environments as well"
 
 run: build
@@ -86,6 +87,14 @@ sanitize: env build $(SANITIZED)/build.ninja
 	LD_PRELOAD="$(PRELOAD)" ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc OMP_NUM_THREADS=1 \
 		TAPEOUT_NATIVE="$$(echo $(SANITIZED)/_native.*.so)" $(BIN)/pytest -q -s -m native \
 		-p no:cacheprovider -p no:xdist $$(grep -rl --include='test_*.py' 'mark\.native' tests)
+
+# Peers run in their own environment; what they found is in benchmarks/results, and the rest is measured against that.
+bench: build bench-env
+	$(BENCH_VENV)/bin/python benchmarks/peers_zigzag.py
+	$(BENCH_VENV)/bin/python benchmarks/peers_scalesim.py
+	$(BIN)/python benchmarks/side_by_side.py
+	$(BIN)/python benchmarks/bench_speed.py
+	$(BIN)/python benchmarks/tables.py
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict

@@ -112,24 +112,21 @@ def causes(program: Program, chip: Chip, trace: timing.Trace, ideal: float) -> d
     return {cause: round(cycles, 3) for cause, cycles in found.items()}
 
 
-def layer_by_layer(workload: str, chip: Chip, why: bool) -> dict[str, Any]:
-    """Cycles of every different layer of a workload; `why` attributes them."""
+def layer_by_layer(workload: str, chip: Chip, seen: Chip | None = None) -> dict[str, Any]:
+    """Cycles of every different layer of a workload and their causes. `seen`: the chip that the compiler is shown."""
     layers: list[dict[str, Any]] = []
     for layer, (name, count) in unique(WORKLOADS[workload]).items():
-        compiled = compile_graph(graph_of(name, [(name, layer)]), chip)
-        trace = timing.run(compiled.program, chip, trace=why)
+        compiled = compile_graph(graph_of(name, [(name, layer)]), seen or chip)
+        trace = timing.run(compiled.program, chip, trace=True)
         shape = as_gemm(layer)
         entry: dict[str, Any] = {
             "name": name, "count": count, "gemm": [shape.m, shape.n, shape.k], "cycles": trace.cycles,
             "dram_bytes": trace.read_bytes + trace.written_bytes,
+            "causes": causes(compiled.program, chip, trace, layer.ideal_cycles),
         }  # fmt: skip
-        if why:
-            entry["causes"] = causes(compiled.program, chip, trace, layer.ideal_cycles)
         layers.append(entry)
-    record: dict[str, Any] = {"cycles": sum(x["count"] * x["cycles"] for x in layers)}
-    if why:
-        record["causes"] = {k: round(sum(x["count"] * x["causes"][k] for x in layers), 1) for k in CAUSES}
-    return {**record, "layers": layers}
+    sums = {cause: round(sum(x["count"] * x["causes"][cause] for x in layers), 1) for cause in CAUSES}
+    return {"cycles": sum(x["count"] * x["cycles"] for x in layers), "causes": sums, "layers": layers}
 
 
 def in_one_program(workload: str, chip: Chip) -> int:
@@ -148,7 +145,7 @@ def main() -> None:
     if sys.argv[3:] == ["all"]:
         print(every_layer(workload, chip))
     else:
-        print(json.dumps(layer_by_layer(workload, chip, why=True), indent=1))
+        print(json.dumps(layer_by_layer(workload, chip), indent=1))
 
 
 if __name__ == "__main__":
