@@ -142,7 +142,7 @@ def test_disasm(tmp_path: Path) -> None:
     assert "not a program" in refused("disasm", str(saved))
 
 
-@pytest.mark.parametrize("level", ["graph", "canonical", "program"])
+@pytest.mark.parametrize("level", ["graph", "canonical", "kernels", "tiles", "program"])
 def test_run_at(level: str) -> None:
     assert "right" in invoke("run", *GPT2, *ONE, "--run-at", level).stdout
 

@@ -48,6 +48,8 @@ class Level(StrEnum):
 
     graph = "graph"
     canonical = "canonical"
+    kernels = "kernels"
+    tiles = "tiles"
     program = "program"
 
 

@@ -57,8 +57,7 @@ def _quiet(stage: str, done: int, total: int) -> None:
 def compile_graph(graph: g.Graph, chip: Chip, progress: Progress = _quiet) -> Compiled:
     """Compiles a graph whose shapes are all known."""
     progress("canonicalize", 0, 1)
-    canonical = private_widenings(canonicalize(graph))
-    verify(canonical, "canonicalization")
+    canonical = canonical_form(graph)
     check_supported(canonical)
     grouping, kernels, schedules = plan_kernels(canonical, chip, progress)
     verify_kernels(kernels)
@@ -85,6 +84,13 @@ def compile_graph(graph: g.Graph, chip: Chip, progress: Progress = _quiet) -> Co
     )
     program = emit(graph.name, tuple(tiles), plan, bindings, chip, tuple(semaphores.initial))
     return Compiled(graph, canonical, kernels, schedules, tuple(tiles), plan, program, inputs, outputs, states)
+
+
+def canonical_form(graph: g.Graph) -> g.Graph:
+    """The graph that kernels are formed from."""
+    canonical = private_widenings(canonicalize(graph))
+    verify(canonical, "canonicalization")
+    return canonical
 
 
 def plan_kernels(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import prod
 
-from tapeout.ir.kernel import Axis, DimIndex, KernelSpec
+from tapeout.ir.kernel import Axis, DimIndex
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,3 @@ class Schedule:
     def extent(self, index: DimIndex) -> int:
         """Elements of a dimension that one tile covers."""
         return 1 + sum(coef * (self.tile[axis] - 1) for axis, coef in index.terms)
-
-    def text(self, kernel: KernelSpec) -> str:
-        """One line, for people."""
-        tiles = " ".join(f"{a.name}={self.tile[a]}/{a.extent}" for a in kernel.layout)
-        spread = " ".join(f"{a.name}:{n}" for a, n in self.spread)
-        return f"tile {tiles} | spread {spread or '-'} | order {' '.join(a.name for a in self.order) or '-'}"

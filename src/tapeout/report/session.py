@@ -10,8 +10,7 @@ from pathlib import Path
 
 from tapeout.chip.load import load_chip
 from tapeout.chip.spec import Chip
-from tapeout.compiler.canonicalize import canonicalize
-from tapeout.compiler.pipeline import Compiled, compile_graph
+from tapeout.compiler.pipeline import Compiled, canonical_form, compile_graph
 from tapeout.errors import UnsupportedOp, UserError
 from tapeout.ir import graph as g
 from tapeout.ir.bind import bind_graph, check_bounds
@@ -24,6 +23,7 @@ from tapeout.report.stages import stage_text
 from tapeout.report.summary import Summary, fallbacks, summarise
 from tapeout.runtime.executable import Executable
 from tapeout.runtime.inputs import Array, fit_inputs, make_inputs
+from tapeout.runtime.levels import run_at_kernels, run_at_tiles
 from tapeout.sim.timing import Trace
 
 Progress = Callable[[str, int, int], None]
@@ -101,7 +101,7 @@ class Session:
         if name == "graph":
             return print_graph(self.graph)
         if name == "canonical":
-            return print_graph(canonicalize(self.graph))
+            return print_graph(canonical_form(self.graph))
         return stage_text(self.compiled, self.chip, name)
 
     def values(
@@ -113,8 +113,14 @@ class Session:
             with self._clock("values"):
                 outcome = executable.run(self.inputs, exact=exact)
             return outcome.outputs, executable.states, outcome.scalars
+        compiled = self.compiled if level in ("kernels", "tiles") else None
         with self._clock("values"):
-            result = interpret(canonicalize(self.graph) if level == "canonical" else self.graph, self.inputs)
+            if compiled is None:
+                result = interpret(canonical_form(self.graph) if level == "canonical" else self.graph, self.inputs)
+            elif level == "kernels":
+                result = run_at_kernels(compiled, self.inputs)
+            else:
+                result = run_at_tiles(compiled, self.chip, self.inputs)
         return result.outputs, result.states, []
 
     def judge(self, outputs: dict[str, Array], states: dict[str, Array]) -> tuple[Verdict, ...]:
