@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 import pytest
-from compiled import ODD, run_everywhere
 
+from compiled import ODD, run_everywhere
 from tapeout.ir.build import Builder
 from tapeout.ir.graph import Value
 from tapeout.ir.types import DType, TensorType

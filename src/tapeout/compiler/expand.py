@@ -236,7 +236,7 @@ def _flip(x: g.Value, axis: int, r: Rewriter) -> g.Value:
 
 
 def plain_sort(op: g.Op, r: Rewriter) -> tuple[g.Value, ...] | None:
-    """Sorting downwards is sorting the reversed rows upwards and reversing the result, so that equals keep their order."""
+    """Sorting downwards is sorting reversed rows upwards and reversing the result: equals keep their order."""
     if not isinstance(op, g.Sort):
         return None
     extent = op.x.type.static_shape[op.axis]

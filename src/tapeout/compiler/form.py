@@ -222,6 +222,8 @@ class Former:
             return None
         if self.grouping.scalar(op.x) is not None or self.grouping.place(op.x).padded:
             return None
+        if fn == "and" and op.x.type.dtype.is_int and not op.x.type.dtype.is_signed:
+            return None  # a fill is a number: all bits of an unsigned one are not -1
         return identity_of(fn, _summed(op.out.type.dtype))
 
     def _contracted(self, op: g.Dot, number: int, value: g.Value) -> k.Tile:

@@ -73,7 +73,8 @@ def _spreads(axes: tuple[k.Axis, ...], cores: int, cluster: int) -> list[tuple[i
 def _tile_choices(extent: int, quantum: int) -> list[int]:
     """Tile sizes worth trying for `extent` elements a core: even cuts, and multiples of the unit's own size."""
     found = {extent}
-    for cuts in (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256):
+    long = (2**n for n in range(9, extent.bit_length() - 12))  # down to some thousand elements, however long the axis
+    for cuts in (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, *long):
         size = -(-extent // cuts)
         found.add(size)
         if quantum > 1:

@@ -64,6 +64,8 @@ def _reshape(place: Place, shape: tuple[int, ...]) -> Place | None:
     """The same elements under another shape, or None where strides cannot say it."""
     if place.padded:
         return None
+    if 0 in shape:
+        return replace(place, extents=shape, strides=(0,) * len(shape))
     old = [(n, s) for n, s in zip(place.extents, place.strides, strict=True) if n != 1]
     strides: list[int] = []
     at = 0
