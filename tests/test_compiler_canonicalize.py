@@ -55,17 +55,20 @@ def const(b: Builder, *shape: int) -> Value:
     return b.constant(np.arange(1, 1 + int(np.prod(shape)), dtype=np.float32).reshape(shape) / 8)
 
 
-def number(value: float, dtype: type = np.float32) -> np.ndarray:
-    return np.asarray(value, dtype)
+def uniform(b: Builder, *shape: int) -> Value:
+    """0.5 everywhere."""
+    return b.broadcast(b.constant(np.float32(0.5)), shape, ())
 
 
 RULES: dict[str, tuple[Callable[[Builder, Value], Value], dict[str, int]]] = {
     "constants fold": (lambda b, x: b.add(x, b.unary("exp", const(b, 4, 6))), {"Unary": 0, "Binary": 1}),
     "repeated constants fold": (
-        lambda b, x: b.mul(x, b.add(b.broadcast(const(b, 6), (4, 6), (1,)), b.broadcast(b.constant(number(1.0)), (4, 6), ()))),
+        lambda b, x: b.mul(x, b.add(b.broadcast(const(b, 6), (4, 6), (1,)), uniform(b, 4, 6))),
         {"Binary": 1},
     ),
-    "identities go": (lambda b, x: b.unary("neg", b.binary_scalar("mul", b.binary_scalar("add", x, 0.0), 1.0)), {"Binary": 0}),
+    "identities go": (
+        lambda b, x: b.unary("neg", b.binary_scalar("mul", b.binary_scalar("add", x, 0.0), 1.0)), {"Binary": 0},
+    ),
     "transposes merge": (lambda b, x: b.unary("neg", b.transpose(b.transpose(x, (1, 0)), (1, 0))), {"Transpose": 0}),
     "reshapes merge": (lambda b, x: b.unary("neg", b.reshape(b.reshape(x, (24,)), (2, 12))), {"Reshape": 1}),
     "factors gather": (lambda b, x: b.binary_scalar("mul", b.binary_scalar("mul", x, 2.0), 3.0), {"Binary": 1}),
@@ -88,18 +91,19 @@ RULES: dict[str, tuple[Callable[[Builder, Value], Value], dict[str, int]]] = {
         {"DynamicUpdate": 0},
     ),
     "a combining scatter reduces": (
-        lambda b, x: b.scatter("max", x, b.constant(np.array([1, 1])), b.input("u", TensorType(DType.f32, (2, 6))), 0), {"Scatter": 0, "Reduce": 1},
+        lambda b, x: b.scatter("max", x, b.constant(np.array([1, 1])), b.input("u", TensorType(DType.f32, (2, 6))), 0),
+        {"Scatter": 0, "Reduce": 1},
     ),
     "running sums walk forwards": (lambda b, x: b.cumulate("sum", x, 1, True, True), {"Cumulate": 1, "Slice": 2}),
     "descending sorts ascend": (lambda b, x: b.sort(x, 1, True)[0], {"Sort": 1, "Slice": 2}),
     "sorting one element": (lambda b, x: b.sort(b.slice(x, [0, 0], [4, 1]), 1)[0], {"Sort": 0}),
     "the extreme of one element": (lambda b, x: b.arg_reduce("max", b.slice(x, [0, 0], [4, 1]), 1), {"ArgReduce": 0}),
     "reductions of numbers fold": (
-        lambda b, x: b.add(x, b.broadcast(b.reduce("sum", b.broadcast(b.constant(number(0.5)), (3, 6), ()), (0,)), (4, 6), (1,))),
+        lambda b, x: b.add(x, b.broadcast(b.reduce("sum", uniform(b, 3, 6), (0,)), (4, 6), (1,))),
         {"Reduce": 0},
     ),
     "numbers that move stay numbers": (
-        lambda b, x: b.mul(x, b.reshape(b.broadcast(b.constant(number(0.5)), (24,), ()), (4, 6))), {"Reshape": 0},
+        lambda b, x: b.mul(x, b.reshape(uniform(b, 24), (4, 6))), {"Reshape": 0},
     ),
     "narrow lists widen": (
         lambda b, x: b.gather(x, b.input("i", TensorType(DType.u8, (3,))), 0), {"Gather": 1, "Convert": 1},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -58,7 +58,7 @@ def test_memory_is_used_again() -> None:
     """In a chain of copies only two temporaries are live at a time."""
     x = Buffer("x", DType.f32, (64,), "input")
     chain = [x, *(Buffer(f"t{n}", DType.f32, (64,), "temporary") for n in range(6))]
-    kernels = tuple(copy(f"k{n}", a, b) for n, (a, b) in enumerate(zip(chain, chain[1:], strict=False)))
+    kernels = tuple(copy(f"k{n}", a, b) for n, (a, b) in enumerate(pairwise(chain)))
     plan = plan_dram(kernels, (x,), frozenset(chain[-1:]), ODD)
     assert plan.arena_bytes == 2 * 256
     assert lifetimes(kernels, frozenset(chain[-1:]))[chain[-1]] == (5, 6)
