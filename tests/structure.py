@@ -8,7 +8,7 @@ import numpy as np
 
 
 def same(a: object, b: object, paired: dict[object, object] | None = None) -> bool:
-    """Whether `a` is `b` when its objects without an equality of their own are exchanged as in `paired`, which grows."""
+    """Whether `a` is `b` when its objects without an equality of their own are exchanged as in `paired`."""
     paired = {} if paired is None else paired
     if type(a) is not type(b):
         return False
@@ -21,8 +21,10 @@ def same(a: object, b: object, paired: dict[object, object] | None = None) -> bo
         return same(list(a.items()), list(b.items()), paired)  # type: ignore[attr-defined]
     if isinstance(a, frozenset):
         return frozenset(paired.get(x, x) for x in a) == b
+    if isinstance(a, float):
+        return repr(a) == repr(b)
     if not dataclasses.is_dataclass(a):
-        return a == b or (a != a and b != b)
+        return a == b
     if type(a).__eq__ is object.__eq__:
         if a in paired:
             return paired[a] is b
