@@ -1,4 +1,5 @@
-"""The README is true: its Python runs, its commands run, its report is what the command prints, its links lead somewhere."""
+"""The README is true: its Python runs, its commands run, its report is what the command prints, its links lead
+somewhere."""
 
 import re
 import shlex

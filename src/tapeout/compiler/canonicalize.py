@@ -1,7 +1,8 @@
-"""Canonical form: constants folded, compositions merged, affine chains folded into weights, odd ops rewritten as plain ones.
+"""Canonical form: constants folded, compositions merged, affine chains folded into weights, odd ops rewritten as
+plain ones.
 
-Each rule is a function of one op that returns the value to use instead, or None. Rules see an op whose operands are already
-canonical, so one walk over the graph is enough.
+Each rule is a function of one op that returns the value to use instead, or None. Rules see an op whose operands are
+already canonical, so one walk over the graph is enough.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class Rewriter:
         return op.data if isinstance(op, g.Constant) else None
 
     def spread(self, value: g.Value) -> tuple[np.ndarray, tuple[int, ...]] | None:
-        """A constant and the dimensions of `value` that its own are, where `value` is a constant or a broadcast of one."""
+        """A constant and the dimensions of `value` that its own are, where `value` is a constant or a broadcast of
+        one."""
         op = self.producer.get(value)
         if isinstance(op, g.Constant):
             return op.data, tuple(range(op.data.ndim))
@@ -133,7 +135,10 @@ def fold_spread(op: g.Op, r: Rewriter) -> g.Value | None:
     if axes == list(range(rank)) and operands[0].type.elements > FOLD_LIMIT:
         return None
     small = tuple(shape[d] for d in axes)
-    arrays = [np.broadcast_to(np.expand_dims(data, tuple(i for i, d in enumerate(axes) if d not in dims)), small) for data, dims in found]
+    arrays = [
+        np.broadcast_to(np.expand_dims(data, tuple(i for i, d in enumerate(axes) if d not in dims)), small)
+        for data, dims in found
+    ]
     values = [g.Value("_", TensorType(DType.of(a.dtype), small)) for a in arrays]
     names = [n for n in g.op_fields(type(op)) if isinstance(getattr(op, n), g.Value)]
     little = dataclasses.replace(op, **dict(zip(names, values, strict=True)))
@@ -197,7 +202,8 @@ def merge_moves(op: g.Op, r: Rewriter) -> g.Value | None:
 
 
 def gather_affine(op: g.Op, r: Rewriter) -> g.Value | None:
-    """Chains of constant factors and offsets become one factor and one offset: (y + c) * d = y * d + c * d, and so on."""
+    """Chains of constant factors and offsets become one factor and one offset: (y + c) * d = y * d + c * d, and so
+    on."""
     if not isinstance(op, g.Binary) or not op.x.type.dtype.is_float:
         return None
     if op.fn in ("add", "mul") and r.spread(op.x) is not None and r.spread(op.y) is None:
@@ -310,7 +316,9 @@ def plain_scatter(op: g.Op, r: Rewriter) -> g.Value | None:
     if len(moving) > 1:
         return None
     axis = moving[0]
-    return r.add(g.Scatter("set", op.x, _rows(r, op.starts[axis], sizes[axis], extents[axis]), op.update, axis, source=op.source))
+    return r.add(
+        g.Scatter("set", op.x, _rows(r, op.starts[axis], sizes[axis], extents[axis]), op.update, axis, source=op.source)
+    )
 
 
 def _rows(r: Rewriter, start: g.Value, size: int, extent: int) -> g.Value:
@@ -432,9 +440,22 @@ class NamedRule:
 
 
 RULES: tuple[Rule, ...] = (
-    fold_constants, fold_spread, *EXPANSIONS, drop_identities, merge_moves, integer_contraction, gather_affine, scale_before_clamp, scale_behind_pool, round_of_quotient, scale_weights, plain_scatter, plain_indices,
-    split_groups, undilate_input,
-)  # fmt: skip
+    fold_constants,
+    fold_spread,
+    *EXPANSIONS,
+    drop_identities,
+    merge_moves,
+    integer_contraction,
+    gather_affine,
+    scale_before_clamp,
+    scale_behind_pool,
+    round_of_quotient,
+    scale_weights,
+    plain_scatter,
+    plain_indices,
+    split_groups,
+    undilate_input,
+)
 """In order of trial; the first that answers wins."""
 
 

@@ -258,7 +258,16 @@ def bits_of_truth(op: g.Op, r: Rewriter) -> g.Value | None:
 
 
 EXPANSIONS = (
-    drop_empty, move_uniform, fold_repeated, arg_of_one, listed_indices, batched_gather, combining_scatter,
-    update_several, plain_cumulate, plain_sort, bits_of_truth,
-)  # fmt: skip
+    drop_empty,
+    move_uniform,
+    fold_repeated,
+    arg_of_one,
+    listed_indices,
+    batched_gather,
+    combining_scatter,
+    update_several,
+    plain_cumulate,
+    plain_sort,
+    bits_of_truth,
+)
 """In order of trial."""

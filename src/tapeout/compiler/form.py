@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import assert_never
 
 from tapeout.compiler.drain import fuse_drains
-from tapeout.compiler.groups import Dims, Group, Grouping, fits_matrix, pool_identity
+from tapeout.compiler.engines import PAIRS, Extents, fits_matrix, parts_on_matrix, prefers_vector
+from tapeout.compiler.groups import Dims, Group, Grouping, pool_identity
 from tapeout.compiler.lower import identity_of
 from tapeout.compiler.moves import insert_moves
 from tapeout.compiler.views import Place, whole
@@ -15,12 +16,6 @@ from tapeout.errors import UnsupportedOp
 from tapeout.ir import graph as g
 from tapeout.ir import kernel as k
 from tapeout.ir.types import DType
-
-SPLITS = {DType.f32: ((DType.bf16, 3),), DType.f16: ((DType.bf16, 2), (DType.f32, 1)), DType.bf16: ((DType.f32, 1),)}
-"""How a contraction of a type that the matrix unit lacks runs on another: as a sum of products of that many parts."""
-PAIRS = {1: ((0, 0),), 2: ((1, 1), (1, 0), (0, 1), (0, 0)), 3: ((2, 0), (1, 1), (0, 2), (1, 0), (0, 1), (0, 0))}
-"""Which products of parts are kept, smallest first."""
-
 
 NOWHERE = -1.0
 """The index behind the end of a list: it lies outside every tensor, so nothing is read or written there."""
@@ -56,13 +51,21 @@ class Former:
         self._count += 1
         return k.Tile(f"{name}.{self._count}", dtype, tuple(i for i in index if i.terms))
 
-    def load(self, place: Place, index: tuple[k.DimIndex, ...], keep: frozenset[int] = frozenset(), fill: float | None = None,
-             gather: tuple[int, k.Tile] | None = None) -> k.Tile:  # fmt: skip
+    def load(
+        self,
+        place: Place,
+        index: tuple[k.DimIndex, ...],
+        keep: frozenset[int] = frozenset(),
+        fill: float | None = None,
+        gather: tuple[int, k.Tile] | None = None,
+    ) -> k.Tile:
         """A tile read from memory. Dimensions that repeat (stride 0) are dropped unless in `keep`."""
-        kept = [
-            d for d in range(len(index))
-            if d in keep or place.shifts[d] or not ((place.strides[d] == 0 and not place.padded) or (place.extents[d] == 1 and not index[d].terms and not index[d].offset))
-        ]  # fmt: skip
+
+        def repeats(d: int) -> bool:
+            still = place.extents[d] == 1 and not index[d].terms and not index[d].offset
+            return (place.strides[d] == 0 and not place.padded) or still
+
+        kept = [d for d in range(len(index)) if d in keep or place.shifts[d] or not repeats(d)]
         moved = tuple(replace(index[d], offset=index[d].offset - place.shifts[d]) for d in kept)
         where = gather and (kept.index(gather[0]), gather[1])
         extents, strides = tuple(place.extents[d] for d in kept), tuple(place.strides[d] for d in kept)
@@ -79,10 +82,10 @@ class Former:
 
     def operand(
         self, value: g.Value, dims: Dims, keep: frozenset[int] = frozenset(), fill: float | None = None
-    ) -> k.Tile | float:  # fmt: skip
+    ) -> k.Tile | float:
         """What an op reads: a number, a tile of this kernel, or a load."""
         number = self.grouping.scalar(value)
-        if number is not None and (number != number or float(number) == number):  # what f64 holds; NaN is not itself
+        if number is not None and (math.isnan(number) or float(number) == number):  # what f64 holds; NaN is not itself
             return float(number)
         if self.grouping.trace(value, self.group) is not None:
             return self._tiles[self.grouping.root(value)]
@@ -116,14 +119,25 @@ class Former:
                     self._store(self.typed(out), place, self.index(group.dims[out]))
         return self._finish()
 
-    def _store(self, tile: k.Tile, place: Place, index: tuple[k.DimIndex, ...], add: bool = False,
-               gather: tuple[int, k.Tile] | None = None) -> None:  # fmt: skip
+    def _store(
+        self,
+        tile: k.Tile,
+        place: Place,
+        index: tuple[k.DimIndex, ...],
+        add: bool = False,
+        gather: tuple[int, k.Tile] | None = None,
+    ) -> None:
         kept = [d for d in range(len(index)) if index[d].terms or place.extents[d] != 1]
         where = gather and (kept.index(gather[0]), gather[1])
         access = k.Access(
-            place.buffer, tuple(place.extents[d] for d in kept), tuple(place.strides[d] for d in kept), place.offset,
-            tuple(index[d] for d in kept), 0.0, where,
-        )  # fmt: skip
+            place.buffer,
+            tuple(place.extents[d] for d in kept),
+            tuple(place.strides[d] for d in kept),
+            place.offset,
+            tuple(index[d] for d in kept),
+            0.0,
+            where,
+        )
         self.ops.append(k.StoreTile(tile, access, add))
 
     def _form(self, op: g.Op) -> None:
@@ -180,7 +194,7 @@ class Former:
         axes = op.axes if isinstance(op, g.Reduce) else (op.axis,)
         fn = op.fn if isinstance(op, g.Reduce) else f"arg_{op.fn}"
         src = self.operand(op.x, dims, frozenset(axes), self._neutral(op, fn))
-        if isinstance(src, float):
+        if not isinstance(src, k.Tile):
             raise UnsupportedOp("reduction of a constant", op.source, "this is a bug: it should have been folded")
         out = self.tile(op.out.name, _summed(op.out.type.dtype), self.index(self.group.dims[op.out]))
         reduce = tuple(self.axis(a) for a in self.group.reduce[op])
@@ -215,7 +229,8 @@ class Former:
         self.ops.append(k.Map(self._tiles[positions], "copy", (numbers,), op.source))
 
     def _neutral(self, op: g.Reduce | g.ArgReduce, fn: str) -> float | None:
-        """What a reduction may read outside its operand, where nothing else reads the same tile: its neutral element."""
+        """What a reduction may read outside its operand, where nothing else reads the same tile: its neutral
+        element."""
         alone = sum(op.x in g.operands(o) for o in self.group.ops) == 1
         inside = self.grouping.trace(op.x, self.group) is not None
         if fn.startswith("arg_") or not alone or inside or op.x.type.dtype is DType.f8e4m3:
@@ -241,19 +256,19 @@ class Former:
         out = self.tile(op.out.name, accumulator, self.index(self.group.dims[op.out]))
         reduce = tuple(self.axis(n) for n in self.group.reduce[op])
         pairs = ((a, b),)
+        vector = vector or prefers_vector(self.chip, _extents(a, b, out, reduce), a.dtype, b.dtype)
         if not vector and not fits_matrix(self.chip, a.dtype, b.dtype):
-            split = self._split(a, b)
-            vector, pairs = not split, split or pairs
+            pairs = self._split(a, b)
         self._tiles[op.out] = out
         self.ops.append(k.Contract(out, pairs, reduce, vector, op.source))
 
     def _split(self, a: k.Tile, b: k.Tile) -> tuple[tuple[k.Tile, k.Tile], ...]:
-        """Pairs of parts in a type that the matrix unit has; none where there is no such type."""
-        for narrow, count in SPLITS.get(a.dtype, ()):
-            if a.dtype is b.dtype and fits_matrix(self.chip, narrow, narrow):
-                parts_a, parts_b = self._parts_of(a, narrow, count), self._parts_of(b, narrow, count)
-                return tuple((parts_a[i], parts_b[j]) for i, j in PAIRS[count])
-        return ()
+        """Pairs of parts in a type that the matrix unit has."""
+        parts = parts_on_matrix(self.chip, a.dtype, b.dtype)
+        assert parts is not None
+        narrow, count = parts
+        parts_a, parts_b = self._parts_of(a, narrow, count), self._parts_of(b, narrow, count)
+        return tuple((parts_a[i], parts_b[j]) for i, j in PAIRS[count])
 
     def _parts_of(self, tile: k.Tile, narrow: DType, count: int) -> list[k.Tile]:
         """x = p0 + p1 + ..: each part is the rest so far in the narrow type. Constants are split when compiled."""
@@ -324,13 +339,15 @@ class Former:
         dims = self.group.dims[op.out]
         at = self.index((dims[op.axis],))
         listed = self.load(self.grouping.plain_places[op, op.indices], at, fill=NOWHERE)
-        self._tiles[op.out] = self.load(self.grouping.plain_places[op, op.x], self.index(dims), frozenset({op.axis}), 0.0, (op.axis, listed))
+        rows = self.grouping.plain_places[op, op.x]
+        self._tiles[op.out] = self.load(rows, self.index(dims), frozenset({op.axis}), 0.0, (op.axis, listed))
 
     def _scatter(self, op: g.Scatter) -> None:
         buffer = self.grouping.buffer(op.out)
         self.grouping.place(op.out)
         dims = tuple(self.grouping.axes.new(n) for n in op.updates.type.static_shape)
-        listed = self.load(self.grouping.plain_places[op, op.indices], self.index((dims[op.axis],)), frozenset({0}), NOWHERE)
+        numbers = self.grouping.plain_places[op, op.indices]
+        listed = self.load(numbers, self.index((dims[op.axis],)), frozenset({0}), NOWHERE)
         self._ordered.add(self.axis(dims[op.axis]))
         values = self.load(self.grouping.place(op.updates), self.index(dims), frozenset(range(len(dims))))
         place = whole(buffer, op.out.type.static_shape, self.grouping.orders[op.out])
@@ -366,7 +383,15 @@ class Former:
         resident |= set(reduced) - sequential
         name = next((op.source for op in self.group.ops if isinstance(op, g.Conv | g.Dot | g.Pool)), "")
         name = name or next((op.source for op in self.group.ops if op.source), "copy")
-        return k.KernelSpec(name, tuple(self.ops), used, frozenset(resident), frozenset(single), frozenset(sequential), frozenset(self._ordered))
+        return k.KernelSpec(
+            name,
+            tuple(self.ops),
+            used,
+            frozenset(resident),
+            frozenset(single),
+            frozenset(sequential),
+            frozenset(self._ordered),
+        )
 
     def _sequential(self, axis: k.Axis) -> bool:
         """Whether one stage alone sees the axis, so that it may be walked in chunks."""
@@ -395,6 +420,14 @@ class Former:
 def _summed(dtype: DType) -> DType:
     """The type that partial results of a reduction have: narrow floats are combined in f32."""
     return DType.f32 if dtype.is_float else dtype
+
+
+def _extents(a: k.Tile, b: k.Tile, out: k.Tile, reduce: tuple[k.Axis, ...]) -> Extents:
+    """The size of a contraction by its axes."""
+    m = math.prod(x.extent for x in out.axes if x not in b.axes)
+    n = math.prod(x.extent for x in out.axes if x not in a.axes)
+    batch = math.prod(x.extent for x in out.axes if x in a.axes and x in b.axes)
+    return Extents(batch, m, n, math.prod(x.extent for x in reduce))
 
 
 def form_kernels(grouping: Grouping) -> tuple[tuple[k.KernelSpec, Group], ...]:

@@ -1,29 +1,41 @@
 """Groups: which ops share a kernel. Greedy, in graph order: an op joins the group of an operand where that is legal
 (no cycle, same iteration space, whole rows fit in local memory) and where it saves more traffic than it causes.
 
-Row-resident fusion is nothing but this: a reduction over an axis of the group makes the axis *resident* (kept whole in a
-tile), a contraction of a computed operand makes its contracted axes resident. Softmax, layer norm and attention follow.
+Row-resident fusion is nothing but this: a reduction over an axis of the group makes the axis *resident* (kept whole
+in a tile), a contraction of a computed operand makes its contracted axes resident. Softmax, layer norm and attention
+follow.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import prod
 
 from tapeout.chip.spec import Chip
+from tapeout.compiler.fusion import ELEMENTWISE, Fusion
+from tapeout.compiler.layouts import Order
+from tapeout.compiler.rematerialize import widenings
+from tapeout.compiler.views import VIEWS, Place, view, whole
 from tapeout.errors import UnsupportedOp
 from tapeout.ir import graph as g
 from tapeout.ir.kernel import Buffer
 from tapeout.ir.types import DType
-from tapeout.compiler.layouts import Order
-from tapeout.compiler.rematerialize import widenings
-from tapeout.compiler.views import VIEWS, Place, view, whole
 
 Dims = tuple[int | None, ...]
 """The axis of each dimension of a value inside a group; None where it does not vary."""
 
-ELEMENTWISE = (g.Unary, g.Binary, g.Compare, g.Select, g.Convert)
-ANCHORS = (g.Conv, g.Dot, g.Pool, g.Gather, g.Scatter, g.Concat, g.Reduce, g.ArgReduce, g.Cumulate, g.Sort, *ELEMENTWISE)
+ANCHORS = (
+    g.Conv,
+    g.Dot,
+    g.Pool,
+    g.Gather,
+    g.Scatter,
+    g.Concat,
+    g.Reduce,
+    g.ArgReduce,
+    g.Cumulate,
+    g.Sort,
+    *ELEMENTWISE,
+)
 
 
 class Axes:
@@ -83,7 +95,7 @@ class Grouping:
 
     def __init__(
         self, graph: g.Graph, chip: Chip, orders: dict[g.Value, Order], apart: frozenset[g.Op] = frozenset()
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Ops of `apart` never join a group (others may join theirs)."""
         self.graph, self.chip, self.orders, self.apart = graph, chip, orders, apart
         self.axes = Axes()
@@ -111,9 +123,10 @@ class Grouping:
         found: set[g.Op] = set()
         for value, op in reversed(self._wide.items()):
             readers = self._readers.get(value, [])
-            if value not in self._exits and len(readers) == 1 and isinstance(readers[0], ELEMENTWISE):
-                if readers[0] in found or readers[0].outs[0] not in self._wide:
-                    found.add(op)
+            if value in self._exits or len(readers) != 1 or not isinstance(readers[0], ELEMENTWISE):
+                continue
+            if readers[0] in found or readers[0].outs[0] not in self._wide:
+                found.add(op)
         return found
 
     # ---- places
@@ -144,7 +157,8 @@ class Grouping:
             if found is None:
                 found = view(op, self._copy(op.x), fill)
                 if found is None:
-                    raise UnsupportedOp(f"{type(op).__name__} of {op.x.type}", op.source, "give the value of the pad as a constant")
+                    what = f"{type(op).__name__} of {op.x.type}"
+                    raise UnsupportedOp(what, op.source, "give the value of the pad as a constant")
         else:
             found = whole(self.buffer(value), value.type.static_shape, self.orders[value])
             if op is not None and not isinstance(op, g.Constant):
@@ -221,7 +235,7 @@ class Grouping:
 
     def _copy_group(
         self, value: g.Value, buffer: Buffer, shape: tuple[int, ...], order: Order, source: Place | None = None
-    ) -> Group:  # fmt: skip
+    ) -> Group:
         """A group that copies `value` (from `source`, where it does not lie in its own place) into `buffer`."""
         source = source or self.place(value)
         group = self._new_group(copy_of=value)
@@ -300,7 +314,9 @@ class Grouping:
                 return tuple(dims)
             case g.Reshape():
                 inner = self.trace(op.x, group)
-                return unit_reshape(inner, op.x.type.static_shape, op.out.type.static_shape) if inner is not None else None
+                return (
+                    unit_reshape(inner, op.x.type.static_shape, op.out.type.static_shape) if inner is not None else None
+                )
             case _:
                 return None
 
@@ -351,7 +367,7 @@ class Grouping:
                 candidates[group.number] = group
         for number in sorted(candidates, reverse=True):
             group = candidates[number]
-            if self._legal(op, group) and self._worthwhile(op, group):
+            if self._legal(op, group) and Fusion(self, group).worthwhile(op):
                 return group
         return None
 
@@ -387,88 +403,6 @@ class Grouping:
             if len({axes.find(a) for a in held}) < len(held):
                 return True
         return False
-
-    def _extent(self, dims: Dims) -> int:
-        return prod(self.axes.extent[self.axes.find(a)] for a in dims if a is not None)
-
-    def _row_bytes(self, group: Group, resident: set[int]) -> int:
-        """Local bytes that one row of the group takes when `resident` axes are whole: contractions have room of their
-        own, twice; of the rest about three are alive at once."""
-        whole_axes = {self.axes.find(a) for a in resident}
-        contracted = {out for op in group.ops if isinstance(op, g.Dot | g.Conv) for out in op.outs}
-        total, widest = 0, 0
-        for value, dims in group.dims.items():
-            held = {self.axes.find(a) for a in dims if a is not None} & whole_axes
-            size = prod(self.axes.extent[a] for a in held) * max(4, value.type.dtype.bytes)
-            if value in contracted:
-                total += 2 * size
-            else:
-                widest = max(widest, size)
-        return total + 3 * widest
-
-    def _holds_row(self, group: Group, axes: set[int]) -> bool:
-        """Whether local memory holds a row of the group once those of `axes` that it reduces are resident."""
-        find = self.axes.find
-        reduced = {find(a) for found in group.reduce.values() for a in found}
-        resident = {find(a) for a in axes} & reduced
-        memory = self.chip.memories[self.chip.memory_for("ve")].bytes
-        return not resident or self._row_bytes(group, resident | {find(a) for a in group.resident}) * 2 <= memory
-
-    def _worthwhile(self, op: g.Op, group: Group) -> bool:
-        """Local memory holds a row, enough parallel work is left, and operands read again cost less than is saved."""
-        if isinstance(op, ELEMENTWISE):
-            again = [x for x in g.operands(op) if x in group.external and self.trace(x, group) is None]
-            kept = {a for x in again for a in group.external[x] if a is not None}
-            return self._holds_row(group, kept)
-        find = self.axes.find
-        if isinstance(op, g.Dot):
-            value, contract = (op.lhs, op.lhs_contract) if self.trace(op.lhs, group) is not None else (op.rhs, op.rhs_contract)
-            dims = self.trace(value, group)
-            other = op.rhs if value is op.lhs else op.lhs
-            batch = op.lhs_batch if value is op.lhs else op.rhs_batch
-            again = [(other.type.bytes, {dims[d] for d in batch} if dims else set())]
-        else:
-            assert isinstance(op, g.Reduce | g.ArgReduce)
-            value, contract, again = op.x, op.axes if isinstance(op, g.Reduce) else (op.axis,), []
-            dims = self.trace(value, group)
-        assert dims is not None
-        if any(dims[d] is None and value.type.shape[d] != 1 for d in contract):
-            return False
-        whole_axes = {find(a) for d in contract if (a := dims[d]) is not None}
-        resident = whole_axes | {find(a) for a in group.resident}
-        reduced = {find(a) for axes in group.reduce.values() for a in axes}
-        parallel = {find(a) for v in group.dims.values() for a in v if a is not None} - resident - reduced
-        memory = self.chip.memories[self.chip.memory_for("ve")].bytes
-        row = self._row_bytes(group, resident)
-        if row * 2 > memory or (isinstance(op, g.Dot) and other.type.bytes // max(1, self._extent(tuple(again[0][1]))) * 2 > self.chip.memories[self.chip.memory_for("b" if self.chip.matrix.geometry else "ve")].bytes):
-            return False
-        rows = prod(self.axes.extent[a] for a in parallel)
-        was = rows * prod(self.axes.extent[a] for a in whole_axes - {find(a) for a in group.resident})
-        if rows < self.chip.cores <= was and rows * 2 <= self.chip.cores:
-            return False
-        tile_rows = max(1, min(memory // 2 // max(1, row), rows // self.chip.cores))
-        for other_op in group.ops:
-            if isinstance(other_op, g.Dot | g.Conv):
-                again += self._reread(other_op, group, whole_axes)
-        saved = 2 * self._extent(dims) * value.type.dtype.bytes
-        extra = 0
-        for size, shared in again:
-            batches = prod(self.axes.extent[find(a)] for a in shared if a is not None)
-            extra += size * max(0, -(-rows // max(1, batches * tile_rows)) - 1)
-        return extra <= saved
-
-    def _reread(self, op: g.Dot | g.Conv, group: Group, whole_axes: set[int]) -> list[tuple[int, set[int | None]]]:
-        """Operands of a contraction of the group that every row tile reads whole once `whole_axes` are resident."""
-        found: list[tuple[int, set[int | None]]] = []
-        row_axes = {self.axes.find(a) for a in group.dims[op.out] if a is not None} - whole_axes
-        for n, x in enumerate(g.operands(op)):
-            dims = group.operand_dims.get((op, n))
-            if dims is None:
-                continue
-            held = {self.axes.find(a) for a in dims if a is not None}
-            if held & whole_axes and not self.trace(x, group):
-                found.append((x.type.bytes, set(held & row_axes)))
-        return found
 
     # ---- adding an op to a group
 
@@ -520,7 +454,7 @@ class Grouping:
     def _operand(self, op: g.Op, number: int, value: g.Value, group: Group) -> list[int | None]:
         """Dims of an operand: what it has inside the group, new axes where it comes from memory."""
         inner = self.trace(value, group)
-        dims = list(inner) if inner is not None else [None] * value.type.rank
+        dims: list[int | None] = list(inner) if inner is not None else [None] * value.type.rank
         for d, n in enumerate(value.type.static_shape):
             if dims[d] is None and n != 1:
                 dims[d] = self.axes.new(n)
@@ -620,12 +554,3 @@ def pool_identity(op: g.Pool) -> float:
     bits = dtype.bytes * 8 - (1 if dtype.is_signed else 0)
     low = -float(2**bits) if dtype.is_signed else 0.0
     return low if op.fn == "max" else float(2**bits - 1)
-
-
-def fits_matrix(chip: Chip, a: DType, b: DType) -> bool:
-    """Whether the chip's matrix unit multiplies these types."""
-    try:
-        chip.matrix.geometry_of(a.value, b.value)
-    except KeyError:
-        return False
-    return True

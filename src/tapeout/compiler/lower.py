@@ -21,6 +21,8 @@ from tapeout.isa.operands import CORE, Affine, Immediate, Source, Term, View
 IDENTITY = {"sum": 0.0, "prod": 1.0, "max": float("-inf"), "min": float("inf"), "and": -1.0, "or": 0.0}
 STEP = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "and": "and", "or": "or"}
 ALIGNMENT = 64
+RUN = 64
+"""Longest partial sum of a contraction on the vector unit."""
 MULTICAST_BYTES = 2048
 """Smaller tiles are loaded by each core for itself."""
 MAX_DIMS = 4
@@ -43,9 +45,10 @@ def neutral_outside(kernel: k.KernelSpec, axis: k.Axis) -> bool:
     for op in kernel.ops:
         if isinstance(op, k.Fold) and axis in op.reduce and fills.get(op.src) != identity_of(op.fn, op.out.dtype):
             return False
-        if isinstance(op, k.Contract) and axis in op.reduce:
-            if any(fills.get(a, 0.0) * fills.get(b, 0.0) != 0.0 for a, b in op.pairs):
-                return False
+        if not isinstance(op, k.Contract) or axis not in op.reduce:
+            continue
+        if any(fills.get(a, 0.0) * fills.get(b, 0.0) != 0.0 for a, b in op.pairs):
+            return False
     return True
 
 
@@ -521,13 +524,52 @@ class Lowering:
         body.nodes.extend(nodes)
 
     def _vector_contract(self, op: k.Contract, body: _Body) -> None:
-        self._steps(
-            op.reduce,
-            body,
-            lambda base, inner: self._vector(
-                "fma", op.out, (op.a, op.b, op.out), inner, bases={op.a: base(op.a), op.b: base(op.b)}
-            ),
-        )
+        """Multiply-adds of rows, one for each element of the reduced axes. A long float sum is made of partial sums of
+        at most `RUN` terms: its rounding error grows with the square root of the length otherwise."""
+        longest = max(op.reduce, key=lambda a: self.schedule.tile[a], default=None)
+        size = self.schedule.tile[longest] if longest else 1
+        run = max(n for n in range(1, RUN + 1) if size % n == 0)
+        if longest is None or size <= RUN or run * run < RUN or not op.out.dtype.is_float:
+            self._multiply_add(op, op.out, op.reduce, {}, {}, body)
+            return
+        partial = k.Tile(f"{op.out.name}.part", op.out.dtype, op.out.index)
+        self._roles[partial] = {"ve"}
+        self._define(partial, body.slot)
+        outer = {a: self._slot() for a in op.reduce if a is not longest and self.schedule.tile[a] > 1}
+        slot = self._slot()
+        inner = _Body(body.slot)
+        self._fill(partial, 0.0, inner)
+        around, steps = {**outer, longest: slot}, {**dict.fromkeys(outer, 1), longest: run}
+        self._multiply_add(op, partial, (longest,), around, steps, inner, run)
+        self._vector("add", op.out, (op.out, partial), inner)
+        nodes: tuple[c.Node, ...] = (c.Loop(slot, Affine(size // run), tuple(inner.nodes)),)
+        for axis, around in reversed(outer.items()):
+            nodes = (c.Loop(around, Affine(self.schedule.tile[axis]), nodes),)
+        body.nodes.extend(nodes)
+
+    def _multiply_add(
+        self,
+        op: k.Contract,
+        out: k.Tile,
+        reduce: tuple[k.Axis, ...],
+        around: dict[k.Axis, int],
+        steps: dict[k.Axis, int],
+        body: _Body,
+        size: int = 0,
+    ) -> None:
+        """out += a * b for every element of `reduce`; loops `around` advance their axes by `steps` elements."""
+        slots = {a: self._slot() for a in reduce if (size or self.schedule.tile[a]) > 1}
+
+        def base(tile: k.Tile) -> Affine:
+            own = [Term(s, self._strides[tile].get(a, 0)) for a, s in slots.items()]
+            return Affine(0, (*own, *(Term(s, steps[a] * self._strides[tile].get(a, 0)) for a, s in around.items())))
+
+        inner = _Body(body.slot)
+        self._vector("fma", out, (op.a, op.b, out), inner, bases={op.a: base(op.a), op.b: base(op.b)})
+        nodes = tuple(inner.nodes)
+        for axis, slot in reversed(slots.items()):
+            nodes = (c.Loop(slot, Affine(size or self.schedule.tile[axis]), nodes),)
+        body.nodes.extend(nodes)
 
     def _matmul(self, op: k.Contract, body: _Body) -> None:
         """One command per pair: m from a, n from b, k from the reduced axes; further dimensions become loops."""

@@ -164,6 +164,8 @@ class _Cost:
             size = np.ceil(size / 64) * 64
             looped = self.turns(set(op.out.axes), (*self.order, *self.kernel.sequential)) > 1
             streamed = bool(self.roles[op.out] - {"ve"})
+            if isinstance(op, k.Contract) and op.vector:
+                size = 2 * size  # with its partial sums
             twice[:, memory] += size * np.where(looped & streamed, 2, 1)
             once[:, memory] += size
         room = np.array([m.bytes * part for m in self.chip.memories], dtype=np.float64)
@@ -200,9 +202,11 @@ class _Cost:
             cycles = load + (passes - 1) * np.maximum(stream, load) + stream + fill
         else:
             cycles = passes * (load + stream + fill)
-        again = tiles_n if unit.stationary in ("weight", "output") else 1
-        port = min(m_.bytes_per_cycle for m_ in self.chip.memories if "a" in m_.reach)
-        cycles = np.maximum(cycles, m * depth * op.a.dtype.bytes * again / port)
+        ports = {role: min(m.bytes_per_cycle for m in self.chip.memories if role in m.reach) for role in ("a", "b")}
+        again_a = tiles_n if unit.stationary in ("weight", "output") else 1
+        again_b = 1 if unit.stationary == "weight" else tiles_m
+        cycles = np.maximum(cycles, m * depth * op.a.dtype.bytes * again_a / ports["a"])
+        cycles = np.maximum(cycles, widest * depth * op.b.dtype.bytes * again_b / ports["b"])
         return cycles * (product_n / widest) * batch * len(op.pairs)
 
     def vector(self, elements: Array, row: Array, fn: str) -> Array:
@@ -247,7 +251,7 @@ class _Cost:
                 if name == "ld" and chip.multicast and inner is not None and inner not in axes:
                     whole_clusters = self.factor[:, self.column[inner]] % chip.topology.cores == 0
                     together = np.where(whole_clusters & (size >= MULTICAST_BYTES), chip.topology.cores, 1)
-                queue[name] += turns * (size / together / dma.bytes_per_cycle + dma.setup_cycles)
+                queue[name] += turns * (size / together / (dma.bytes_per_cycle or np.inf) + dma.setup_cycles)
                 cached = chip.cache is not None and name == "ld"
                 alone = cores / together
                 held = size * distinct <= (chip.cache.bytes / 2 if chip.cache else 0)

@@ -63,8 +63,7 @@ def _put_item(out: list[int], item: Any) -> None:
 
 
 def _put_fields(out: list[int], value: Any) -> None:
-    kind: type = type(value)
-    for name in _fields(kind):
+    for name in _fields(value.__class__):
         held = getattr(value, name)
         if name in ("scale", "bias"):
             out.append(int(isinstance(held, Immediate)))

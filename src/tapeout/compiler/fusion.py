@@ -1,0 +1,137 @@
+"""Whether it pays that an op joins a group: a row must fit in local memory, enough parallel work must be left, and what
+is read again for every tile of rows must be less than the traffic that is saved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+from tapeout.ir import graph as g
+
+if TYPE_CHECKING:
+    from tapeout.compiler.groups import Dims, Group, Grouping
+
+ELEMENTWISE = (g.Unary, g.Binary, g.Compare, g.Select, g.Convert)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reread:
+    """An operand from memory: its bytes, and the row axes that it shares (one part of it for each of their points)."""
+
+    bytes: int
+    shared: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Join:
+    """A reduction or contraction of a value that a group computes."""
+
+    value: g.Value
+    dims: Dims
+    reduced: tuple[int, ...]
+    """The dimensions of `value` that become resident."""
+    other: _Reread | None
+    """The operand from memory, of a contraction."""
+
+
+class Fusion:
+    """Judges one op against one group."""
+
+    def __init__(self, grouping: Grouping, group: Group) -> None:
+        self.grouping, self.group, self.chip = grouping, group, grouping.chip
+        find = grouping.axes.find
+        self._resident = {find(a) for a in group.resident}
+        self._reduced = {find(a) for axes in group.reduce.values() for a in axes}
+
+    def _found(self, dims: Dims) -> set[int]:
+        return {self.grouping.axes.find(a) for a in dims if a is not None}
+
+    def _extent(self, axes: set[int] | frozenset[int]) -> int:
+        return prod(self.grouping.axes.extent[a] for a in axes)
+
+    def _memory(self, role: str) -> int:
+        return self.chip.memories[self.chip.memory_for(role if self.chip.matrix.geometry else "ve")].bytes
+
+    def _row_bytes(self, whole: set[int]) -> int:
+        """Local bytes that one row takes when the axes `whole` are resident: contractions have room of their own,
+        twice; of the rest about three are alive at once."""
+        contracted = {out for op in self.group.ops if isinstance(op, g.Dot | g.Conv) for out in op.outs}
+        total, widest = 0, 0
+        for value, dims in self.group.dims.items():
+            size = self._extent(self._found(dims) & whole) * max(4, value.type.dtype.bytes)
+            if value in contracted:
+                total += 2 * size
+            else:
+                widest = max(widest, size)
+        return total + 3 * widest
+
+    def worthwhile(self, op: g.Op) -> bool:
+        """Whether `op`, which may legally join, should."""
+        if isinstance(op, ELEMENTWISE):
+            return self._holds_row(op)
+        join = self._join(op)
+        if any(join.dims[d] is None and join.value.type.shape[d] != 1 for d in join.reduced):
+            return False
+        whole = self._found(tuple(join.dims[d] for d in join.reduced))
+        resident = whole | self._resident
+        row = self._row_bytes(resident)
+        if row * 2 > self._memory("ve"):
+            return False
+        if join.other is not None and self._part(join.other) * 2 > self._memory("b"):
+            return False
+        parallel = {a for dims in self.group.dims.values() for a in self._found(dims)} - resident - self._reduced
+        rows = self._extent(parallel)
+        was = rows * self._extent(whole - self._resident)
+        if rows < self.chip.cores <= was and rows * 2 <= self.chip.cores:
+            return False
+        saved = 2 * self._extent(self._found(join.dims)) * join.value.type.dtype.bytes
+        tile_rows = max(1, min(self._memory("ve") // 2 // max(1, row), rows // self.chip.cores))
+        again = [join.other] if join.other is not None else []
+        again += [r for o in self.group.ops if isinstance(o, g.Dot | g.Conv) for r in self._rereads(o, whole)]
+        return sum(self._extra(r, rows, tile_rows) for r in again) <= saved
+
+    def _holds_row(self, op: g.Op) -> bool:
+        """Whether local memory holds a row once the axes that an elementwise op reads again, and the group reduces,
+        are resident."""
+        group, trace = self.group, self.grouping.trace
+        again = [x for x in g.operands(op) if x in group.external and trace(x, group) is None]
+        resident = {a for x in again for a in self._found(group.external[x])} & self._reduced
+        return not resident or self._row_bytes(resident | self._resident) * 2 <= self._memory("ve")
+
+    def _join(self, op: g.Op) -> _Join:
+        trace = self.grouping.trace
+        if isinstance(op, g.Dot):
+            left = trace(op.lhs, self.group) is not None
+            value, other = (op.lhs, op.rhs) if left else (op.rhs, op.lhs)
+            contract, batch = (op.lhs_contract, op.lhs_batch) if left else (op.rhs_contract, op.rhs_batch)
+            dims = trace(value, self.group)
+            assert dims is not None
+            shared = frozenset(self._found(tuple(dims[d] for d in batch)))
+            return _Join(value, dims, contract, _Reread(other.type.bytes, shared))
+        assert isinstance(op, g.Reduce | g.ArgReduce)
+        dims = trace(op.x, self.group)
+        assert dims is not None
+        return _Join(op.x, dims, op.axes if isinstance(op, g.Reduce) else (op.axis,), None)
+
+    def _rereads(self, op: g.Dot | g.Conv, whole: set[int]) -> list[_Reread]:
+        """Operands of a contraction of the group that every row tile reads whole once the axes `whole` are resident."""
+        found: list[_Reread] = []
+        row_axes = self._found(self.group.dims[op.out]) - whole
+        for n, x in enumerate(g.operands(op)):
+            dims = self.group.operand_dims.get((op, n))
+            if dims is not None and self._found(dims) & whole and self.grouping.trace(x, self.group) is None:
+                found.append(_Reread(x.type.bytes, frozenset(self._found(dims) & row_axes)))
+        return found
+
+    def _part(self, operand: _Reread) -> int:
+        """Bytes of the operand for one point of the row axes that it shares."""
+        return operand.bytes // max(1, self._extent(operand.shared))
+
+    def _extra(self, operand: _Reread, rows: int, tile_rows: int) -> int:
+        """Bytes that are read again when each tile of rows reads its part of the operand."""
+        parts = max(1, self._extent(operand.shared))
+        times = -(-rows // (parts * tile_rows))
+        if self._part(operand) <= self._memory("b") // 2:  # it stays while the row tiles of its part pass by
+            times = min(times, -(-self.chip.cores // parts))
+        return operand.bytes * max(0, times - 1)
