@@ -67,3 +67,23 @@ def test_lists_that_name_a_row_twice() -> None:
     for fn in ("set", "add", "max", "min", "mul"):
         b.output(fn, b.scatter(fn, x, where, updates, 0))
     run_everywhere(b.finish(), ODD)
+
+
+def test_result_without_an_axis_of_its_kernel() -> None:
+    """A value that repeats along an axis that cores share out is stored by one of them only."""
+    b = Builder()
+    row = b.unary("neg", b.input("x", TensorType(DType.f32, (2,))))
+    b.output("row", row)
+    b.output("y", b.add(b.broadcast(row, (2, 4000), (0,)), b.input("z", TensorType(DType.f32, (2, 4000)))))
+    run_everywhere(b.finish(), ODD)
+
+
+def test_products_of_operands_that_repeat() -> None:
+    """Axes along which an operand repeats were missing from both operands of a product."""
+    b = Builder()
+    x, w = b.input("x", TensorType(DType.f32, (2,))), b.input("w", TensorType(DType.f32, (2, 5)))
+    b.output("rows", b.matmul(b.broadcast(x, (4, 2), (1,)), w))
+    b.output(
+        "images", b.conv(b.broadcast(x, (3, 2, 4), (1,)), b.constant(np.ones((2, 2, 1), np.float32)), [1], [(0, 0)])
+    )
+    run_everywhere(b.finish(), ODD)

@@ -243,10 +243,11 @@ class Former:
 
     def _contracted(self, op: g.Dot, number: int, value: g.Value) -> k.Tile:
         dims = self.group.operand_dims[op, number]
-        contract = op.lhs_contract if number == 0 else op.rhs_contract
         if self.grouping.trace(value, self.group) is not None:
             return self.typed(value)
-        return self.load(self.grouping.place(value), self.index(dims), frozenset(contract))
+        repeat = op.rhs_batch if number else ()  # the other operand has these axes
+        keep = frozenset(d for d, a in enumerate(dims) if a is not None and d not in repeat)
+        return self.load(self.grouping.place(value), self.index(dims), keep)
 
     def _contract(self, op: g.Dot | g.Conv, a: k.Tile, b: k.Tile, vector: bool = False) -> None:
         dtype = a.dtype
@@ -315,9 +316,9 @@ class Former:
         out_dims = self.group.dims[op.out]
         w_dims, x_dims = self.group.operand_dims[op, 1], self.group.operand_dims[op, 0]
         index = (*self.index(x_dims[:2]), *self._window(out_dims[2:], w_dims[2:], op))
-        keep = frozenset(range(2, op.x.type.rank))
+        keep = frozenset(d for d, i in enumerate(index) if i.terms or d >= 2)
         a = self.load(self.grouping.plain_places[op, op.x], index, keep, 0.0)
-        b = self.load(self.grouping.place(op.w), self.index(w_dims))
+        b = self.load(self.grouping.place(op.w), self.index(w_dims), frozenset({0} if w_dims[0] is not None else ()))
         self._contract(op, a, b, vector=op.groups > 1)
 
     def _pool(self, op: g.Pool) -> None:
