@@ -230,6 +230,7 @@ class _Cost:
         queue = {name: np.zeros(self.rows) for name in ("ld", "st", "mm", "ve", "mv")}
         dram = np.zeros(self.rows)
         dram_loads = np.zeros(self.rows)
+        passed = np.zeros(self.rows)  # bytes through the port of the cache, hits and misses
         port = np.zeros(self.rows)
         commands = np.zeros(self.rows)
         cores = self.factor.prod(axis=1)
@@ -257,6 +258,7 @@ class _Cost:
                 held = size * distinct <= (chip.cache.bytes / 2 if chip.cache else 0)
                 loads = np.where(held, np.minimum(distinct, alone), alone) if cached else alone
                 dram += turns * size * (loads if name == "ld" else distinct)
+                passed += turns * size * (alone if name == "ld" else distinct)
                 dram_loads += turns * size * (loads if name == "ld" else 0)
                 port += turns * size / together * np.minimum(cores, chip.topology.cores)
             elif isinstance(op, k.Contract):
@@ -285,6 +287,8 @@ class _Cost:
                     queue["ve"] += turns * self.vector(self.elements(op.out.index) * taps, taps, "add")
         rate = chip.dram_bytes_per_cycle
         busy = [*queue.values(), dram / rate, commands * chip.control.issue_cycles]
+        if chip.cache is not None and chip.cache.bytes_per_cycle:
+            busy.append(passed / chip.cache.bytes_per_cycle)
         if chip.cluster_port.bytes_per_cycle:
             busy.append(port / chip.cluster_port.bytes_per_cycle)
         every = (*self.order, *self.kernel.sequential)
