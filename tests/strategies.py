@@ -51,8 +51,9 @@ class Term:
 class Maker:
     """Draws one op after the other; each `make_*` adds a term or more to the pool."""
 
-    def __init__(self, draw: Callable, dtypes: Sequence[DType], symbols: bool) -> None:
+    def __init__(self, draw: Callable, dtypes: Sequence[DType], symbols: bool, extent: int = 5) -> None:
         self.draw = draw
+        self.extent = extent
         self.dtypes = dtypes
         self.symbols = symbols
         self.b = Builder("random")
@@ -116,7 +117,7 @@ class Maker:
         found = [t for t in self.pool if fits(t)]
         if found and self.whole(0, 4):
             return self.one_of(found[::-1])
-        shape: list[Dim] = [self.whole(1, 5) for _ in range(self.whole(*rank))]
+        shape: list[Dim] = [self.whole(1, self.extent) for _ in range(self.whole(*rank))]
         if self.symbols and not static and shape:
             self.b.symbol("n", 1, 5)
             shape[0] = symbol("n")
@@ -288,7 +289,7 @@ class Maker:
         batch = rest[: self.whole(0, len(rest))]
         kinds = [*batch, *contract, -1]  # which lhs dimension each rhs dimension pairs with
         kinds = self.draw(st.permutations(kinds))
-        shape = [self.whole(1, 5) if k < 0 else t.shape[k] for k in kinds]
+        shape = [self.whole(1, self.extent) if k < 0 else t.shape[k] for k in kinds]
         length = math.prod(t.shape[k] for k in contract)
         w = self.constant(t.dtype, shape) if self.coin() else self.input(t.dtype, shape)
         pairs = [tuple(kinds.index(k) for k in group) for group in (contract, batch)]
@@ -484,14 +485,15 @@ def graphs(
     states: bool = False,
     symbols: bool = False,
     only: Sequence[str] = (),
+    extent: int = 5,
 ) -> Graph:
     """Random valid graphs of small tensors with up to `max_ops` draws (each of one op or a short chain).
 
     `dtypes` are the float types used; `integers` adds integer and index ops, `control` If, While and Scan,
     `states` a running sum, `symbols` inputs whose first dimension is the symbol n in [1, 5]. `only` restricts
-    the kinds of draws, e.g. ("conv", "binary").
+    the kinds of draws, e.g. ("conv", "binary"). `extent` is the longest dimension of an input.
     """
-    maker = Maker(draw, dtypes, symbols)
+    maker = Maker(draw, dtypes, symbols, extent)
     kinds = list(only) or FLOATS + (INTEGERS if integers else []) + (["control"] if control else [])
     for _ in range(draw(st.integers(1, max_ops))):
         getattr(maker, f"make_{draw(st.sampled_from(kinds))}")()
@@ -561,7 +563,7 @@ def chips(draw: Callable) -> spec.Chip:
         matrix=spec.Matrix(
             geometry, pick("weight", "output", "input", "none"), pick(0, 8), pick(False, True), pick(0, 9)
         ),
-        vector=spec.Vector({"f32": pick(3, 8), "i32": 8, "i64": 4}, pick(1, 4), pick(0, 5)),
+        vector=spec.Vector({"f32": pick(1, 8), "i32": pick(1, 8), "i64": 4}, pick(1, 4), pick(0, 1000)),
         move=spec.Move(pick(4, 64), pick(0, 5)),
         dma=spec.Dma(pick(20.001, 32.0), pick(0, 6), pick(64, 100, 512), pick(1, 5, 32)),
         dram=spec.Dram(1 << 24, pick(8e9, 30.7e9), "", pick(1, 32, 64), pick(0, 9), pick(64, 256)),

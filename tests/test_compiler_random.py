@@ -42,6 +42,13 @@ def test_larger_tensors_on_random_chips(graph: Graph, chip: Chip) -> None:
     runs_or_says_why(graph, chip)
 
 
+@settings(max_examples=100)
+@given(graph=graphs(max_ops=4, extent=17, only=("dot", "conv", "chain", "integer_dot", "binary")), chip=chips())
+def test_products_on_random_chips(graph: Graph, chip: Chip) -> None:
+    """Large enough for the matrix unit, whatever memories its operands lie in."""
+    runs_or_says_why(graph, chip)
+
+
 KINDS = ("dot", "conv", "pool", "chain", "reduce", "cumulate", "order", "scatter", "gather", "box", "pad", "bitcast")
 
 
