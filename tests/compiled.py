@@ -84,4 +84,5 @@ def runs_or_says_why(graph: Graph, chip: Chip, seed: int = 0) -> bool:
     except (DoesNotFit, UnsupportedOp) as error:
         refused = error
     assert refused is None or (refused.what and refused.action)
+    assert refused is None or "no local memory serves" not in refused.what, "every tile can be moved to its reader"
     return refused is None
