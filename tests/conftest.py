@@ -11,9 +11,7 @@ from hypothesis import HealthCheck, settings
 
 # Deterministic: a failure seen once is seen again. No deadline: machines differ.
 # `--hypothesis-profile=search` draws new random cases instead, many of them.
-settings.register_profile(
-    "tapeout", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+settings.register_profile("tapeout", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("search", deadline=None, max_examples=2000)
 settings.load_profile("tapeout")
 

@@ -71,9 +71,7 @@ def is_type_checking(node: ast.AST) -> bool:
     return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
 
 
-def imports_of(
-    tree: ast.AST, run_at_import: bool = True
-) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
+def imports_of(tree: ast.AST, run_at_import: bool = True) -> Iterator[tuple[ast.Import | ast.ImportFrom, bool]]:
     """Every import statement, and whether it runs as soon as the module is imported."""
     for child in ast.iter_child_nodes(tree):
         if isinstance(child, ast.Import | ast.ImportFrom):
