@@ -101,11 +101,12 @@ class _Reader:
                 near = difflib.get_close_matches(key, hints, 1, 0.5)
                 action = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(hints)}"
                 raise self.fail(f"unknown key `{key}`", path, action)
+        leaves = {k: self.leaf(v, k, f"{path}.{k}".lstrip("."), hints[k]) for k, v in table.items()}
         for f in dataclasses.fields(kind):
             required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
             if required and f.name not in table:
                 raise self.fail(f"missing key `{f.name}`", path, "add it")
-        return kind(**{k: self.leaf(v, k, f"{path}.{k}".lstrip("."), hints[k]) for k, v in table.items()})
+        return kind(**leaves)
 
 
 @cache
