@@ -79,7 +79,7 @@ MUTATIONS = (
         'if op.vector else ("a", "a")',
         "tests/test_compiler_random.py",
     ),
-    Mutation(f"{COMPILER}/lower.py", '"max": float("-inf"), "min"', '"max": 0.0, "min"', f"{REGRESSIONS} {RANDOM}"),
+    Mutation(f"{COMPILER}/roles.py", '"max": float("-inf"), "min"', '"max": 0.0, "min"', f"{REGRESSIONS} {RANDOM}"),
     Mutation(
         f"{COMPILER}/lower.py",
         "c.If(Affine(1, others), (node,))",
@@ -147,23 +147,12 @@ def run(command: list[str], where: Path) -> subprocess.CompletedProcess[str]:
 
 def build(copy: Path) -> None:
     """The native core of the copy, in its own folder; only what changed after the first time."""
+    cmake, ninja = (str(Path(sys.executable).with_name(tool)) for tool in ("cmake", "ninja"))
     if not (copy / "build/build.ninja").exists():
-        made = run(
-            [
-                "cmake",
-                "-S",
-                ".",
-                "-B",
-                "build",
-                "-G",
-                "Ninja",
-                "-DTAPEOUT_IN_SOURCE=ON",
-                f"-DPython_EXECUTABLE={sys.executable}",
-            ],
-            copy,
-        )
+        settings = [f"-DPython_EXECUTABLE={sys.executable}", f"-DCMAKE_MAKE_PROGRAM={ninja}", "-DTAPEOUT_IN_SOURCE=ON"]
+        made = run([cmake, "-S", ".", "-B", "build", "-G", "Ninja", *settings], copy)
         assert made.returncode == 0, made.stderr
-    made = run(["cmake", "--build", "build"], copy)
+    made = run([cmake, "--build", "build"], copy)
     assert made.returncode == 0, made.stdout
 
 

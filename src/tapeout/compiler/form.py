@@ -9,8 +9,8 @@ from typing import assert_never
 from tapeout.compiler.drain import fuse_drains
 from tapeout.compiler.engines import PAIRS, Extents, fits_matrix, parts_on_matrix, prefers_vector
 from tapeout.compiler.groups import Dims, Group, Grouping, pool_identity
-from tapeout.compiler.lower import identity_of
 from tapeout.compiler.moves import insert_moves
+from tapeout.compiler.roles import identity_of
 from tapeout.compiler.views import Place, whole
 from tapeout.errors import UnsupportedOp
 from tapeout.ir import graph as g

@@ -9,6 +9,7 @@ from typing import assert_never
 
 from tapeout.chip.spec import Chip
 from tapeout.compiler.outer import LIMIT, walk_outer
+from tapeout.compiler.roles import MULTICAST_BYTES, by_steps, identity_of, memory_of, roles_of
 from tapeout.compiler.rooms import rooms_of
 from tapeout.compiler.schedule import Schedule
 from tapeout.compiler.tile import LocalBuffer, TileProgram, Window
@@ -18,70 +19,11 @@ from tapeout.ir.types import DType
 from tapeout.isa import commands as c
 from tapeout.isa.operands import CORE, Affine, Immediate, Source, Term, View
 
-IDENTITY = {"sum": 0.0, "prod": 1.0, "max": float("-inf"), "min": float("inf"), "and": -1.0, "or": 0.0}
 STEP = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "and": "and", "or": "or"}
 ALIGNMENT = 64
 RUN = 64
 """Longest partial sum of a contraction on the vector unit."""
-MULTICAST_BYTES = 2048
-"""Smaller tiles are loaded by each core for itself."""
 MAX_DIMS = 4
-
-
-def identity_of(fn: str, dtype: DType) -> float:
-    """The value that leaves a reduction unchanged."""
-    value = IDENTITY[fn]
-    if dtype.is_float or abs(value) != float("inf"):
-        return value
-    bits = dtype.bytes * 8
-    low = -(2 ** (bits - 1)) if dtype.is_signed else 0
-    high = 2 ** (bits - 1) - 1 if dtype.is_signed else 2**bits - 1
-    return float(low if value < 0 else high)
-
-
-def neutral_outside(kernel: k.KernelSpec, axis: k.Axis) -> bool:
-    """Whether what a ragged chunk reads behind the end of the axis leaves every reduction over it unchanged."""
-    fills = {op.out: op.access.fill for op in kernel.ops if isinstance(op, k.LoadTile)}
-    for op in kernel.ops:
-        if isinstance(op, k.Fold) and axis in op.reduce and fills.get(op.src) != identity_of(op.fn, op.out.dtype):
-            return False
-        if not isinstance(op, k.Contract) or axis not in op.reduce:
-            continue
-        if any(fills.get(a, 0.0) * fills.get(b, 0.0) != 0.0 for a, b in op.pairs):
-            return False
-    return True
-
-
-def touches(op: k.KernelOp) -> list[tuple[k.Tile, str]]:
-    """The tiles that an op touches and by which role, what it writes first."""
-    match op:
-        case k.LoadTile():
-            listed = [(op.access.gather[1], "ve")] if op.access.gather else []
-            return [(op.out, "ld"), *listed]
-        case k.StoreTile():
-            listed = [(op.access.gather[1], "ve")] if op.access.gather else []
-            return [(op.src, "st"), *listed]
-        case k.Contract():
-            a, b, out = ("ve", "ve", "ve") if op.vector else ("a", "b", "c")
-            return [(op.out, out), *((x, a) for x, _ in op.pairs), *((y, b) for _, y in op.pairs)]
-        case k.Map() | k.Fold():
-            role = "mv" if isinstance(op, k.Map) and op.fn in ("move", "drain") else "ve"
-            return [(tile, role) for tile in (op.out, *k.sources_of(op))]
-
-
-def roles_of(kernel: k.KernelSpec) -> dict[k.Tile, set[str]]:
-    """What reaches each tile; decides the memory it lies in."""
-    roles: dict[k.Tile, set[str]] = {}
-    for op in kernel.ops:
-        for tile, role in touches(op):
-            roles.setdefault(tile, set()).add(role)
-    return roles
-
-
-def memory_of(chip: Chip, roles: set[str]) -> int | None:
-    """The largest local memory that all `roles` reach."""
-    able = [i for i, m in enumerate(chip.memories) if roles <= set(m.reach)]
-    return max(able, key=lambda i: chip.memories[i].bytes, default=None)
 
 
 @dataclass
@@ -623,15 +565,6 @@ class Lowering:
         body.nodes.extend(body_nodes)
 
 
-def by_steps(kernel: k.KernelSpec, op: k.Fold) -> bool:
-    """Whether a fold walks its axes step by step: windows must, and so does what does not lie innermost."""
-    if op.fn.startswith("arg_"):
-        return False
-    windows = any(len(i.terms) > 1 for i in op.src.index)
-    last = next((a for a in reversed(kernel.layout) if a in op.src.axes), None)
-    return windows or last not in op.reduce
-
-
 def _round_up(n: int, quantum: int) -> int:
     return -(-n // quantum) * quantum
 
@@ -665,6 +598,3 @@ def local_bytes(program: TileProgram, memories: int) -> list[int]:
     for buffer in program.buffers:
         used[buffer.memory] += buffer.bytes * buffer.depth
     return used
-
-
-__all__ = ["Lowering", "identity_of", "local_bytes", "lower", "memory_of", "prod", "roles_of"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tapeout.chip.spec import Chip
-from tapeout.compiler.lower import memory_of, touches
+from tapeout.compiler.roles import memory_of, touches
 from tapeout.ir import kernel as k
 from tapeout.ir.types import DType
 

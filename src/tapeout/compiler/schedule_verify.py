@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from tapeout.chip.spec import Chip
-from tapeout.compiler.lower import neutral_outside
+from tapeout.compiler.roles import neutral_outside
 from tapeout.compiler.schedule import Schedule
 from tapeout.errors import VerifyError
 from tapeout.ir.kernel import Axis, Fold, KernelSpec

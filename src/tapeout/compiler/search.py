@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tapeout.chip.spec import Chip
-from tapeout.compiler.lower import MULTICAST_BYTES, by_steps, memory_of, neutral_outside, roles_of
+from tapeout.compiler.roles import MULTICAST_BYTES, by_steps, memory_of, neutral_outside, roles_of
 from tapeout.compiler.rooms import rooms_of
 from tapeout.compiler.schedule import Schedule
 from tapeout.errors import DoesNotFit
