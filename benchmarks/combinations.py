@@ -1,12 +1,13 @@
 """Every combination that the first issue of the project names, run as a user runs it and judged by the numerics
 contract.
 
-    .venv/bin/python benchmarks/combinations.py [--quick]
+    .venv/bin/python benchmarks/combinations.py [--quick] [WORD ...]
 
 ResNet-50 (batch 1 and 8; 96x96, 224x224, 720x1280; fp32, fp16, int8) and GPT-2 small (prefill of several lengths, one
 decode step; fp32, fp16, bf16) on both presets. Each line of results/combinations.jsonl is one `tapeout run`: cycles,
 both ratios, errors and bounds of the values, CPU seconds and peak memory. Combinations that are there already are not
-run again (delete the file to start over), so an interrupted run goes on where it was.
+run again (delete the file to start over), so an interrupted run goes on where it was. With words, only those that
+contain them all; with --quick, all but the largest pictures.
 """
 
 from __future__ import annotations
@@ -69,7 +70,9 @@ def main() -> None:
     if OUT.is_file():
         lines = [json.loads(line) for line in OUT.read_text(encoding="utf-8").splitlines()]
         done = {" ".join(line["arguments"]): line for line in lines if "arguments" in line}
-    wanted = [a for a in combinations() if "--quick" not in sys.argv or "--height=720" not in a]
+    words = [w for w in sys.argv[1:] if w != "--quick"]
+    wanted = [a for a in combinations() if all(w in " ".join(a) for w in words)]
+    wanted = [a for a in wanted if "--quick" not in sys.argv or "--height=720" not in a]
     with OUT.open("a", encoding="utf-8") as out:
         if not done:
             out.write(json.dumps(provenance("benchmarks/combinations.py", "numpy", "onnx")) + "\n")

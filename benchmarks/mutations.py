@@ -15,6 +15,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from common import provenance, save
+
 ROOT = Path(__file__).parent.parent
 RUN = """
 import sys, pytest
@@ -179,6 +181,7 @@ def caught(mutation: Mutation, copy: Path) -> bool:
 def main(names: list[str]) -> int:
     chosen = [m for m in MUTATIONS if not names or any(n in m.file for n in names)]
     missed = 0
+    rows: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "copy"
         kept = run(["git", "ls-files", "--cached", "--others", "--exclude-standard"], ROOT).stdout.split("\n")
@@ -190,12 +193,15 @@ def main(names: list[str]) -> int:
             begun = time.monotonic()
             found = caught(mutation, copy)
             missed += not found
+            rows.append({"file": mutation.file, "old": mutation.old, "new": mutation.new, "caught": found})
             verdict = "caught    " if found else "NOT CAUGHT"
             print(
                 f"{verdict} {time.monotonic() - begun:5.1f} s  {mutation.file}: {mutation.old} -> {mutation.new}",
                 flush=True,
             )
     print(f"{len(chosen) - missed} of {len(chosen)} caught")
+    if not names:
+        save("mutations", {**provenance("benchmarks/mutations.py", "pytest"), "mutations": rows})
     return 1 if missed else 0
 
 
