@@ -75,7 +75,7 @@ def _weight_tiles(found: dict[str, Any]) -> list[int]:
     inner, *outer = found["temporal"]["W"]
     loops = [loop for level in (inner, *outer) for loop in level if loop[0] not in ("B", "OX", "OY")]
     if any(loop[0] in ("B", "OX", "OY") for level in outer for loop in level):
-        raise NotImplementedError("a mapping that loads weights anew for other rows")
+        raise ValueError("a mapping that loads weights anew for other rows has no program here")
     columns: list[int] = []
     for counters in product(*(range(size) for _, size in reversed(loops))):
         column = 0
