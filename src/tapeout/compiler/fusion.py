@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
+from tapeout.compiler.engines import parts_on_matrix
 from tapeout.ir import graph as g
 
 if TYPE_CHECKING:
@@ -76,7 +77,10 @@ class Fusion:
         whole = self._found(tuple(join.dims[d] for d in join.reduced))
         resident = whole | self._resident
         row = self._row_bytes(resident)
-        if row * 2 > self._memory("ve"):
+        if join.other is not None:  # the contracted value lies there in its parts too
+            row += self._extent(self._found(join.dims) & resident) * self._width(join.value)
+        room = self._room(resident)
+        if row * 2 > room:
             return False
         if join.other is not None and self._part(join.other) * 2 > self._memory("b"):
             return False
@@ -86,10 +90,29 @@ class Fusion:
         if rows < self.chip.cores <= was and rows * 2 <= self.chip.cores:
             return False
         saved = 2 * self._extent(self._found(join.dims)) * join.value.type.dtype.bytes
-        tile_rows = max(1, min(self._memory("ve") // 2 // max(1, row), rows // self.chip.cores))
+        tile_rows = max(1, min(room // 2 // max(1, row), rows // self.chip.cores))
+        if join.other is not None and tile_rows < min(self._busy_rows(), rows // self.chip.cores):
+            return False
         again = [join.other] if join.other is not None else []
         again += [r for o in self.group.ops if isinstance(o, g.Dot | g.Conv) for r in self._rereads(o, whole)]
         return sum(self._extra(r, rows, tile_rows) for r in again) <= saved
+
+    def _room(self, resident: set[int]) -> int:
+        """Bytes of the vector unit's memory that are left for rows beside the operands that lie whole in a memory; none
+        where these do not fit at all."""
+        contractions = [op for op in self.group.ops if isinstance(op, g.Dot | g.Conv)]
+        held = sum(self._part(r) for op in contractions for r in self._rereads(op, resident))
+        if held > self._memory("b"):
+            return 0
+        same = not self.chip.matrix.geometry or self.chip.memory_for("b") == self.chip.memory_for("ve")
+        return self._memory("ve") - (held if same else 0)
+
+    def _busy_rows(self) -> int:
+        """Rows of a tile that keep the array busy while it loads its next weights."""
+        unit = self.chip.matrix
+        if unit.stationary != "weight" or not unit.geometry:
+            return 1
+        return unit.load_cycles * min(shape.m0 for shape in unit.geometry.values())
 
     def _holds_row(self, op: g.Op) -> bool:
         """Whether local memory holds a row once the axes that an elementwise op reads again, and the group reduces,
@@ -108,11 +131,16 @@ class Fusion:
             dims = trace(value, self.group)
             assert dims is not None
             shared = frozenset(self._found(tuple(dims[d] for d in batch)))
-            return _Join(value, dims, contract, _Reread(other.type.bytes, shared))
+            return _Join(value, dims, contract, _Reread(other.type.elements * self._width(other), shared))
         assert isinstance(op, g.Reduce | g.ArgReduce)
         dims = trace(op.x, self.group)
         assert dims is not None
         return _Join(op.x, dims, op.axes if isinstance(op, g.Reduce) else (op.axis,), None)
+
+    def _width(self, value: g.Value) -> int:
+        """Bytes of one element as the matrix unit takes it, in parts where it lacks the type."""
+        parts = parts_on_matrix(self.chip, value.type.dtype, value.type.dtype)
+        return parts[0].bytes * parts[1] if parts is not None else value.type.dtype.bytes
 
     def _rereads(self, op: g.Dot | g.Conv, whole: set[int]) -> list[_Reread]:
         """Operands of a contraction of the group that every row tile reads whole once the axes `whole` are resident."""
@@ -121,7 +149,7 @@ class Fusion:
         for n, x in enumerate(g.operands(op)):
             dims = self.group.operand_dims.get((op, n))
             if dims is not None and self._found(dims) & whole and self.grouping.trace(x, self.group) is None:
-                found.append(_Reread(x.type.bytes, frozenset(self._found(dims) & row_axes)))
+                found.append(_Reread(x.type.elements * self._width(x), frozenset(self._found(dims) & row_axes)))
         return found
 
     def _part(self, operand: _Reread) -> int:
