@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -429,14 +428,6 @@ def undilate_input(op: g.Op, r: Rewriter) -> g.Value | None:
         merged = r.add(g.Reshape(padded, (*shape[:d], shape[d] * step, *shape[d + 1 :])))
         value = _slice(r, merged, d, 0, (shape[d] - 1) * step + 1)
     return r.add(dataclasses.replace(op, x=value, x_dilation=(1,) * len(op.x_dilation), outs=()))
-
-
-@dataclass(frozen=True)
-class NamedRule:
-    """Keeps a rule's name for listings."""
-
-    name: str
-    rule: Rule
 
 
 RULES: tuple[Rule, ...] = (

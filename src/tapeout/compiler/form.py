@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import assert_never
 
 from tapeout.compiler.drain import fuse_drains
 from tapeout.compiler.engines import PAIRS, Extents, fits_matrix, parts_on_matrix, prefers_vector
@@ -444,12 +443,3 @@ def form_kernels(grouping: Grouping) -> tuple[tuple[k.KernelSpec, Group], ...]:
         done |= 1 << group.number
         kernels.append((Former(grouping, group, parts).form(), group))
     return tuple(kernels)
-
-
-def never(op: k.KernelOp) -> None:
-    """Keeps the union closed for the type checker."""
-    match op:
-        case k.LoadTile() | k.Contract() | k.Map() | k.Fold() | k.StoreTile():
-            return
-        case _:
-            assert_never(op)
