@@ -1,0 +1,1 @@
+"""Circuits learned from examples: oracles, diagrams, netlists, proofs. Knows nothing of processors."""
