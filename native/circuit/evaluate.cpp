@@ -10,10 +10,6 @@ namespace tapeout::circuit {
 
 namespace {
 
-struct alignas(Lanes) Slot {
-    std::uint64_t words[kLaneWords];
-};
-
 struct Block {
     const Evaluator::Step* steps;
     std::size_t step_count;

@@ -16,6 +16,11 @@ constexpr std::size_t kLanes = 64 * kLaneWords;
 // stated since its default differs between the levels of the instruction set.
 using Lanes = std::uint64_t __attribute__((vector_size(8 * kLaneWords), aligned(8 * kLaneWords)));
 
+// The same as memory that containers can hold.
+struct alignas(Lanes) Slot {
+    std::uint64_t words[kLaneWords];
+};
+
 // Eight 64 x 64 bit matrices side by side, transposed in place: element [r][g] bit c goes to element [c][g] bit r.
 TAPEOUT_INLINE void transpose_lanes(Lanes* t) {
     std::uint64_t mask = 0x00000000FFFFFFFFull;
