@@ -1,0 +1,14 @@
+// Orders of the inputs worth trying, from what influence and partners show.
+#pragma once
+
+#include <vector>
+
+#include "circuit/influence.h"
+
+namespace tapeout::circuit {
+
+// `weight` tells how much each support bit decides about the others. Each order holds indices into influence.support, the first asked first.
+std::vector<std::vector<int>> propose_orders(const Influence& influence, const std::vector<std::vector<int>>& clusters,
+                                             const std::vector<double>& weight, const std::vector<Span>& words);
+
+} // namespace tapeout::circuit

@@ -1,0 +1,299 @@
+#include "circuit/region.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "circuit/orders.h"
+
+namespace tapeout::circuit {
+
+namespace {
+
+constexpr std::size_t kFirst = 512, kRows = 1024; // rows influence is measured on: before and after the active words are known
+constexpr std::size_t kTrial = 128, kPool = 256;  // suffixes for trying orders, and for the diagram
+constexpr std::size_t kSteps = 40, kOutgrown = 3, kRounds = 40;
+constexpr std::size_t kSmall = 10;                // inputs whose diagrams are small in any order
+constexpr std::size_t kMost = 64;                 // counterexamples of one round
+
+class Job {
+public:
+    Job(Oracle& oracle, const RegionTask& task)
+        : task_(task), question_(oracle, task.outputs), region_(row_words(oracle.input_bits())),
+          sampler_(task.words, row_words(oracle.input_bits()), region_, task.seed), hints_(question_.input_width(), 0), candidates_(task.candidates) {
+        region_.mask = task.mask;
+        region_.value = task.value;
+        for (std::size_t i = 0; i < task.hints.size(); ++i)
+            add_hint(task.hints[i]);
+    }
+
+    RegionResult run() {
+        survey();
+        std::size_t outgrown = 0;
+        for (std::size_t step = 0; step < kSteps && outgrown < kOutgrown && !done_; ++step) {
+            attempt();
+            if (why_ == Why::outgrown) {
+                ++outgrown;
+                survey();
+            } else if (why_ == Why::outside)
+                learn_more();
+        }
+        if (getenv("DBG")) fprintf(stderr, "job outputs=%d.. support=%zu hints=%zu why=%d solved=%d q=%.2fM orders=%zu rounds=%zu fixed=%d\n", task_.outputs[0], influence_.support.size(), hints_.size(), (int)why_, solved_, question_.queries() / 1e6, result_.orders, result_.rounds, [&]{int n=0; for(auto w: region_.mask) n+=std::popcount(w); return n;}());
+        if (!solved_)
+            result_.split = choose_split(question_, rows_, influence_, clusters_);
+        result_.support = influence_.support;
+        result_.hints = hints_;
+        result_.queries = question_.queries();
+        return std::move(result_);
+    }
+
+private:
+    void add_hint(const Word* row) {
+        hints_.push(row);
+        region_.force(hints_[hints_.size() - 1]);
+    }
+
+    void draw(Rows& rows, std::size_t count) {
+        rows = Rows(question_.input_width(), count);
+        sampler_.fill(rows);
+    }
+
+    // Rows, answers, support and partners, with all that is known so far.
+    void survey() {
+        sampler_.set_hints(&hints_);
+        draw(rows_, kFirst);
+        rows_.append(hints_);
+        question_.ask(rows_, answers_);
+        Influence first;
+        first.extend(question_, rows_, answers_, candidates_);
+        influence_ = std::move(first);
+        activate();
+        draw(rows_, kRows); // more of the words that turned out to matter
+        rows_.append(hints_);
+        question_.ask(rows_, answers_);
+        influence_ = {};
+        influence_.extend(question_, rows_, answers_, candidates_);
+        group();
+    }
+
+    // Only what the new hints show.
+    void learn_more() {
+        Rows fresh(question_.input_width(), 0), answers;
+        for (std::size_t i = surveyed_; i < hints_.size(); ++i)
+            fresh.push(hints_[i]);
+        question_.ask(fresh, answers);
+        rows_.append(fresh);
+        answers_.append(answers);
+        influence_.extend(question_, rows_, answers_, candidates_);
+        group();
+    }
+
+    void group() {
+        surveyed_ = hints_.size();
+        activate();
+        clusters_ = find_partners(question_, rows_, answers_, influence_);
+        std::vector<std::vector<int>> bits;
+        for (const auto& cluster : clusters_)
+            if (cluster.size() > 1) {
+                auto& place = bits.emplace_back();
+                for (const int member : cluster)
+                    place.push_back(influence_.support[static_cast<std::size_t>(member)]);
+            }
+        sampler_.set_partners(std::move(bits));
+    }
+
+    void activate() {
+        std::vector<int> active;
+        for (std::size_t w = 0; w < task_.words.size(); ++w) {
+            const Span& span = task_.words[w];
+            if (std::any_of(influence_.support.begin(), influence_.support.end(), [&](int bit) { return bit >= span.first && bit < span.first + span.width; }))
+                active.push_back(static_cast<int>(w));
+        }
+        sampler_.set_active(std::move(active));
+    }
+
+    struct Choice {
+        std::vector<int> order; // input bits
+        std::vector<std::vector<Word>> outputs;
+        Shape shape;
+        std::size_t cost = 0;
+    };
+
+    // The order, and the cut, that give the smallest circuit.
+    std::optional<Choice> choose_order(std::size_t limit) {
+        std::optional<Choice> best;
+        Rows trial, ignored(question_.input_width(), 0);
+        draw(trial, kTrial);
+        for (std::size_t i = 0; i < hints_.size() && i < kTrial; ++i)
+            trial.push(hints_[hints_.size() - 1 - i]);
+        round_up(trial);
+        std::vector<double> weight(influence_.support.size());
+        for (std::size_t v = 0; v < weight.size(); ++v)
+            weight[v] = interplay(question_, rows_, influence_, v, 24);
+        const std::size_t enough = 4 * (influence_.support.size() + task_.outputs.size()) + 12;
+        for (const auto& proposal : propose_orders(influence_, clusters_, weight, task_.words))
+            for (const int cut : {-1, 0}) {
+                if (best && best->cost <= enough)
+                    return best;
+                Choice choice;
+                choice.shape.cut = cut;
+                choice.shape.max_nodes = limit;
+                for (const int member : proposal) {
+                    choice.order.push_back(influence_.support[static_cast<std::size_t>(member)]);
+                    choice.outputs.push_back(influence_.outputs[static_cast<std::size_t>(member)]);
+                }
+                const auto diagram = Diagram::learn(question_, region_, choice.order, choice.outputs, trial, choice.shape, ignored);
+                ++result_.orders;
+                if (getenv("DBG2") && cut < 0) { fprintf(stderr, "try: "); for (int v : choice.order) { for (std::size_t i = 0; i < influence_.support.size(); ++i) if (influence_.support[i] == v) fprintf(stderr, "%d(%.2f) ", v, influence_.rate[i]); } fprintf(stderr, "\n"); }
+                if (!diagram || (cut < 0 && diagram->cut() == 0)) // the second try is the same
+                    continue;
+                Aig aig(question_.oracle().input_bits());
+                diagram->emit(aig);
+                choice.cost = aig.nodes();
+                if (getenv("DBG2")) fprintf(stderr, "  order cost %zu cut %zu of %zu size %zu\n", choice.cost, diagram->cut(), choice.order.size(), diagram->size());
+                if (!best || choice.cost < best->cost)
+                    best = std::move(choice);
+            }
+        return best;
+    }
+
+    void round_up(Rows& rows) {
+        const std::size_t first = rows.size();
+        if (first % 64 == 0)
+            return;
+        rows.resize((first + 63) / 64 * 64);
+        sampler_.fill(rows, first);
+    }
+
+    void attempt() {
+        const std::size_t size = influence_.support.size() + task_.outputs.size();
+        const std::size_t soft = 12 * size + 64, hard = 60 * size + 400;
+        const bool small = influence_.support.size() <= kSmall; // no split makes it simpler
+        auto choice = choose_order(small ? std::size_t{1} << 16 : soft);
+        if (!choice || (choice->cost > soft && !small)) {
+            done_ = true;
+            (void)hard;
+            return;
+        }
+        choice->shape.max_nodes *= 2;
+        Rows pool;
+        draw(pool, kPool);
+        pool.append(hints_);
+        round_up(pool);
+        std::size_t tests = 256;
+        if (getenv("DBG2")) { fprintf(stderr, "chosen cost %zu: ", choice->cost); for (int v : choice->order) fprintf(stderr, "%d ", v); fprintf(stderr, "\n"); }
+        for (std::size_t round = 0; round < kRounds; ++round) {
+            Rows found(question_.input_width(), 0), outside = found;
+            const auto diagram = Diagram::learn(question_, region_, choice->order, choice->outputs, pool, choice->shape, outside);
+            why_ = Why::outgrown; // survey again: the counterexamples show what was missed
+            if (!diagram || explore(outside))
+                return;
+            bool clean = true;
+            while (clean && !solved_) {
+                Rows fresh;
+                draw(fresh, tests);
+                ++result_.rounds;
+                clean = diagram->verify(question_, fresh, found, outside, kMost);
+                for (std::size_t i = 0; i < found.size(); ++i)
+                    add_hint(found[i]);
+                if (explore(outside))
+                    return;
+                pool.append(found);
+                round_up(pool);
+                if (clean && tests >= task_.tests) {
+                    Aig aig(question_.oracle().input_bits());
+                    diagram->emit(aig);
+                    if (!small && aig.nodes() > soft) { // it grew: look for an order that suits what is known now
+                        done_ = ++grown_ > 2;
+                        return;
+                    }
+                    accept(*diagram);
+                }
+                else if (clean)
+                    tests *= 4;
+            }
+            if (solved_)
+                return;
+        }
+    }
+
+    // Whether there are pairs that show that inputs matter which were thought not to; they become hints.
+    bool explore(const Rows& pairs) {
+        for (std::size_t i = 0; i < pairs.size() && i < kMost; i += 2)
+            between(pairs[i], pairs[i + 1]);
+        if (pairs.size())
+            why_ = Why::outside;
+        return pairs.size() > 0;
+    }
+
+    // Two rows with different answers: the rows on the way between which the answer changes at one bit.
+    void between(const Word* from, const Word* to) {
+        Rows path(question_.input_width(), 0), answers;
+        std::vector<Word> row(from, from + question_.input_width());
+        std::vector<int> flips;
+        path.push(row.data());
+        for (std::size_t bit = 0; bit < question_.oracle().input_bits(); ++bit)
+            if (get_bit(row.data(), bit) != get_bit(to, bit)) {
+                flip_bit(row.data(), bit);
+                path.push(row.data());
+                flips.push_back(static_cast<int>(bit));
+            }
+        question_.ask(path, answers);
+        for (std::size_t i = 0; i < flips.size(); ++i)
+            if (!std::equal(answers[i], answers[i] + question_.width(), answers[i + 1])) {
+                add_hint(path[i]); // one of the two is on the rare side
+                add_hint(path[i + 1]);
+                if (!std::count(candidates_.begin(), candidates_.end(), flips[i])) {
+                    candidates_.push_back(flips[i]);
+                    std::sort(candidates_.begin(), candidates_.end());
+                }
+            }
+    }
+
+    void accept(const Diagram& diagram) {
+        Aig aig(question_.oracle().input_bits());
+        result_.outputs = diagram.emit(aig);
+        result_.fanins = aig.fanins();
+        result_.nodes = diagram.size();
+        result_.order = diagram.order();
+        result_.cut = diagram.cut();
+        solved_ = done_ = true;
+    }
+
+    const RegionTask& task_;
+    Question question_;
+    Region region_;
+    Sampler sampler_;
+    Rows rows_, answers_, hints_;
+    Influence influence_;
+    std::vector<std::vector<int>> clusters_;
+    std::vector<int> candidates_;
+    RegionResult result_;
+    enum class Why { outgrown, outside } why_ = Why::outgrown;
+    std::size_t grown_ = 0;    // times that a diagram was right but too large
+    std::size_t surveyed_ = 0; // hints that influence_ has seen
+    bool solved_ = false, done_ = false;
+};
+
+} // namespace
+
+RegionResult learn_region(Oracle& oracle, const RegionTask& task) { return Job(oracle, task).run(); }
+
+Hash region_signature(Oracle& oracle, const RegionTask& task, std::size_t count) {
+    Question question(oracle, task.outputs);
+    const Region nowhere(question.input_width());
+    Region region(question.input_width());
+    region.mask = task.mask;
+    region.value = task.value;
+    Sampler sampler(task.words, question.input_width(), nowhere, task.seed);
+    Rows rows(question.input_width(), count), answers;
+    sampler.fill(rows);
+    for (std::size_t i = 0; i < count; ++i)
+        region.force(rows[i]);
+    question.ask(rows, answers);
+    Hash hash;
+    for (std::size_t i = 0; i < count * question.width(); ++i)
+        hash.add(answers.data()[i]);
+    return hash;
+}
+
+} // namespace tapeout::circuit
