@@ -9,8 +9,8 @@ namespace {
 
 constexpr double kPartner = 0.2;    // share of changes undone that makes two bits partners
 constexpr double kShare = 0.6;      // of the best partner's share
-constexpr std::size_t kProbes = 20; // rows in which each bit's partners are looked for
-constexpr std::size_t kCluster = 4;
+constexpr std::size_t kProbes = 16; // rows in which each bit's partners are looked for
+constexpr std::size_t kCluster = 4, kUniversal = 8;
 constexpr std::size_t kSplitProbes = 48; // rows a split is judged by
 constexpr double kNearMost = 0.7, kEnough = 0.15;
 
@@ -92,13 +92,17 @@ std::vector<std::vector<int>> find_partners(Question& question, const Rows& rows
             activity[row] += changes(v, row);
     std::iota(lively.begin(), lively.end(), std::size_t{0});
     std::stable_sort(lively.begin(), lively.end(), [&](std::size_t a, std::size_t b) { return activity[a] > activity[b]; });
-    std::vector<double> restored(n * n); // share of the rows in which both matter where flipping b undoes flipping a
+    std::vector<double> restored(n * n); // share of the rows in which both matter where flipping b undoes flipping a;
+    // a comparison needs the wide sense of mattering: of two equal bits, only one can change the outcome at a time
     Rows asked(rows.width(), 0), got;
     for (std::size_t a = 0; a < n; ++a) {
         std::vector<std::size_t> probes, both(n), undone(n);
         for (std::size_t i = 0; i < lively.size() && probes.size() < kProbes; ++i)
             if (changes(a, lively[i]))
                 probes.push_back(lively[i]);
+        for (std::size_t row = a % 3; row < rows.size() && probes.size() < 2 * kProbes; row += 3) // and any rows
+            if (changes(a, row))
+                probes.push_back(row);
         asked.resize(probes.size() * n);
         for (std::size_t p = 0; p < probes.size(); ++p)
             for (std::size_t b = 0; b < n; ++b) {
@@ -110,9 +114,17 @@ std::vector<std::vector<int>> find_partners(Question& question, const Rows& rows
         question.ask(asked, got);
         for (std::size_t p = 0; p < probes.size(); ++p)
             for (std::size_t b = 0; b < n; ++b)
-                if (b != a && changes(b, probes[p])) {
-                    ++both[b];
-                    undone[b] += std::equal(got[p * n + b], got[p * n + b] + wide, answers[probes[p]]);
+                if (b != a) { // b matters in the row, or in the row with a flipped
+                    const Word* before = answers[probes[p]];
+                    const Word* change = influence.changes[a].data() + probes[p] * wide;
+                    const Word* after = got[p * n + b];
+                    bool restores = true, matters = changes(b, probes[p]);
+                    for (std::size_t w = 0; w < wide; ++w) {
+                        restores = restores && after[w] == before[w];
+                        matters = matters || after[w] != (before[w] ^ change[w]);
+                    }
+                    both[b] += matters;
+                    undone[b] += restores;
                 }
         for (std::size_t b = 0; b < n; ++b)
             restored[a * n + b] = static_cast<double>(undone[b]) / (static_cast<double>(both[b]) + 0.5);
@@ -128,6 +140,14 @@ std::vector<std::vector<int>> find_partners(Question& question, const Rows& rows
     const auto partners = [&](int a, int b) {
         return mutual(a, b) > std::max(kPartner, kShare * std::max(best[static_cast<std::size_t>(a)], best[static_cast<std::size_t>(b)]));
     };
+    // What undoes everything (an input that inverts the outcome) is nobody's partner.
+    std::vector<bool> universal(n);
+    for (int a = 0; a < static_cast<int>(n); ++a) {
+        std::size_t count = 0;
+        for (int b = 0; b < static_cast<int>(n); ++b)
+            count += b != a && mutual(a, b) > kPartner;
+        universal[static_cast<std::size_t>(a)] = count > kUniversal && 2 * count > n / 2;
+    }
     struct Pair {
         double score;
         int a, b;
@@ -135,7 +155,7 @@ std::vector<std::vector<int>> find_partners(Question& question, const Rows& rows
     std::vector<Pair> pairs;
     for (int a = 0; a < static_cast<int>(n); ++a)
         for (int b = a + 1; b < static_cast<int>(n); ++b)
-            if (partners(a, b))
+            if (partners(a, b) && !universal[static_cast<std::size_t>(a)] && !universal[static_cast<std::size_t>(b)])
                 pairs.push_back({mutual(a, b), a, b});
     std::stable_sort(pairs.begin(), pairs.end(), [](const Pair& x, const Pair& y) { return x.score > y.score; });
     std::vector<int> of(n);
@@ -163,14 +183,13 @@ std::vector<std::vector<int>> find_partners(Question& question, const Rows& rows
     return clusters;
 }
 
-double interplay(Question& question, const Rows& rows, const Influence& influence, std::size_t input, std::size_t most) {
+std::vector<double> interplay(Question& question, const Rows& rows, const Influence& influence, std::size_t input, std::size_t most) {
     const std::size_t n = influence.support.size(), wide = question.width();
     std::vector<std::size_t> probes;
+    std::vector<double> result(n);
     for (std::size_t i = 0; i < rows.size() && probes.size() < most; ++i)
         if (influence.changed(input, i, wide))
             probes.push_back(i);
-    if (probes.empty())
-        return 0;
     Rows asked(rows.width(), probes.size() * n), got;
     for (std::size_t p = 0; p < probes.size(); ++p)
         for (std::size_t u = 0; u < n; ++u) { // u = input: the row with it flipped and nothing else
@@ -181,14 +200,15 @@ double interplay(Question& question, const Rows& rows, const Influence& influenc
                 flip_bit(row, static_cast<std::size_t>(influence.support[u]));
         }
     question.ask(asked, got);
-    std::size_t differences = 0;
     for (std::size_t p = 0; p < probes.size(); ++p)
         for (std::size_t u = 0; u < n; ++u)
             if (u != input) {
                 const bool after = !std::equal(got[p * n + u], got[p * n + u] + wide, got[p * n + input]);
-                differences += after != influence.changed(u, probes[p], wide);
+                result[u] += after != influence.changed(u, probes[p], wide);
             }
-    return static_cast<double>(differences) / static_cast<double>(probes.size());
+    for (double& share : result)
+        share /= static_cast<double>(probes.size());
+    return result;
 }
 
 namespace {
@@ -228,7 +248,8 @@ int choose_split(Question& question, const Rows& rows, const Influence& influenc
     std::vector<double> effect(n);
     double most = 0, most_single = 0;
     for (const std::size_t candidate : tried) {
-        effect[candidate] = influence.rate[candidate] * interplay(question, rows, influence, candidate, kSplitProbes);
+        const auto decides = interplay(question, rows, influence, candidate, kSplitProbes);
+        effect[candidate] = influence.rate[candidate] * std::accumulate(decides.begin(), decides.end(), 0.0);
         (data[candidate] ? most : most_single) = std::max(data[candidate] ? most : most_single, effect[candidate]);
     }
     const bool singles = most_single > kEnough * most;

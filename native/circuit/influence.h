@@ -34,9 +34,9 @@ private:
     std::size_t rows_ = 0;
 };
 
-// How many other inputs start or cease to matter when support bit `input` is flipped, on average over rows in which it matters:
-// high for a control, which decides what the others do.
-double interplay(Question& question, const Rows& rows, const Influence& influence, std::size_t input, std::size_t probes);
+// For each support bit: in which share of the rows in which `input` matters it starts or ceases to matter when `input` is
+// flipped. A control decides about many; the high bits of a comparison decide about the low ones, and not the other way round.
+std::vector<double> interplay(Question& question, const Rows& rows, const Influence& influence, std::size_t input, std::size_t probes);
 
 // Clusters of up to four support bits (indices into `support`) where flipping one undoes flipping another: the bits
 // that an adder adds, a comparator compares, a multiplexer swaps.

@@ -1,6 +1,7 @@
 #include "circuit/orders.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 #include <set>
 
@@ -11,13 +12,13 @@ namespace {
 struct Group {
     std::vector<int> members; // indices into support
     double peak = 0;          // largest share of rows in which it changes one output
-    double weight = 0;        // how much it decides about the others
     double rate = 0;          // share of rows in which it changes any
     int home = 0;             // the output it changes most often
     int count = 0;            // outputs changed
     int first = 0;            // lowest bit, for a stable and natural order of equals
     bool control = false;     // changes many outputs alike
     std::size_t rank = 0;     // place among the data groups: what a group's output needs comes before it
+    std::size_t command = 0;  // place among the controls: what decides about others comes before them
 };
 
 std::size_t word_of(int bit, const std::vector<Span>& words) {
@@ -27,7 +28,25 @@ std::size_t word_of(int bit, const std::vector<Span>& words) {
     return at;
 }
 
-std::vector<Group> make_groups(const Influence& influence, const std::vector<std::vector<int>>& clusters, const std::vector<double>& weight) {
+// Clusters of bits of the same words are alike: rare ones show too little to be judged alone.
+void agree(std::vector<Group>& groups, const Influence& influence, const std::vector<Span>& words) {
+    std::map<std::set<std::size_t>, std::vector<Group*>> families;
+    for (Group& group : groups) {
+        std::set<std::size_t> from;
+        for (const int member : group.members)
+            from.insert(word_of(influence.support[static_cast<std::size_t>(member)], words));
+        if (group.members.size() > 1)
+            families[from].push_back(&group);
+    }
+    for (auto& [from, family] : families) {
+        const auto controls = static_cast<std::size_t>(std::count_if(family.begin(), family.end(), [](const Group* group) { return group->control; }));
+        if (10 * controls >= 7 * family.size() || 10 * controls <= 3 * family.size())
+            for (Group* group : family)
+                group->control = 2 * controls > family.size();
+    }
+}
+
+std::vector<Group> make_groups(const Influence& influence, const std::vector<std::vector<int>>& clusters) {
     std::vector<Group> groups;
     for (const auto& cluster : clusters) {
         Group& group = groups.emplace_back();
@@ -40,7 +59,6 @@ std::vector<Group> make_groups(const Influence& influence, const std::vector<std
             const auto& strength = influence.strength[at];
             const auto top = std::max_element(strength.begin(), strength.end());
             group.rate = std::max(group.rate, influence.rate[at]);
-            group.weight = std::max(group.weight, weight[at]);
             group.count = std::max(group.count, influence.count[at]);
             if (*top > group.peak) {
                 group.peak = *top;
@@ -51,7 +69,7 @@ std::vector<Group> make_groups(const Influence& influence, const std::vector<std
             }
         }
         const double outputs = static_cast<double>(influence.strength.front().size());
-        group.control = outputs > 1 && sum > std::max(2.5, 0.3 * outputs) * group.peak;
+        group.control = outputs > 1 && sum > std::max(2.5, 0.15 * outputs) * group.peak;
     }
     return groups;
 }
@@ -90,6 +108,40 @@ void rank_groups(std::vector<Group>& groups, const Influence& influence) {
         group.rank = rank[static_cast<std::size_t>(group.home)];
 }
 
+void rank_controls(std::vector<Group>& groups, const std::vector<std::vector<double>>& decides) {
+    const auto effect = [&](const Group& a, const Group& b) {
+        double most = 0;
+        for (const int x : a.members)
+            for (const int y : b.members)
+                most = std::max(most, decides[static_cast<std::size_t>(x)][static_cast<std::size_t>(y)]);
+        return most;
+    };
+    const std::size_t n = groups.size();
+    std::vector<std::vector<double>> above(n, std::vector<double>(n)); // how much more a decides about b than b about a
+    for (std::size_t a = 0; a < n; ++a)
+        for (std::size_t b = 0; b < n; ++b)
+            above[a][b] = std::max(0.0, effect(groups[a], groups[b]) - effect(groups[b], groups[a]));
+    std::vector<bool> placed(n);
+    for (std::size_t step = 0; step < n; ++step) {
+        std::size_t best = n;
+        double least = 0;
+        for (std::size_t b = 0; b < n; ++b) {
+            if (placed[b])
+                continue;
+            double under = 0;
+            for (std::size_t a = 0; a < n; ++a)
+                if (!placed[a])
+                    under += above[a][b];
+            if (best == n || under < least) {
+                best = b;
+                least = under;
+            }
+        }
+        placed[best] = true;
+        groups[best].command = step;
+    }
+}
+
 template <typename Less> std::vector<int> flatten(std::vector<Group> groups, Less less) {
     std::stable_sort(groups.begin(), groups.end(), [](const Group& a, const Group& b) { return a.first < b.first; });
     std::stable_sort(groups.begin(), groups.end(), less);
@@ -102,17 +154,20 @@ template <typename Less> std::vector<int> flatten(std::vector<Group> groups, Les
 } // namespace
 
 std::vector<std::vector<int>> propose_orders(const Influence& influence, const std::vector<std::vector<int>>& clusters,
-                                             const std::vector<double>& weight, const std::vector<Span>& words) {
+                                             const std::vector<std::vector<double>>& decides, const std::vector<Span>& words) {
     if (influence.support.empty())
         return {{}};
-    std::vector<Group> groups = make_groups(influence, clusters, weight);
+    std::vector<Group> groups = make_groups(influence, clusters);
+    agree(groups, influence, words);
+    rank_controls(groups, decides);
     rank_groups(groups, influence);
     std::vector<std::vector<int>> orders;
     const auto before = [](const Group& a, const Group& b, int by) { // of two controls
+        const bool pairs = a.members.size() > 1, others = b.members.size() > 1;
         switch (by) {
-        case 0: return a.weight > b.weight;
-        case 1: return a.peak > b.peak;
-        default: return a.peak < b.peak;
+        case 0: return a.command < b.command;
+        case 1: return pairs != others ? others : pairs ? a.command > b.command : a.command < b.command;
+        default: return a.peak > b.peak;
         }
     };
     for (const int by : {0, 1, 2})

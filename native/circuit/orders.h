@@ -7,8 +7,8 @@
 
 namespace tapeout::circuit {
 
-// `weight` tells how much each support bit decides about the others. Each order holds indices into influence.support, the first asked first.
+// `decides[a][b]` tells how much support bit a decides about b (interplay). Each order holds indices into influence.support, the first asked first.
 std::vector<std::vector<int>> propose_orders(const Influence& influence, const std::vector<std::vector<int>>& clusters,
-                                             const std::vector<double>& weight, const std::vector<Span>& words);
+                                             const std::vector<std::vector<double>>& decides, const std::vector<Span>& words);
 
 } // namespace tapeout::circuit

@@ -98,6 +98,7 @@ private:
                 for (const int member : cluster)
                     place.push_back(influence_.support[static_cast<std::size_t>(member)]);
             }
+        if (getenv("DBG3")) { for (auto& c : bits) { for (int v : c) fprintf(stderr, "%d ", v); fprintf(stderr, "| "); } fprintf(stderr, "\n"); }
         sampler_.set_partners(std::move(bits));
     }
 
@@ -126,11 +127,11 @@ private:
         for (std::size_t i = 0; i < hints_.size() && i < kTrial; ++i)
             trial.push(hints_[hints_.size() - 1 - i]);
         round_up(trial);
-        std::vector<double> weight(influence_.support.size());
-        for (std::size_t v = 0; v < weight.size(); ++v)
-            weight[v] = interplay(question_, rows_, influence_, v, 24);
-        const std::size_t enough = 4 * (influence_.support.size() + task_.outputs.size()) + 12;
-        for (const auto& proposal : propose_orders(influence_, clusters_, weight, task_.words))
+        std::vector<std::vector<double>> decides;
+        for (std::size_t v = 0; v < influence_.support.size(); ++v)
+            decides.push_back(interplay(question_, rows_, influence_, v, 24));
+        const std::size_t enough = 2 * (influence_.support.size() + task_.outputs.size()) + 12;
+        for (const auto& proposal : propose_orders(influence_, clusters_, decides, task_.words))
             for (const int cut : {-1, 0}) {
                 if (best && best->cost <= enough)
                     return best;
@@ -166,7 +167,7 @@ private:
 
     void attempt() {
         const std::size_t size = influence_.support.size() + task_.outputs.size();
-        const std::size_t soft = 12 * size + 64, hard = 60 * size + 400;
+        const std::size_t soft = 10 * size + 64, hard = 60 * size + 400;
         const bool small = influence_.support.size() <= kSmall; // no split makes it simpler
         auto choice = choose_order(small ? std::size_t{1} << 16 : soft);
         if (!choice || (choice->cost > soft && !small)) {
