@@ -62,7 +62,7 @@ nb::dict learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, con
         nb::gil_scoped_release release;
         result = learn_region(oracle, task);
     }
-    std::vector<Literal> flat;
+    std::vector<Lit> flat;
     for (const auto& [a, b] : result.fanins)
         flat.insert(flat.end(), {a, b});
     nb::dict answer;

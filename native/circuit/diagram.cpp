@@ -361,11 +361,11 @@ void Diagram::evaluate(const Word* row, Word* answer) const {
 
 // Whether the walk is in one of a set of states at a level: a signal such as a carry. Where the sets already made at the
 // level give it in one gate, they do; else it follows from sets of the level above.
-Literal Diagram::state_set(Aig& aig, std::size_t level, std::uint64_t set, std::vector<std::map<std::uint64_t, Literal>>& memo) const {
+Lit Diagram::state_set(Strash& gates, std::size_t level, std::uint64_t set, std::vector<std::map<std::uint64_t, Lit>>& memo) const {
     const std::size_t count = levels_[level].size();
     const std::uint64_t all = count >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << count) - 1;
     if (set == 0 || set == all)
-        return set ? kTrue : kFalse;
+        return set ? Lit{1} : Lit{0};
     auto& here = memo[level];
     if (const auto at = here.find(set); at != here.end())
         return at->second;
@@ -376,47 +376,47 @@ Literal Diagram::state_set(Aig& aig, std::size_t level, std::uint64_t set, std::
         for (int bit = 0; bit < 2; ++bit)
             if (set >> levels_[level - 1][s].next[bit] & 1)
                 before[bit] |= std::uint64_t{1} << s;
-    Literal result = kFalse;
+    Lit result = Lit{0};
     bool done = false;
     if (before[0] != before[1]) {
         for (auto a = here.begin(); a != here.end() && !done; ++a)
             for (auto b = here.begin(); b != here.end() && !done; ++b)
                 for (int phase = 0; phase < 4 && !done; ++phase) {
                     const std::uint64_t x = phase & 1 ? all & ~a->first : a->first, y = phase & 2 ? all & ~b->first : b->first;
-                    const Literal lx = a->second ^ (phase & 1), ly = b->second ^ (phase >> 1);
+                    const Lit lx = a->second ^ (phase & 1), ly = b->second ^ (phase >> 1);
                     if ((x & y) == set) {
-                        result = aig.land(lx, ly);
+                        result = gates.and_(lx, ly);
                         done = true;
                     } else if ((x | y) == set) {
-                        result = aig.lor(lx, ly);
+                        result = gates.or_(lx, ly);
                         done = true;
                     }
                 }
     }
     if (!done) {
-        const Literal zero = state_set(aig, level - 1, before[0], memo), one = state_set(aig, level - 1, before[1], memo);
-        const Literal input = aig.input(static_cast<std::size_t>(order_[level - 1]));
+        const Lit zero = state_set(gates, level - 1, before[0], memo), one = state_set(gates, level - 1, before[1], memo);
+        const Lit input = lit_of(1 + static_cast<std::size_t>(order_[level - 1]));
         if ((before[0] & ~before[1]) == 0) // one set holds the other: a gate less than a multiplexer
-            result = aig.lor(zero, aig.land(input, one));
+            result = gates.or_(zero, gates.and_(input, one));
         else if ((before[1] & ~before[0]) == 0)
-            result = aig.lor(one, aig.land(input ^ 1, zero));
+            result = gates.or_(one, gates.and_(input ^ 1, zero));
         else
-            result = aig.mux(input, one, zero);
+            result = gates.mux(input, one, zero);
     }
     here.emplace(set, result);
     return result;
 }
 
-std::vector<Literal> Diagram::emit(Aig& aig) const {
-    std::vector<std::vector<Literal>> literals(nodes_.size());
+std::vector<Lit> Diagram::emit(Strash& gates) const {
+    std::vector<std::vector<Lit>> literals(nodes_.size());
     const auto literal = [&](std::size_t level, Edge edge) {
-        return (edge.node < 0 ? kFalse : literals[level][static_cast<std::size_t>(edge.node)]) ^ static_cast<Literal>(edge.complement);
+        return (edge.node < 0 ? Lit{0} : literals[level][static_cast<std::size_t>(edge.node)]) ^ static_cast<Lit>(edge.complement);
     };
     for (std::size_t level = nodes_.size(); level-- > 0;)
         for (const Node& node : nodes_[level])
-            literals[level].push_back(aig.mux(aig.input(static_cast<std::size_t>(order_[level + cut_])), literal(level + 1, node.next[1]), literal(level + 1, node.next[0])));
-    std::vector<std::map<std::uint64_t, Literal>> memo(levels_.size());
-    std::vector<Literal> result(outputs_);
+            literals[level].push_back(gates.mux(lit_of(1 + static_cast<std::size_t>(order_[level + cut_])), literal(level + 1, node.next[1]), literal(level + 1, node.next[0])));
+    std::vector<std::map<std::uint64_t, Lit>> memo(levels_.size());
+    std::vector<Lit> result(outputs_);
     std::vector<std::size_t> by_level(outputs_); // the last first: what they need of upper levels serves the others too
     for (std::size_t o = 0; o < outputs_; ++o)
         by_level[o] = o;
@@ -426,16 +426,16 @@ std::vector<Literal> Diagram::emit(Aig& aig) const {
         if (last_[o] <= cut_) {
             for (std::size_t s = 0; s < known_[o].size(); ++s)
                 set |= std::uint64_t{known_[o][s]} << s;
-            result[o] = state_set(aig, last_[o], set, memo);
+            result[o] = state_set(gates, last_[o], set, memo);
             continue;
         }
         std::map<int, std::pair<std::uint64_t, std::uint64_t>> users; // node: states that lead to it, and to its complement
         for (std::size_t s = 0; s < roots_.size(); ++s)
             (roots_[s][o].complement ? users[roots_[s][o].node].second : users[roots_[s][o].node].first) |= std::uint64_t{1} << s;
         for (const auto& [node, sets] : users) {
-            const Literal inverted = state_set(aig, cut_, sets.second, memo);
-            const Literal value = aig.lxor(literal(0, {node, false}), inverted);
-            result[o] = aig.lor(result[o], node < 0 ? inverted : aig.land(state_set(aig, cut_, sets.first | sets.second, memo), value));
+            const Lit inverted = state_set(gates, cut_, sets.second, memo);
+            const Lit value = gates.xor_(literal(0, {node, false}), inverted);
+            result[o] = gates.or_(result[o], node < 0 ? inverted : gates.and_(state_set(gates, cut_, sets.first | sets.second, memo), value));
         }
     }
     return result;

@@ -36,7 +36,7 @@ public:
     // order. Appends rows that tell a node from what it was merged with to `found`, and pairs of rows that differ in inputs
     // outside the order only, to other answers, to `outside`. False where there are any.
     bool verify(Question& question, const Rows& suffixes, Rows& found, Rows& outside, std::size_t most) const;
-    std::vector<Literal> emit(Aig& aig) const;
+    std::vector<Lit> emit(Strash& gates) const;
     // The output bits for a row of inputs, packed.
     void evaluate(const Word* row, Word* answer) const;
     const std::vector<int>& order() const { return order_; }
@@ -77,7 +77,7 @@ private:
     Edge classify(const Word* slice, std::size_t words, int access, int output, Classes& classes, std::vector<Node>& level) const;
     std::vector<Claim> claims(std::size_t level) const;
     void explain(Question& question, const Claim& claim, std::size_t level, const Word* suffix, const Word* others[2], Rows& found, Rows& outside) const;
-    Literal state_set(Aig& aig, std::size_t level, std::uint64_t set, std::vector<std::map<std::uint64_t, Literal>>& memo) const;
+    Lit state_set(Strash& gates, std::size_t level, std::uint64_t set, std::vector<std::map<std::uint64_t, Lit>>& memo) const;
 
     std::vector<int> order_;
     std::size_t outputs_;

@@ -147,9 +147,9 @@ private:
                 if (getenv("DBG2") && cut < 0) { fprintf(stderr, "try: "); for (int v : choice.order) { for (std::size_t i = 0; i < influence_.support.size(); ++i) if (influence_.support[i] == v) fprintf(stderr, "%d(%.2f) ", v, influence_.rate[i]); } fprintf(stderr, "\n"); }
                 if (!diagram || (cut < 0 && diagram->cut() == 0)) // the second try is the same
                     continue;
-                Aig aig(question_.oracle().input_bits());
-                diagram->emit(aig);
-                choice.cost = aig.nodes();
+                Strash gates(question_.oracle().input_bits());
+                diagram->emit(gates);
+                choice.cost = gates.aig.gates.size();
                 if (getenv("DBG2")) fprintf(stderr, "  order cost %zu cut %zu of %zu size %zu\n", choice.cost, diagram->cut(), choice.order.size(), diagram->size());
                 if (!best || choice.cost < best->cost)
                     best = std::move(choice);
@@ -201,9 +201,9 @@ private:
                 pool.append(found);
                 round_up(pool);
                 if (clean && tests >= task_.tests) {
-                    Aig aig(question_.oracle().input_bits());
-                    diagram->emit(aig);
-                    if (!small && aig.nodes() > soft) { // it grew: look for an order that suits what is known now
+                    Strash gates(question_.oracle().input_bits());
+                    diagram->emit(gates);
+                    if (!small && gates.aig.gates.size() > soft) { // it grew: look for an order that suits what is known now
                         done_ = ++grown_ > 2;
                         return;
                     }
@@ -251,9 +251,9 @@ private:
     }
 
     void accept(const Diagram& diagram) {
-        Aig aig(question_.oracle().input_bits());
-        result_.outputs = diagram.emit(aig);
-        result_.fanins = aig.fanins();
+        Strash gates(question_.oracle().input_bits());
+        result_.outputs = diagram.emit(gates);
+        result_.fanins = std::move(gates.aig.gates);
         result_.nodes = diagram.size();
         result_.order = diagram.order();
         result_.cut = diagram.cut();

@@ -23,8 +23,8 @@ struct RegionTask {
 
 struct RegionResult {
     int split = -1; // the input bit to split on, or -1: solved
-    std::vector<std::pair<Literal, Literal>> fanins;
-    std::vector<Literal> outputs;
+    std::vector<Gate> fanins;
+    std::vector<Lit> outputs;
     std::vector<int> support, order;
     Rows hints; // counterexamples met
     std::size_t queries = 0, nodes = 0, cut = 0, rounds = 0, orders = 0;

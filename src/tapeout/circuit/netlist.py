@@ -1,12 +1,13 @@
 """And-inverter graphs: the form in which circuits are learned, made smaller, proved equal and written out.
 
-A literal is ``2 * variable + complement``. Variable 0 is the constant false, so literal 0 is false and literal 1 is true;
-variable ``1 + i`` is input bit ``i``; variable ``1 + inputs + k`` is AND node ``k``. Nodes stand in topological order: the
-fan-ins of a node have smaller variables. This is AIGER's numbering.
+A literal is ``2 * variable + complement``. Variable 0 is the constant false, so literal 0 is false and literal 1 is
+true; variable ``1 + i`` is input bit ``i``; variable ``1 + inputs + k`` is AND node ``k``. Nodes stand in topological
+order: the fan-ins of a node have smaller variables. This is AIGER's numbering.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +23,8 @@ TRUE = 1
 class Netlist:
     """A combinational circuit of two-input ANDs and inverters.
 
-    ``fanins[nodes, 2] uint32`` are the literals of each AND; ``outputs[interface.output_bits] uint32`` the literals of the
-    output bits, in the order of the interface.
+    ``fanins[nodes, 2] uint32`` are the literals of each AND; ``outputs[interface.output_bits] uint32`` the literals of
+    the output bits, in the order of the interface.
     """
 
     interface: Interface
@@ -89,6 +90,21 @@ class Builder:
         if then == other ^ 1:
             return self.xor(select, other)
         return self.or_(self.and_(select, then), self.and_(select ^ 1, other))
+
+    def place(self, netlist: Netlist, inputs: Mapping[str, Sequence[int]]) -> dict[str, list[int]]:
+        """A copy of ``netlist`` on the given input words; its output words."""
+        map_ = [FALSE]
+        for word in netlist.interface.inputs:
+            if len(inputs[word.name]) != word.width:
+                raise ValueError(f"input {word.name} has {len(inputs[word.name])} bits, not {word.width}")
+            map_ += inputs[word.name]
+        for a, b in netlist.fanins.tolist():
+            map_.append(self.and_(map_[a >> 1] ^ a & 1, map_[b >> 1] ^ b & 1))
+        literals = [map_[lit >> 1] ^ lit & 1 for lit in netlist.outputs.tolist()]
+        outputs: dict[str, list[int]] = {}
+        for word in netlist.interface.outputs:
+            outputs[word.name], literals = literals[: word.width], literals[word.width :]
+        return outputs
 
     def finish(self, outputs: dict[str, list[int]]) -> Netlist:
         """The netlist whose output words are ``outputs``; every word of the interface must be there, at its width."""
