@@ -8,6 +8,8 @@
 #include <cstring>
 #include <utility>
 
+#include "circuit/check.h"
+#include "circuit/evaluate.h"
 #include "circuit/region.h"
 
 namespace nb = nanobind;
@@ -81,6 +83,31 @@ nb::dict learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, con
     return answer;
 }
 
+nb::tuple check(Oracle& oracle, const nb::ndarray<const Lit, nb::ndim<2>, nb::c_contig, nb::device::cpu>& fanins,
+                const nb::ndarray<const Lit, nb::ndim<1>, nb::c_contig, nb::device::cpu>& outputs, const Pairs& words,
+                const Pairs& fixed, const RowArray& hints, Word seed, std::size_t rows, std::size_t most) {
+    const RegionTask task = make_task(oracle, words, {}, fixed, seed);
+    Region region(task.mask.size());
+    region.mask = task.mask;
+    region.value = task.value;
+    Rows rows_hints = rows_of(hints);
+    if (rows_hints.width() != task.mask.size())
+        rows_hints = Rows(task.mask.size(), 0);
+    Aig aig;
+    aig.inputs = oracle.input_bits();
+    for (std::size_t i = 0; i < fanins.shape(0); ++i)
+        aig.gates.push_back({fanins(i, 0), fanins(i, 1)});
+    aig.outputs.assign(outputs.data(), outputs.data() + outputs.shape(0));
+    Mismatches result;
+    {
+        nb::gil_scoped_release release;
+        Evaluator circuit(aig);
+        result = check_region(oracle, circuit, task.words, region, rows_hints, seed, rows, most);
+    }
+    return nb::make_tuple(matrix(result.rows.data(), result.rows.size(), row_words(oracle.input_bits())),
+                          matrix(result.outputs.data(), result.outputs.size(), row_words(oracle.output_bits())), result.wrong);
+}
+
 std::pair<Word, Word> signature(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed, Word seed, std::size_t rows) {
     const RegionTask task = make_task(oracle, words, std::move(outputs), fixed, seed);
     nb::gil_scoped_release release;
@@ -94,6 +121,8 @@ void bind_learn(nb::module_& m) {
     using namespace nb::literals;
     m.def("learn_region", &learn, "oracle"_a, "words"_a, "outputs"_a, "fixed"_a, "candidates"_a, "hints"_a, "seed"_a, "tests"_a,
           "One job of the exact learner: a circuit for the outputs on a region, or the input to split it on.");
+    m.def("check_region", &check, "oracle"_a, "fanins"_a, "outputs"_a, "words"_a, "fixed"_a, "hints"_a, "seed"_a, "rows"_a, "most"_a,
+          "A circuit against its oracle on rows of a region: wrong rows, their wrong outputs, how many were wrong.");
     m.def("region_signature", &signature, "oracle"_a, "words"_a, "outputs"_a, "fixed"_a, "seed"_a, "rows"_a,
           "A hash of what the outputs do in a region.");
 }
