@@ -302,7 +302,7 @@ class _Csr:
         self.mtvec = step.aligned(before["mtvec"])
         self.mepc = step.aligned(before["mepc"])
         mpp = before["mpp"]
-        extensions = "AI" + ("M" if "MUL" in step.table else "")
+        extensions = "AIU" + ("M" if "MUL" in step.table else "")
         contents = {
             0x300: self._bits({3: before["mie"], 7: before["mpie"], 11: mpp, 12: mpp}),  # mstatus
             0x301: step.number(1 << 30 | sum(1 << ord(letter) - ord("A") for letter in extensions)),  # misa, MXL = 1
