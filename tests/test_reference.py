@@ -1,4 +1,4 @@
-"""The formal reference of the processor: against unicorn (QEMU's RISC-V) and against cases taken from the manual by hand."""
+"""The formal reference of the processor: against unicorn (QEMU's RISC-V), and against cases written from the manual."""
 
 import random
 from collections.abc import Iterator, Mapping
@@ -32,15 +32,15 @@ def run(variant: str, states: list[dict[str, int]]) -> list[dict[str, int]]:
 
 def test_words_stand_in_the_order_of_the_page() -> None:
     assert str(interface("rv32ia")) == (
-        "instruction:32 pc:32 load_data:32 reservation:32 reserved rs1:32 rs2:32 -> pc.next:32 address:32 store_data:32 "
-        "store_mask:4 load reservation.next:32 reserved.next trap rd:32 rd_write"
+        "instruction:32 pc:32 load_data:32 reservation:32 reserved rs1:32 rs2:32 -> pc.next:32 address:32 "
+        "store_data:32 store_mask:4 load reservation.next:32 reserved.next trap rd:32 rd_write"
     )
     assert str(interface(FULL)) == (
         "instruction:32 pc:32 load_data:32 reservation:32 reserved machine_mode mie mpie mpp msie mtie mtvec:32 "
-        "mscratch:32 mepc:32 mcause:32 mtval:32 software_interrupt timer_interrupt rs1:32 rs2:32 -> pc.next:32 address:32 "
-        "store_data:32 store_mask:4 load reservation.next:32 reserved.next trap machine_mode.next mie.next mpie.next "
-        "mpp.next msie.next mtie.next mtvec.next:32 mscratch.next:32 mepc.next:32 mcause.next:32 mtval.next:32 rd:32 "
-        "rd_write"
+        "mscratch:32 mepc:32 mcause:32 mtval:32 software_interrupt timer_interrupt rs1:32 rs2:32 -> "
+        "pc.next:32 address:32 store_data:32 store_mask:4 load reservation.next:32 reserved.next trap "
+        "machine_mode.next mie.next mpie.next mpp.next msie.next mtie.next mtvec.next:32 mscratch.next:32 "
+        "mepc.next:32 mcause.next:32 mtval.next:32 rd:32 rd_write"
     )
 
 
@@ -92,7 +92,7 @@ def unicorn_states(rng: random.Random, rows: int) -> Iterator[dict[str, int]]:
             field1, field2 = instruction >> 15 & 31, instruction >> 20 & 31
             rs1 = rs1 if field1 else 0
             rs2 = rs1 if field2 == field1 else rs2 if field2 else 0
-            if name == "SC.W" or name == "LR.W" or name.startswith("AMO"):
+            if name in {"SC.W", "LR.W"} or name.startswith("AMO"):
                 rs1 &= ~3
                 rs2 = rs1 if field2 == field1 else rs2
             yield {
@@ -222,8 +222,8 @@ def test_a_larger_variant_does_the_same_with_the_instructions_of_a_smaller(small
             assert a == {name: b[name] for name in a}, before
 
 
-# Against the manual, by hand. A case names what differs from the state below, and the outputs that differ from a step that
-# goes on to the next instruction and changes nothing.
+# Against the manual, by hand. A case names what differs from the state below, and the outputs that differ from a step
+# that goes on to the next instruction and changes nothing.
 
 
 def r_type(funct7: int, funct3: int, opcode: int, rd: int = 1, rs1: int = 2, rs2: int = 3) -> int:
@@ -353,10 +353,7 @@ CASES: dict[str, Case] = {
     "beq misaligned, not taken": ({"instruction": BEQ_6}, {}),
     "bne misaligned, taken": ({"instruction": BNE_6}, trap(0, PC + 6)),
     "jalr clears bit 0": ({"instruction": JALR, "rs1": 0x4001}, {"pc.next": 0x4004, **rd(PC + 4)}),
-    "jalr wraps": (
-        {"instruction": JALR, "rs1": M32},
-        {"pc.next": 0, **rd(PC + 4)} | trap(0, 2) | {"rd": 0, "rd_write": 0},
-    ),
+    "jalr wraps": ({"instruction": JALR, "rs1": M32}, trap(0, 2)),
     # memory
     "lw": ({"instruction": LW}, {"address": 0x4008, "load": 1, **rd(0x89ABCDEF)}),
     "lh": ({"instruction": LH, "rs1": 0x4002}, {"address": 0x4008, "load": 1, **rd(0xFFFF89AB)}),
