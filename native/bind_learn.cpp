@@ -79,7 +79,7 @@ nb::dict learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, con
     answer["cut"] = result.cut;
     answer["rounds"] = result.rounds;
     answer["orders"] = result.orders;
-    answer["forced"] = result.forced;
+    answer["share"] = result.share;
     return answer;
 }
 

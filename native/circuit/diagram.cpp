@@ -6,7 +6,7 @@
 namespace tapeout::circuit {
 
 Diagram::Diagram(const Question& question, const Region& region, std::vector<int> order)
-    : order_(std::move(order)), outputs_(question.outputs().size()), accesses_(question.input_width(), 1),
+    : order_(std::move(order)), outputs_(question.outputs()), accesses_(question.input_width(), 1),
       masks_(question.input_width(), order_.size() + 1), free_(question.input_width()) {
     for (std::size_t level = 0; level < order_.size(); ++level) {
         std::copy_n(masks_[level], masks_.width(), masks_[level + 1]);

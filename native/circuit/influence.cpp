@@ -12,7 +12,8 @@ constexpr double kShare = 0.6;      // of the best partner's share
 constexpr std::size_t kProbes = 16; // rows in which each bit's partners are looked for
 constexpr std::size_t kCluster = 4, kUniversal = 8;
 constexpr std::size_t kSplitProbes = 48; // rows a split is judged by
-constexpr double kNearMost = 0.7, kEnough = 0.15;
+constexpr int kIdle = 12;
+constexpr double kNearMost = 0.4, kEnough = 0.15;
 
 int popcount(const std::vector<Word>& words) {
     int count = 0;
@@ -73,7 +74,7 @@ void Influence::extend(Question& question, const Rows& rows, const Rows& answers
             continue;
         support.push_back(bit);
         rate.push_back(static_cast<double>(hits) / static_cast<double>(count));
-        strength.push_back(shares(delta, count, wide, question.outputs().size()));
+        strength.push_back(shares(delta, count, wide, question.outputs()));
         this->count.push_back(popcount(seen));
         outputs.push_back(std::move(seen));
         changes.push_back(std::move(delta));
@@ -213,11 +214,12 @@ std::vector<double> interplay(Question& question, const Rows& rows, const Influe
 
 namespace {
 
-// (input, output) dependencies that are left with the candidate at 0, and at 1.
+// (input, output) dependencies that are left with the candidate at 0, and at 1. Where next to none are left on one side the
+// other counts twice: switching all off is easy for a diagram, telling functions apart is what a split is for.
 int dependencies(const Rows& rows, const Influence& influence, std::size_t candidate, std::size_t wide) {
     const auto bit = static_cast<std::size_t>(influence.support[candidate]);
     std::vector<Word> seen(2 * wide);
-    int total = 0;
+    int left[2] = {};
     for (std::size_t v = 0; v < influence.support.size(); ++v) {
         if (v == candidate)
             continue;
@@ -227,17 +229,19 @@ int dependencies(const Rows& rows, const Influence& influence, std::size_t candi
             for (std::size_t w = 0; w < wide; ++w)
                 half[w] |= influence.changes[v][row * wide + w];
         }
-        total += popcount(seen);
+        for (std::size_t w = 0; w < 2 * wide; ++w)
+            left[w / wide] += std::popcount(seen[w]);
     }
-    return total;
+    const int few = std::min(left[0], left[1]), many = std::max(left[0], left[1]);
+    return kIdle * few < many ? 2 * many : few + many;
 }
 
 } // namespace
 
-int choose_split(Question& question, const Rows& rows, const Influence& influence, const std::vector<std::vector<int>>& clusters) {
+Split choose_split(Question& question, const Rows& rows, const Influence& influence, const std::vector<std::vector<int>>& clusters) {
     const std::size_t n = influence.support.size();
     if (n == 0)
-        return -1;
+        return {};
     std::vector<bool> data(n);
     for (const auto& cluster : clusters)
         for (const int member : cluster)
@@ -253,13 +257,14 @@ int choose_split(Question& question, const Rows& rows, const Influence& influenc
         (data[candidate] ? most : most_single) = std::max(data[candidate] ? most : most_single, effect[candidate]);
     }
     const bool singles = most_single > kEnough * most;
-    int best = -1, lowest = 0;
+    Split best;
+    int lowest = 0;
     for (const std::size_t candidate : tried) {
         if ((singles && data[candidate]) || effect[candidate] < kNearMost * (singles ? most_single : std::max(most, most_single)))
             continue;
         const int left = dependencies(rows, influence, candidate, question.width());
-        if (best < 0 || left < lowest) {
-            best = influence.support[candidate];
+        if (best.bit < 0 || left < lowest) {
+            best = {influence.support[candidate], effect[candidate] / static_cast<double>(n)};
             lowest = left;
         }
     }

@@ -44,7 +44,12 @@ std::vector<std::vector<int>> find_partners(Question& question, const Rows& rows
 
 // The input that decides most about what the others do: a control. Flipping it makes the effects of other inputs appear or
 // vanish; among those where that happens most, the one whose two values leave the fewest (input, output) dependencies. Bits
-// with partners come last: they are data, even where (as in a comparison) they decide much. -1 where there is none.
-int choose_split(Question& question, const Rows& rows, const Influence& influence, const std::vector<std::vector<int>>& clusters);
+// with partners come last: they are data, even where (as in a comparison) they decide much. `bit` is -1 where there is none;
+// `share` tells which share of the other inputs it decides about.
+struct Split {
+    int bit = -1;
+    double share = 0;
+};
+Split choose_split(Question& question, const Rows& rows, const Influence& influence, const std::vector<std::vector<int>>& clusters);
 
 } // namespace tapeout::circuit

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "circuit/orders.h"
+#include "circuit/selection.h"
 
 namespace tapeout::circuit {
 
@@ -12,14 +13,17 @@ namespace {
 constexpr std::size_t kFirst = 512, kRows = 1024; // rows influence is measured on: before and after the active words are known
 constexpr std::size_t kTrial = 128, kPool = 256;  // suffixes for trying orders, and for the diagram
 constexpr std::size_t kSteps = 40, kOutgrown = 3, kRounds = 40;
+constexpr std::size_t kEfforts = 4;
+constexpr double kClearSplit = 0.04;             // of the other inputs: what a control decides about
 constexpr std::size_t kSmall = 10;                // inputs whose diagrams are small in any order
 constexpr std::size_t kMost = 64;                 // counterexamples of one round
 
 class Job {
 public:
-    Job(Oracle& oracle, const RegionTask& task)
-        : task_(task), question_(oracle, task.outputs), region_(row_words(oracle.input_bits())),
-          sampler_(task.words, row_words(oracle.input_bits()), region_, task.seed), hints_(question_.input_width(), 0), candidates_(task.candidates) {
+    // `direct`: learn the question itself, do not look for a selection.
+    Job(Question& question, const RegionTask& task, bool direct = false)
+        : task_(task), question_(question), region_(question.input_width()),
+          sampler_(task.words, question.input_width(), region_, task.seed), hints_(question.input_width(), 0), candidates_(task.candidates), direct_(direct) {
         region_.mask = task.mask;
         region_.value = task.value;
         for (std::size_t i = 0; i < task.hints.size(); ++i)
@@ -27,19 +31,21 @@ public:
     }
 
     RegionResult run() {
-        survey();
-        std::size_t outgrown = 0;
-        for (std::size_t step = 0; step < kSteps && outgrown < kOutgrown && !done_; ++step) {
-            attempt();
-            if (why_ == Why::outgrown) {
-                ++outgrown;
-                survey();
-            } else if (why_ == Why::outside)
-                learn_more();
+        Split split;
+        for (effort_ = 0; effort_ < kEfforts && !solved_; ++effort_) {
+            survey();
+            if (effort_ == 0 && !direct_)
+                select();
+            if (!solved_)
+                try_all();
+            if (solved_)
+                break;
+            split = choose_split(question_, rows_, influence_, clusters_);
+            if (split.share > kClearSplit)
+                break;
         }
-        if (getenv("DBG")) fprintf(stderr, "job outputs=%d.. support=%zu hints=%zu why=%d solved=%d q=%.2fM orders=%zu rounds=%zu fixed=%d\n", task_.outputs[0], influence_.support.size(), hints_.size(), (int)why_, solved_, question_.queries() / 1e6, result_.orders, result_.rounds, [&]{int n=0; for(auto w: region_.mask) n+=std::popcount(w); return n;}());
         if (!solved_)
-            result_.split = choose_split(question_, rows_, influence_, clusters_);
+            result_.split = split.bit, result_.share = split.share;
         result_.support = influence_.support;
         result_.hints = hints_;
         result_.queries = question_.queries();
@@ -47,6 +53,65 @@ public:
     }
 
 private:
+    // Learns the choice where the word is one of two simple words.
+    void select() {
+        const auto selection = find_selection(rows_, answers_, influence_, question_.outputs());
+        if (!selection)
+            return;
+        std::vector<std::vector<int>> partners;
+        for (const auto& cluster : clusters_) {
+            partners.emplace_back();
+            for (const int member : cluster)
+                partners.back().push_back(influence_.support[static_cast<std::size_t>(member)]);
+        }
+        SelectorQuestion choice(question_, *selection, partners);
+        RegionTask task = task_;
+        task.candidates = influence_.support;
+        task.hints = hints_;
+        RegionResult found = Job(choice, task, true).run();
+        Rows rows, answers;
+        draw(rows, 4 * task_.tests); // the two words themselves
+        choice.ask(rows, answers);
+        if (choice.broken() || found.split >= 0 || found.outputs.empty())
+            return;
+        Strash gates(question_.input_bits());
+        std::vector<Lit> made;
+        const auto literal = [&](Lit at) {
+            return at < 2 * gates.aig.first_gate() ? at : made[at / 2 - gates.aig.first_gate()] ^ (at & 1);
+        };
+        for (const Gate& gate : found.fanins)
+            made.push_back(gates.and_(literal(gate.a), literal(gate.b)));
+        const Lit first = literal(found.outputs[0]);
+        const auto source = [](Source from) {
+            return from.bit == Source::kZero ? Lit{0} : from.bit == Source::kOne ? Lit{1} : lit_of(1 + static_cast<std::size_t>(from.bit));
+        };
+        for (std::size_t o = 0; o < question_.outputs(); ++o)
+            result_.outputs.push_back(gates.mux(first, source(selection->first[o]), source(selection->second[o])));
+        result_.fanins = std::move(gates.aig.gates);
+        result_.nodes = found.nodes;
+        result_.order = found.order;
+        result_.cut = found.cut;
+        result_.rounds += found.rounds;
+        solved_ = true;
+    }
+
+    void try_all() {
+        done_ = false;
+        grown_ = 0;
+        std::size_t outgrown = 0;
+        for (std::size_t step = 0; step < kSteps && outgrown < kOutgrown && !done_; ++step) {
+            attempt();
+            if (done_)
+                break;
+            if (why_ == Why::outgrown) {
+                ++outgrown;
+                survey();
+            } else {
+                learn_more();
+            }
+        }
+    }
+
     void add_hint(const Word* row) {
         hints_.push(row);
         region_.force(hints_[hints_.size() - 1]);
@@ -98,7 +163,6 @@ private:
                 for (const int member : cluster)
                     place.push_back(influence_.support[static_cast<std::size_t>(member)]);
             }
-        if (getenv("DBG3")) { for (auto& c : bits) { for (int v : c) fprintf(stderr, "%d ", v); fprintf(stderr, "| "); } fprintf(stderr, "\n"); }
         sampler_.set_partners(std::move(bits));
     }
 
@@ -130,7 +194,7 @@ private:
         std::vector<std::vector<double>> decides;
         for (std::size_t v = 0; v < influence_.support.size(); ++v)
             decides.push_back(interplay(question_, rows_, influence_, v, 24));
-        const std::size_t enough = 2 * (influence_.support.size() + task_.outputs.size()) + 12;
+        const std::size_t enough = 2 * (influence_.support.size() + question_.outputs()) + 12;
         for (const auto& proposal : propose_orders(influence_, clusters_, decides, task_.words))
             for (const int cut : {-1, 0}) {
                 if (best && best->cost <= enough)
@@ -144,13 +208,11 @@ private:
                 }
                 const auto diagram = Diagram::learn(question_, region_, choice.order, choice.outputs, trial, choice.shape, ignored);
                 ++result_.orders;
-                if (getenv("DBG2") && cut < 0) { fprintf(stderr, "try: "); for (int v : choice.order) { for (std::size_t i = 0; i < influence_.support.size(); ++i) if (influence_.support[i] == v) fprintf(stderr, "%d(%.2f) ", v, influence_.rate[i]); } fprintf(stderr, "\n"); }
                 if (!diagram || (cut < 0 && diagram->cut() == 0)) // the second try is the same
                     continue;
-                Strash gates(question_.oracle().input_bits());
+                Strash gates(question_.input_bits());
                 diagram->emit(gates);
                 choice.cost = gates.aig.gates.size();
-                if (getenv("DBG2")) fprintf(stderr, "  order cost %zu cut %zu of %zu size %zu\n", choice.cost, diagram->cut(), choice.order.size(), diagram->size());
                 if (!best || choice.cost < best->cost)
                     best = std::move(choice);
             }
@@ -166,13 +228,13 @@ private:
     }
 
     void attempt() {
-        const std::size_t size = influence_.support.size() + task_.outputs.size();
-        const std::size_t soft = 10 * size + 64, hard = 60 * size + 400;
+        const std::size_t size = influence_.support.size() + question_.outputs();
+        // Where no input is a clear control, new samples may show a better order; the last effort takes a large diagram.
+        const std::size_t soft = (10 * size + 64) * (effort_ + 1 < kEfforts ? 1 : 4);
         const bool small = influence_.support.size() <= kSmall; // no split makes it simpler
         auto choice = choose_order(small ? std::size_t{1} << 16 : soft);
         if (!choice || (choice->cost > soft && !small)) {
             done_ = true;
-            (void)hard;
             return;
         }
         choice->shape.max_nodes *= 2;
@@ -181,7 +243,6 @@ private:
         pool.append(hints_);
         round_up(pool);
         std::size_t tests = 256;
-        if (getenv("DBG2")) { fprintf(stderr, "chosen cost %zu: ", choice->cost); for (int v : choice->order) fprintf(stderr, "%d ", v); fprintf(stderr, "\n"); }
         for (std::size_t round = 0; round < kRounds; ++round) {
             Rows found(question_.input_width(), 0), outside = found;
             const auto diagram = Diagram::learn(question_, region_, choice->order, choice->outputs, pool, choice->shape, outside);
@@ -201,7 +262,7 @@ private:
                 pool.append(found);
                 round_up(pool);
                 if (clean && tests >= task_.tests) {
-                    Strash gates(question_.oracle().input_bits());
+                    Strash gates(question_.input_bits());
                     diagram->emit(gates);
                     if (!small && gates.aig.gates.size() > soft) { // it grew: look for an order that suits what is known now
                         done_ = ++grown_ > 2;
@@ -232,7 +293,7 @@ private:
         std::vector<Word> row(from, from + question_.input_width());
         std::vector<int> flips;
         path.push(row.data());
-        for (std::size_t bit = 0; bit < question_.oracle().input_bits(); ++bit)
+        for (std::size_t bit = 0; bit < question_.input_bits(); ++bit)
             if (get_bit(row.data(), bit) != get_bit(to, bit)) {
                 flip_bit(row.data(), bit);
                 path.push(row.data());
@@ -251,7 +312,7 @@ private:
     }
 
     void accept(const Diagram& diagram) {
-        Strash gates(question_.oracle().input_bits());
+        Strash gates(question_.input_bits());
         result_.outputs = diagram.emit(gates);
         result_.fanins = std::move(gates.aig.gates);
         result_.nodes = diagram.size();
@@ -261,7 +322,7 @@ private:
     }
 
     const RegionTask& task_;
-    Question question_;
+    Question& question_;
     Region region_;
     Sampler sampler_;
     Rows rows_, answers_, hints_;
@@ -269,15 +330,19 @@ private:
     std::vector<std::vector<int>> clusters_;
     std::vector<int> candidates_;
     RegionResult result_;
+    std::size_t effort_ = 0;
     enum class Why { outgrown, outside } why_ = Why::outgrown;
     std::size_t grown_ = 0;    // times that a diagram was right but too large
-    std::size_t surveyed_ = 0; // hints that influence_ has seen
-    bool solved_ = false, done_ = false;
+    std::size_t surveyed_ = 0;  // hints that influence_ has seen
+    bool solved_ = false, done_ = false, direct_;
 };
 
 } // namespace
 
-RegionResult learn_region(Oracle& oracle, const RegionTask& task) { return Job(oracle, task).run(); }
+RegionResult learn_region(Oracle& oracle, const RegionTask& task) {
+    Question question(oracle, task.outputs);
+    return Job(question, task).run();
+}
 
 Hash region_signature(Oracle& oracle, const RegionTask& task, std::size_t count) {
     Question question(oracle, task.outputs);

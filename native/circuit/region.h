@@ -28,7 +28,7 @@ struct RegionResult {
     std::vector<int> support, order;
     Rows hints; // counterexamples met
     std::size_t queries = 0, nodes = 0, cut = 0, rounds = 0, orders = 0;
-    bool forced = false; // solved past the usual size, since no split helps
+    double share = 0; // of the other inputs that the split decides about
 };
 
 RegionResult learn_region(Oracle& oracle, const RegionTask& task);

@@ -89,13 +89,14 @@ inline void transpose64(Word* m) {
 class Question {
 public:
     Question(Oracle& oracle, std::vector<int> outputs);
-    Oracle& oracle() const { return oracle_; }
-    const std::vector<int>& outputs() const { return outputs_; }
+    virtual ~Question() = default;
+    std::size_t input_bits() const { return oracle_.input_bits(); }
     std::size_t input_width() const { return input_width_; }
-    std::size_t width() const { return row_words(outputs_.size()); }
+    virtual std::size_t outputs() const { return outputs_.size(); }
+    virtual std::size_t width() const { return row_words(outputs_.size()); }
     Word queries() const { return queries_; }
     // Answers[row] = the asked output bits of the oracle at rows[row].
-    void ask(const Rows& rows, Rows& answers);
+    virtual void ask(const Rows& rows, Rows& answers);
 
 private:
     Oracle& oracle_;
