@@ -12,8 +12,7 @@ constexpr double kShare = 0.6;      // of the best partner's share
 constexpr std::size_t kProbes = 16; // rows in which each bit's partners are looked for
 constexpr std::size_t kCluster = 4, kUniversal = 8;
 constexpr std::size_t kSplitProbes = 48; // rows a split is judged by
-constexpr int kIdle = 12;
-constexpr double kNearMost = 0.4, kEnough = 0.15;
+constexpr double kNearMost = 0.7, kEnough = 0.15;
 
 int popcount(const std::vector<Word>& words) {
     int count = 0;
@@ -214,8 +213,7 @@ std::vector<double> interplay(Question& question, const Rows& rows, const Influe
 
 namespace {
 
-// (input, output) dependencies that are left with the candidate at 0, and at 1. Where next to none are left on one side the
-// other counts twice: switching all off is easy for a diagram, telling functions apart is what a split is for.
+// (input, output) dependencies that are left with the candidate at 0, and at 1.
 int dependencies(const Rows& rows, const Influence& influence, std::size_t candidate, std::size_t wide) {
     const auto bit = static_cast<std::size_t>(influence.support[candidate]);
     std::vector<Word> seen(2 * wide);
@@ -232,8 +230,7 @@ int dependencies(const Rows& rows, const Influence& influence, std::size_t candi
         for (std::size_t w = 0; w < 2 * wide; ++w)
             left[w / wide] += std::popcount(seen[w]);
     }
-    const int few = std::min(left[0], left[1]), many = std::max(left[0], left[1]);
-    return kIdle * few < many ? 2 * many : few + many;
+    return left[0] + left[1];
 }
 
 } // namespace

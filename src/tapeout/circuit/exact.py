@@ -118,16 +118,19 @@ class ExactLearner:
             root = Node((), list(range(self.interface.input_bits)), np.zeros((0, self._width), np.uint64))
             self.trees.append(WordTree(word.name, list(range(start, start + word.width)), root))
             start += word.width
-        frontiers = {id(tree): [tree.root] for tree in self.trees}
+        self._grow_all({id(tree): [tree.root] for tree in self.trees}, progress)
+        netlist = assemble(self.interface, self.trees)
         for stage, rows in enumerate(CHECKS):
-            while frontiers:
-                with ThreadPoolExecutor(max(1, len(frontiers))) as words:
-                    todo = [tree for tree in self.trees if id(tree) in frontiers]
-                    list(words.map(lambda tree: self._grow(tree, frontiers[id(tree)], progress), todo))
+            while wrong := self._check(netlist, rows, stage, progress):
+                self._grow_all(wrong, progress)
                 netlist = assemble(self.interface, self.trees)
-                frontiers = self._check(netlist, rows, stage, progress)
         self._pool.shutdown()
-        return netlist  # pyright: ignore[reportPossiblyUnbound]  # CHECKS is not empty
+        return netlist
+
+    def _grow_all(self, frontiers: dict[int, list[Node]], progress: Callable[[str], None]) -> None:
+        todo = [tree for tree in self.trees if id(tree) in frontiers]
+        with ThreadPoolExecutor(max(1, len(todo))) as words:
+            list(words.map(lambda tree: self._grow(tree, frontiers[id(tree)], progress), todo))
 
     # ---- growing a tree
 
