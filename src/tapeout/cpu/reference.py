@@ -48,7 +48,7 @@ def reference(variant: str) -> Netlist:
 
 
 def traced_reference(variant: str) -> tuple[Netlist, dict[str, Bits]]:
-    """The netlist, and the words inside it that the certificate of its multiplier names."""
+    """The netlist, and the words inside it that certify its multiplier (cpu/multiplier.py)."""
     table = encodings(variant)
     builder = Builder(interface(variant))
     step = _Step(builder, table, "machine" in variant)
