@@ -106,7 +106,7 @@ def check_product(certificate: Certificate, product: Product, conflicts: int = 1
     """
     derived = _Derivation(certificate, product)
     problems = derived.problems or derived.compare(product)
-    return problems or _check_claims(certificate, conflicts)
+    return problems or check_claims(certificate, conflicts)
 
 
 class _Derivation:
@@ -190,8 +190,8 @@ class _Derivation:
         return False
 
 
-def _check_claims(certificate: Certificate, conflicts: int) -> list[str]:
-    """Claims that fail, each checked over the gates between its own words."""
+def check_claims(certificate: Certificate, conflicts: int) -> list[str]:
+    """Which claims do not hold, or are not decided, each checked over the gates between its own words."""
     interface = Interface(certificate.netlist.interface.inputs, ())
     builder = Builder(interface)
     roots = [certificate.given, *(literal for word in certificate.words.values() for literal in word)]
