@@ -18,6 +18,7 @@ MACHINE_STATE = (
 )
 INTERRUPTS = "software_interrupt timer_interrupt"
 
+ALL = frozenset(encodings("rv32ima-machine"))
 LOADS = "LB LH LW LBU LHU"
 STORES = "SB SH SW"
 BRANCHES = "BEQ BNE BLT BGE BLTU BGEU"
@@ -91,6 +92,8 @@ class _Step:
 
     def op(self, names: str) -> Bits:
         """1 where the instruction is one of ``names``; those that the variant lacks never are."""
+        if unknown := set(names.split()) - ALL:
+            raise KeyError(*unknown)
         return any_of([self.number(0, 1)] + [self.decoded[name] for name in names.split() if name in self.decoded])
 
     def number(self, value: int, width: int = 32) -> Bits:
