@@ -44,9 +44,8 @@ class Bits:
         return ~(~self & ~self.like(other))
 
     def __xor__(self, other: Bits | int) -> Bits:
-        # By "not both, not neither": it shares `a & b` and `a | b` with whoever needs them, a full adder for one.
-        other = self.like(other)
-        return ~(self & other) & (self | other)
+        pairs = zip(self.literals, self.like(other).literals, strict=True)
+        return Bits(self.builder, tuple(_xor(self.builder, a, b) for a, b in pairs))
 
     def __add__(self, other: Bits | int) -> Bits:
         return add_with_carry(self, self.like(other), self.zero(1))[0]
@@ -174,18 +173,25 @@ def any_of(words: Iterable[Bits]) -> Bits:
 
 def add_with_carry(a: Bits, b: Bits, carry: Bits) -> tuple[Bits, Bits]:
     """``a + b + carry`` as sum and carry out, rippling: 7 ANDs a bit, the fewest for a full adder."""
-    total: list[Bits] = []
-    for x, y in zip(a, b, strict=True):
-        either = x ^ y
-        total.append(either ^ carry)
-        carry = x & y | either & carry
-    return Bits(a.builder, tuple(bit.literals[0] for bit in total)), carry
+    builder = a.builder
+    total: list[int] = []
+    c = carry.literals[0]
+    for x, y in zip(a.literals, b.literals, strict=True):
+        either = _xor(builder, x, y)
+        total.append(_xor(builder, either, c))
+        c = builder.or_(builder.and_(x, y), builder.and_(either, c))
+    return Bits(builder, tuple(total)), Bits(builder, (c,))
 
 
 def product_steps(a: Bits, b: Bits) -> Iterator[tuple[Bits, Bits]]:
-    """The array multiplier: row ``j``, which is ``a << j`` where bit ``j`` of ``b`` is 1, and the sum of the rows so far."""
+    """The array multiplier: row ``j``, ``a << j`` where bit ``j`` of ``b`` is 1, and the sum of the rows so far."""
     total = a.zero(a.width)
     for shift, bit in enumerate(b):
         row = (a << shift) & bit.repeat(a.width)
         total = total + row
         yield row, total
+
+
+def _xor(builder: Builder, a: int, b: int) -> int:
+    """Not both, not neither: it shares ``a & b`` and ``a | b`` with whoever needs them, a full adder for one."""
+    return builder.and_(builder.and_(a, b) ^ 1, builder.or_(a, b))

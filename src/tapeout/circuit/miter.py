@@ -5,6 +5,7 @@ A row is a Python integer here: bit ``i`` is input bit ``i``.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,22 +67,26 @@ def input_literals(interface: Interface) -> list[int]:
     return [2 * (1 + bit) for bit in range(interface.input_bits)]
 
 
-def evaluate_row(netlist: Netlist, row: int) -> int:
-    """The output row of one input row."""
-    values = [0] + [row >> bit & 1 for bit in range(netlist.interface.input_bits)]
+def evaluate_columns(netlist: Netlist, columns: Sequence[int], rows: int) -> list[int]:
+    """Output bits over many rows: bit ``r`` of ``columns[i]`` is input bit ``i`` in row ``r``; so is the result."""
+    ones = (1 << rows) - 1
+    values = [0, ones]  # of each literal
+    for column in columns:
+        values += [column, column ^ ones]
     fanins: list[tuple[int, int]] = netlist.fanins.tolist()
     for a, b in fanins:
-        values.append((values[a >> 1] ^ a & 1) & (values[b >> 1] ^ b & 1))
-    return sum((values[literal >> 1] ^ literal & 1) << bit for bit, literal in enumerate(netlist.outputs.tolist()))
+        value = values[a] & values[b]
+        values += [value, value ^ ones]
+    return [values[literal] for literal in netlist.outputs.tolist()]
 
 
 def word_values(netlist: Netlist, row: int) -> dict[str, int]:
     """The output words of one input row."""
-    outputs = evaluate_row(netlist, row)
+    bits = evaluate_columns(netlist, [row >> bit & 1 for bit in range(netlist.interface.input_bits)], 1)
     values: dict[str, int] = {}
     for word in netlist.interface.outputs:
-        values[word.name] = outputs & (1 << word.width) - 1
-        outputs >>= word.width
+        values[word.name] = sum(bit << place for place, bit in enumerate(bits[: word.width]))
+        bits = bits[word.width :]
     return values
 
 
@@ -93,10 +98,14 @@ class Cones:
 
     def __init__(self, netlist: Netlist, cut: Iterable[int] = ()) -> None:
         self.first = 1 + netlist.interface.input_bits
-        self.fanins: list[tuple[int, int]] = netlist.fanins.tolist()
+        self.fanins = netlist.fanins
         self.known = set(cut)
-        self.asked = False
         self.solver: Any = _solver()
+
+    @property
+    def conflicts(self) -> int:
+        """The solver's effort so far."""
+        return self.solver.accum_stats()["conflicts"]
 
     def close(self) -> None:
         self.solver.delete()
@@ -107,7 +116,7 @@ class Cones:
         if FALSE in literals:
             return False
         self._clauses(literals)
-        self.solver.conf_budget(conflicts)
+        self.solver.conf_budget(max(conflicts, 1))
         return self.solver.solve_limited(assumptions=[_signed(literal) for literal in literals])
 
     def assume(self, *literals: int) -> None:
@@ -123,7 +132,8 @@ class Cones:
 
     def row(self) -> int:
         """The input row of the last question that was satisfiable; inputs that did not matter are 0."""
-        return sum(1 << value - 1 for value in self.solver.get_model() if 0 < value < self.first)
+        model: list[int] = self.solver.get_model()
+        return sum(1 << value - 1 for value in model if 0 < value < self.first)
 
     def _clauses(self, literals: Iterable[int]) -> None:
         pending = [literal >> 1 for literal in literals]
@@ -132,44 +142,66 @@ class Cones:
             if variable < self.first or variable in self.known:
                 continue
             self.known.add(variable)
-            a, b = self.fanins[variable - self.first]
+            a, b = map(int, self.fanins[variable - self.first])
             self.solver.add_clause([-variable, _signed(a)])
             self.solver.add_clause([-variable, _signed(b)])
             self.solver.add_clause([variable, -_signed(a), -_signed(b)])
             pending += [a >> 1, b >> 1]
 
 
-def compare(a: Netlist, b: Netlist, conflicts: int = 200_000) -> dict[str, Finding]:
-    """The plain engine: the outputs of both over one copy of the inputs, bit by bit from the lowest.
+def compare(a: Netlist, b: Netlist, conflicts: int = 100_000) -> dict[str, Finding]:
+    """The plain engine: random rows, then the outputs of both over one copy of the inputs, bit by bit from the lowest.
 
-    Bits proved equal are lemmas for the next ones, which is what adders need. ``conflicts`` is the budget for a bit.
+    Bits proved equal are lemmas for the next ones, which is what adders need. ``conflicts`` is the budget for a word.
 
     Raises:
         UserError: different interfaces.
     """
     if a.interface != b.interface:
         raise UserError("the netlists have different words", "comparison", "compare netlists of one interface")
+    sampled = _sample(a, b)
     builder = Builder(Interface(a.interface.inputs, ()))
     inputs = input_literals(a.interface)
     left, right = (translate(instantiate(builder, netlist, inputs), netlist.outputs.tolist()) for netlist in (a, b))
-    differ = [builder.xor(x, y) for x, y in zip(left, right, strict=True)]
+    pairs = [(x, y, builder.xor(x, y)) for x, y in zip(left, right, strict=True)]
     cones = Cones(builder.finish({}))
+    findings: dict[str, Finding] = {}
+    for word in a.interface.outputs:
+        bits, pairs = pairs[: word.width], pairs[word.width :]
+        findings[word.name] = sampled.get(word.name) or _prove_word(cones, bits, conflicts)
+    cones.close()
+    return findings
+
+
+def _sample(a: Netlist, b: Netlist, rows: int = 2048) -> dict[str, Finding]:
+    """Output words that differ on one of some random rows."""
+    rng = random.Random(0)
+    columns = [rng.getrandbits(rows) for _ in range(a.interface.input_bits)]
+    left, right = (evaluate_columns(netlist, columns, rows) for netlist in (a, b))
     findings: dict[str, Finding] = {}
     start = 0
     for word in a.interface.outputs:
-        finding = Finding(proved=True)
-        for bit in range(start, start + word.width):
-            answer = cones.satisfiable([differ[bit]], conflicts)
-            if answer is False:
-                cones.assume_equal(left[bit], right[bit])
-                continue
-            finding = Finding(row=cones.row() if answer else None)
-            if answer:
-                break
+        span = slice(start, start + word.width)
+        wrong = 0
+        for x, y in zip(left[span], right[span], strict=True):
+            wrong |= x ^ y
+        if wrong:
+            place = (wrong & -wrong).bit_length() - 1
+            row = sum((column >> place & 1) << bit for bit, column in enumerate(columns))
+            findings[word.name] = Finding(row=row)
         start += word.width
-        findings[word.name] = finding
-    cones.close()
     return findings
+
+
+def _prove_word(cones: Cones, bits: Sequence[tuple[int, int, int]], conflicts: int) -> Finding:
+    """``bits`` are the literals of both sides, and of their difference."""
+    end = cones.conflicts + conflicts
+    for left, right, differ in bits:
+        answer = cones.satisfiable([differ], end - cones.conflicts)
+        if answer is not False:
+            return Finding(row=cones.row() if answer else None)
+        cones.assume_equal(left, right)
+    return Finding(proved=True)
 
 
 def _signed(literal: int) -> int:

@@ -6,15 +6,18 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from tapeout.circuit.bitvector import Bits
+from tapeout.circuit.certificate import Certificate, check_product
 from tapeout.circuit.miter import Engine, Finding, compare, input_literals, instantiate, translate, word_values
 from tapeout.circuit.netlist import Builder, Netlist
+from tapeout.circuit.words import Interface
 from tapeout.cpu.classes import InstructionClass, instruction_classes, prove_partition
-from tapeout.cpu.reference import reference
+from tapeout.cpu.multiplier import PRODUCTS, Trace, reference_claims
+from tapeout.cpu.reference import traced_reference
 from tapeout.errors import UserError, VerifyError
 
 Progress = Callable[[str, Mapping[str, Finding], float], None]
@@ -59,6 +62,8 @@ def prove(
     resume_file: Path | str | None = None,
     budget: float | None = None,
     engine: Engine = compare,
+    only: Collection[str] | None = None,
+    multipliers: Mapping[str, Trace] | None = None,
     progress: Progress | None = None,
 ) -> Proof:
     """Compares a netlist with the reference of ``variant`` in port form.
@@ -70,31 +75,33 @@ def prove(
         resume_file: JSON; written after every class. Classes that it settles are not proved again.
         budget: seconds after which no class is begun.
         engine: compares two netlists of one interface.
+        only: names of the classes to prove; all without.
+        multipliers: for the classes MUL, MULH, MULHSU and MULHU the words and claims that certify ``rd`` as a product.
         progress: called after each class with its name, findings and seconds.
 
     Raises:
         UserError: other words than the variant's, or a resume file of another netlist.
         VerifyError: a counterexample that is none, or classes that do not cover all inputs: bugs of ours.
     """
-    expected = reference(variant)
+    expected, traced = traced_reference(variant)
     if learned.interface != expected.interface:
-        raise UserError(
-            f"the netlist has the words {learned.interface}",
-            "proof",
-            f"give it those of {variant}: {expected.interface}",
-        )
+        action = f"give it those of {variant} in port form: {expected.interface}"
+        raise UserError(f"the netlist has the words {learned.interface}", "proof", action)
     start = time.monotonic()
     classes = instruction_classes(variant)
     prove_partition(classes, expected.interface)
     record = _Record(Path(resume_file) if resume_file else None, f"{variant} {_digest(learned)} {_digest(expected)}")
     for part in classes:
-        if _settled(record.findings.get(part.name, {})):
-            continue
         begin = time.monotonic()
         if budget is not None and begin - start > budget:
             break
-        pair = restrict(learned, part), restrict(expected, part)
-        findings = engine(*pair)
+        if (only is not None and part.name not in only) or _settled(record.findings.get(part.name, {})):
+            continue
+        findings: dict[str, Finding] = {}
+        trace = (multipliers or {}).get(part.name)
+        if trace is not None and _certified(learned, expected, part, trace, traced):
+            findings["rd"] = Finding(proved=True)
+        findings |= engine(restrict(learned, part, findings), restrict(expected, part, findings))
         checked = {word: _checked(learned, expected, part, word, finding) for word, finding in findings.items()}
         record.add(part.name, checked)
         if progress:
@@ -102,20 +109,62 @@ def prove(
     return Proof(variant, tuple(part.name for part in classes), record.findings)
 
 
-def restrict(netlist: Netlist, part: InstructionClass) -> Netlist:
-    """The netlist with the bits that a class fixes made constant, and all outputs 0 outside of the class."""
-    builder = Builder(netlist.interface)
-    free = input_literals(netlist.interface)
-    became = instantiate(builder, netlist, part.cube.literals(len(free), free))
-    inside = part.predicate(builder, free)
-    outputs = Bits(builder, tuple(translate(became, netlist.outputs.tolist())))
-    outputs &= inside.repeat(outputs.width)
-    words: dict[str, list[int]] = {}
-    start = 0
-    for word in netlist.interface.outputs:
-        words[word.name] = list(outputs.literals[start : start + word.width])
-        start += word.width
-    return builder.finish(words)
+def restrict(netlist: Netlist, part: InstructionClass, without: Collection[str] = ()) -> Netlist:
+    """The netlist with the bits that a class fixes made constant, and all outputs 0 outside of the class.
+
+    Output words named in ``without`` are left out.
+    """
+    return _Restriction(netlist, part).netlist(without)
+
+
+class _Restriction:
+    """A netlist with the bits that a class fixes made constant."""
+
+    def __init__(self, netlist: Netlist, part: InstructionClass, roots: Iterable[int] = ()) -> None:
+        self.original = netlist
+        self.builder = Builder(netlist.interface)
+        free = input_literals(netlist.interface)
+        self.became = instantiate(self.builder, netlist, part.cube.literals(len(free)), roots)
+        self.inside = part.predicate(self.builder, free)
+
+    def outputs(self) -> dict[str, Bits]:
+        """The output words, where the class holds or not."""
+        bits = Bits(self.builder, tuple(translate(self.became, self.original.outputs.tolist())))
+        words: dict[str, Bits] = {}
+        start = 0
+        for word in self.original.interface.outputs:
+            words[word.name] = bits[start : start + word.width]
+            start += word.width
+        return words
+
+    def netlist(self, without: Collection[str] = ()) -> Netlist:
+        masked = {
+            name: list((word & self.inside.repeat(word.width)).literals)
+            for name, word in self.outputs().items()
+            if name not in without
+        }
+        interface = self.original.interface
+        self.builder.interface = Interface(interface.inputs, tuple(w for w in interface.outputs if w.name in masked))
+        return self.builder.finish(masked)
+
+    def certificate(self, trace: Trace) -> Certificate:
+        """The words and claims of the original, for the rows of the class; ``rd`` among them."""
+        words = {name: tuple(translate(self.became, literals)) for name, literals in trace.words.items()}
+        words["rd"] = self.outputs()["rd"].literals
+        return Certificate(self.netlist(), words, trace.claims, self.inside.literals[0])
+
+
+def _certified(
+    learned: Netlist, expected: Netlist, part: InstructionClass, trace: Trace, traced: Mapping[str, Bits]
+) -> bool:
+    """Whether ``rd`` is the product that the class is named after, on both sides; then it is the same."""
+    product = PRODUCTS[part.name]
+    ours = Trace({name: word.literals for name, word in traced.items()}, reference_claims(part.name))
+    for netlist, claims in ((learned, trace), (expected, ours)):
+        roots = [literal for word in claims.words.values() for literal in word]
+        if check_product(_Restriction(netlist, part, roots).certificate(claims), product):
+            return False
+    return True
 
 
 def describe_row(netlist: Netlist, row: int) -> str:

@@ -18,6 +18,7 @@ MACHINE_STATE = (
 )
 INTERRUPTS = "software_interrupt timer_interrupt"
 
+ALL = frozenset(encodings("rv32ima-machine"))
 LOADS = "LB LH LW LBU LHU"
 STORES = "SB SH SW"
 BRANCHES = "BEQ BNE BLT BGE BLTU BGEU"
@@ -48,7 +49,7 @@ def reference(variant: str) -> Netlist:
 
 
 def traced_reference(variant: str) -> tuple[Netlist, dict[str, Bits]]:
-    """The netlist, and the words inside it that the certificate of its multiplier names."""
+    """The netlist, and the words inside it that certify its multiplier (cpu/multiplier.py)."""
     table = encodings(variant)
     builder = Builder(interface(variant))
     step = _Step(builder, table, "machine" in variant)
@@ -91,6 +92,8 @@ class _Step:
 
     def op(self, names: str) -> Bits:
         """1 where the instruction is one of ``names``; those that the variant lacks never are."""
+        if unknown := set(names.split()) - ALL:
+            raise KeyError(*unknown)
         return any_of([self.number(0, 1)] + [self.decoded[name] for name in names.split() if name in self.decoded])
 
     def number(self, value: int, width: int = 32) -> Bits:
