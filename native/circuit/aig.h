@@ -37,6 +37,15 @@ public:
     explicit Strash(std::size_t inputs, std::size_t expected_gates = 0);
     Lit and_(Lit a, Lit b);
     Lit or_(Lit a, Lit b) { return and_(a ^ 1, b ^ 1) ^ 1; }
+    Lit xor_(Lit a, Lit b) { // one form for all four phases
+        const Lit phase = (a ^ b) & 1, x = a & ~Lit{1}, y = b & ~Lit{1};
+        return or_(and_(x, y ^ 1), and_(x ^ 1, y)) ^ phase;
+    }
+    Lit mux(Lit select, Lit then, Lit other) {
+        if (then == other)
+            return then;
+        return then == (other ^ 1) ? xor_(select, other) : or_(and_(select, then), and_(select ^ 1, other));
+    }
     // The literal of a & b if it is trivial or exists; kNone if a gate would have to be made.
     Lit find(Lit a, Lit b) const;
 

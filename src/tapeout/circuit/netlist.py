@@ -46,6 +46,11 @@ class Builder:
         self._fanins: list[tuple[int, int]] = []
         self._nodes: dict[tuple[int, int], int] = {}
 
+    @property
+    def fanins(self) -> list[tuple[int, int]]:
+        """The gates so far, as pairs of literals."""
+        return self._fanins
+
     def input(self, name: str) -> list[int]:
         """The literals of an input word, the least significant bit first."""
         start = 0

@@ -1,0 +1,128 @@
+// The exact learner's jobs for Python.
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/vector.h>
+
+#include <cstring>
+#include <utility>
+
+#include "circuit/check.h"
+#include "circuit/evaluate.h"
+#include "circuit/region.h"
+
+namespace nb = nanobind;
+using namespace tapeout::circuit;
+
+namespace {
+
+using RowArray = nb::ndarray<const Word, nb::numpy, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Pairs = std::vector<std::pair<int, int>>;
+
+Rows rows_of(const RowArray& array) {
+    Rows rows(array.shape(1), array.shape(0));
+    if (rows.size())
+        std::memcpy(rows.data(), array.data(), array.size() * sizeof(Word));
+    return rows;
+}
+
+template <typename T> auto matrix(const T* data, std::size_t rows, std::size_t columns) {
+    T* copy = new T[rows * columns + 1];
+    if (rows > 0 && columns > 0)
+        std::memcpy(copy, data, rows * columns * sizeof(T));
+    nb::capsule owner(copy, [](void* p) noexcept { delete[] static_cast<T*>(p); });
+    const std::size_t shape[2] = {rows, columns};
+    return nb::ndarray<nb::numpy, T, nb::ndim<2>>(copy, 2, shape, owner);
+}
+
+RegionTask make_task(const Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed, Word seed) {
+    RegionTask task;
+    for (const auto& [first, width] : words)
+        task.words.push_back({first, width});
+    task.outputs = std::move(outputs);
+    task.mask.resize(row_words(oracle.input_bits()));
+    task.value = task.mask;
+    for (const auto& [bit, value] : fixed) {
+        set_bit(task.mask.data(), static_cast<std::size_t>(bit), true);
+        set_bit(task.value.data(), static_cast<std::size_t>(bit), value);
+    }
+    task.seed = seed;
+    return task;
+}
+
+nb::dict learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed, std::vector<int> candidates,
+               const RowArray& hints, Word seed, std::size_t tests) {
+    RegionTask task = make_task(oracle, words, std::move(outputs), fixed, seed);
+    task.candidates = std::move(candidates);
+    task.hints = rows_of(hints);
+    if (task.hints.width() != row_words(oracle.input_bits()))
+        task.hints = Rows(row_words(oracle.input_bits()), 0);
+    task.tests = tests;
+    RegionResult result;
+    {
+        nb::gil_scoped_release release;
+        result = learn_region(oracle, task);
+    }
+    std::vector<Lit> flat;
+    for (const auto& [a, b] : result.fanins)
+        flat.insert(flat.end(), {a, b});
+    nb::dict answer;
+    answer["split"] = result.split;
+    answer["fanins"] = matrix(flat.data(), result.fanins.size(), 2);
+    answer["outputs"] = result.outputs;
+    answer["support"] = result.support;
+    answer["order"] = result.order;
+    answer["hints"] = matrix(result.hints.data(), result.hints.size(), row_words(oracle.input_bits()));
+    answer["queries"] = result.queries;
+    answer["nodes"] = result.nodes;
+    answer["cut"] = result.cut;
+    answer["rounds"] = result.rounds;
+    answer["orders"] = result.orders;
+    answer["share"] = result.share;
+    return answer;
+}
+
+nb::tuple check(Oracle& oracle, const nb::ndarray<const Lit, nb::ndim<2>, nb::c_contig, nb::device::cpu>& fanins,
+                const nb::ndarray<const Lit, nb::ndim<1>, nb::c_contig, nb::device::cpu>& outputs, const Pairs& words,
+                const Pairs& fixed, const RowArray& hints, Word seed, std::size_t rows, std::size_t most) {
+    const RegionTask task = make_task(oracle, words, {}, fixed, seed);
+    Region region(task.mask.size());
+    region.mask = task.mask;
+    region.value = task.value;
+    Rows rows_hints = rows_of(hints);
+    if (rows_hints.width() != task.mask.size())
+        rows_hints = Rows(task.mask.size(), 0);
+    Aig aig;
+    aig.inputs = oracle.input_bits();
+    for (std::size_t i = 0; i < fanins.shape(0); ++i)
+        aig.gates.push_back({fanins(i, 0), fanins(i, 1)});
+    aig.outputs.assign(outputs.data(), outputs.data() + outputs.shape(0));
+    Mismatches result;
+    {
+        nb::gil_scoped_release release;
+        Evaluator circuit(aig);
+        result = check_region(oracle, circuit, task.words, region, rows_hints, seed, rows, most);
+    }
+    return nb::make_tuple(matrix(result.rows.data(), result.rows.size(), row_words(oracle.input_bits())),
+                          matrix(result.outputs.data(), result.outputs.size(), row_words(oracle.output_bits())), result.wrong);
+}
+
+std::pair<Word, Word> signature(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed, Word seed, std::size_t rows) {
+    const RegionTask task = make_task(oracle, words, std::move(outputs), fixed, seed);
+    nb::gil_scoped_release release;
+    const Hash hash = region_signature(oracle, task, rows);
+    return {hash.a, hash.b};
+}
+
+} // namespace
+
+void bind_learn(nb::module_& m) {
+    using namespace nb::literals;
+    m.def("learn_region", &learn, "oracle"_a, "words"_a, "outputs"_a, "fixed"_a, "candidates"_a, "hints"_a, "seed"_a, "tests"_a,
+          "One job of the exact learner: a circuit for the outputs on a region, or the input to split it on.");
+    m.def("check_region", &check, "oracle"_a, "fanins"_a, "outputs"_a, "words"_a, "fixed"_a, "hints"_a, "seed"_a, "rows"_a, "most"_a,
+          "A circuit against its oracle on rows of a region: wrong rows, their wrong outputs, how many were wrong.");
+    m.def("region_signature", &signature, "oracle"_a, "words"_a, "outputs"_a, "fixed"_a, "seed"_a, "rows"_a,
+          "A hash of what the outputs do in a region.");
+}

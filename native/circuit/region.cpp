@@ -1,0 +1,365 @@
+#include "circuit/region.h"
+
+#include <algorithm>
+#include <optional>
+
+#include "circuit/orders.h"
+#include "circuit/selection.h"
+
+namespace tapeout::circuit {
+
+namespace {
+
+constexpr std::size_t kFirst = 512, kRows = 1024; // rows influence is measured on: before and after the active words are known
+constexpr std::size_t kTrial = 128, kPool = 256;  // suffixes for trying orders, and for the diagram
+constexpr std::size_t kSteps = 40, kOutgrown = 3, kRounds = 40;
+constexpr std::size_t kEfforts = 4;
+constexpr double kClearSplit = 0.04;             // of the other inputs: what a control decides about
+constexpr std::size_t kSmall = 10;                // inputs whose diagrams are small in any order
+constexpr std::size_t kMost = 64;                 // counterexamples of one round
+
+class Job {
+public:
+    // `direct`: learn the question itself, do not look for a selection.
+    Job(Question& question, const RegionTask& task, bool direct = false)
+        : task_(task), question_(question), region_(question.input_width()),
+          sampler_(task.words, question.input_width(), region_, task.seed), hints_(question.input_width(), 0), candidates_(task.candidates), direct_(direct) {
+        region_.mask = task.mask;
+        region_.value = task.value;
+        for (std::size_t i = 0; i < task.hints.size(); ++i)
+            add_hint(task.hints[i]);
+    }
+
+    RegionResult run() {
+        Split split;
+        for (effort_ = 0; effort_ < kEfforts && !solved_; ++effort_) {
+            survey();
+            if (effort_ == 0 && !direct_)
+                select();
+            if (!solved_)
+                try_all();
+            if (solved_)
+                break;
+            split = choose_split(question_, rows_, influence_, clusters_);
+            if (split.share > kClearSplit)
+                break;
+        }
+        if (!solved_)
+            result_.split = split.bit, result_.share = split.share;
+        result_.support = influence_.support;
+        result_.hints = hints_;
+        result_.queries = question_.queries();
+        return std::move(result_);
+    }
+
+private:
+    // Learns the choice where the word is one of two simple words.
+    void select() {
+        const auto selection = find_selection(rows_, answers_, influence_, question_.outputs());
+        if (!selection)
+            return;
+        std::vector<std::vector<int>> partners;
+        for (const auto& cluster : clusters_) {
+            partners.emplace_back();
+            for (const int member : cluster)
+                partners.back().push_back(influence_.support[static_cast<std::size_t>(member)]);
+        }
+        SelectorQuestion choice(question_, *selection, partners);
+        RegionTask task = task_;
+        task.candidates = influence_.support;
+        task.hints = hints_;
+        RegionResult found = Job(choice, task, true).run();
+        Rows rows, answers;
+        draw(rows, 4 * task_.tests); // the two words themselves
+        choice.ask(rows, answers);
+        if (choice.broken() || found.split >= 0 || found.outputs.empty())
+            return;
+        Strash gates(question_.input_bits());
+        std::vector<Lit> made;
+        const auto literal = [&](Lit at) {
+            return at < 2 * gates.aig.first_gate() ? at : made[at / 2 - gates.aig.first_gate()] ^ (at & 1);
+        };
+        for (const Gate& gate : found.fanins)
+            made.push_back(gates.and_(literal(gate.a), literal(gate.b)));
+        const Lit first = literal(found.outputs[0]);
+        const auto source = [](Source from) {
+            return from.bit == Source::kZero ? Lit{0} : from.bit == Source::kOne ? Lit{1} : lit_of(1 + static_cast<std::size_t>(from.bit));
+        };
+        for (std::size_t o = 0; o < question_.outputs(); ++o)
+            result_.outputs.push_back(gates.mux(first, source(selection->first[o]), source(selection->second[o])));
+        result_.fanins = std::move(gates.aig.gates);
+        result_.nodes = found.nodes;
+        result_.order = found.order;
+        result_.cut = found.cut;
+        result_.rounds += found.rounds;
+        solved_ = true;
+    }
+
+    void try_all() {
+        done_ = false;
+        grown_ = 0;
+        std::size_t outgrown = 0;
+        for (std::size_t step = 0; step < kSteps && outgrown < kOutgrown && !done_; ++step) {
+            attempt();
+            if (done_)
+                break;
+            if (why_ == Why::outgrown) {
+                ++outgrown;
+                survey();
+            } else {
+                learn_more();
+            }
+        }
+    }
+
+    void add_hint(const Word* row) {
+        hints_.push(row);
+        region_.force(hints_[hints_.size() - 1]);
+    }
+
+    void draw(Rows& rows, std::size_t count) {
+        rows = Rows(question_.input_width(), count);
+        sampler_.fill(rows);
+    }
+
+    // Rows, answers, support and partners, with all that is known so far.
+    void survey() {
+        sampler_.set_hints(&hints_);
+        draw(rows_, kFirst);
+        rows_.append(hints_);
+        question_.ask(rows_, answers_);
+        Influence first;
+        first.extend(question_, rows_, answers_, candidates_);
+        influence_ = std::move(first);
+        activate();
+        draw(rows_, kRows); // more of the words that turned out to matter
+        rows_.append(hints_);
+        question_.ask(rows_, answers_);
+        influence_ = {};
+        influence_.extend(question_, rows_, answers_, candidates_);
+        group();
+    }
+
+    // Only what the new hints show.
+    void learn_more() {
+        Rows fresh(question_.input_width(), 0), answers;
+        for (std::size_t i = surveyed_; i < hints_.size(); ++i)
+            fresh.push(hints_[i]);
+        question_.ask(fresh, answers);
+        rows_.append(fresh);
+        answers_.append(answers);
+        influence_.extend(question_, rows_, answers_, candidates_);
+        group();
+    }
+
+    void group() {
+        surveyed_ = hints_.size();
+        activate();
+        clusters_ = find_partners(question_, rows_, answers_, influence_);
+        std::vector<std::vector<int>> bits;
+        for (const auto& cluster : clusters_)
+            if (cluster.size() > 1) {
+                auto& place = bits.emplace_back();
+                for (const int member : cluster)
+                    place.push_back(influence_.support[static_cast<std::size_t>(member)]);
+            }
+        sampler_.set_partners(std::move(bits));
+    }
+
+    void activate() {
+        std::vector<int> active;
+        for (std::size_t w = 0; w < task_.words.size(); ++w) {
+            const Span& span = task_.words[w];
+            if (std::any_of(influence_.support.begin(), influence_.support.end(), [&](int bit) { return bit >= span.first && bit < span.first + span.width; }))
+                active.push_back(static_cast<int>(w));
+        }
+        sampler_.set_active(std::move(active));
+    }
+
+    struct Choice {
+        std::vector<int> order; // input bits
+        std::vector<std::vector<Word>> outputs;
+        Shape shape;
+        std::size_t cost = 0;
+    };
+
+    // The order, and the cut, that give the smallest circuit.
+    std::optional<Choice> choose_order(std::size_t limit) {
+        std::optional<Choice> best;
+        Rows trial, ignored(question_.input_width(), 0);
+        draw(trial, kTrial);
+        for (std::size_t i = 0; i < hints_.size() && i < kTrial; ++i)
+            trial.push(hints_[hints_.size() - 1 - i]);
+        round_up(trial);
+        std::vector<std::vector<double>> decides;
+        for (std::size_t v = 0; v < influence_.support.size(); ++v)
+            decides.push_back(interplay(question_, rows_, influence_, v, 24));
+        const std::size_t enough = 2 * (influence_.support.size() + question_.outputs()) + 12;
+        for (const auto& proposal : propose_orders(influence_, clusters_, decides, task_.words))
+            for (const int cut : {-1, 0}) {
+                if (best && best->cost <= enough)
+                    return best;
+                Choice choice;
+                choice.shape.cut = cut;
+                choice.shape.max_nodes = limit;
+                for (const int member : proposal) {
+                    choice.order.push_back(influence_.support[static_cast<std::size_t>(member)]);
+                    choice.outputs.push_back(influence_.outputs[static_cast<std::size_t>(member)]);
+                }
+                const auto diagram = Diagram::learn(question_, region_, choice.order, choice.outputs, trial, choice.shape, ignored);
+                ++result_.orders;
+                if (!diagram || (cut < 0 && diagram->cut() == 0)) // the second try is the same
+                    continue;
+                Strash gates(question_.input_bits());
+                diagram->emit(gates);
+                choice.cost = gates.aig.gates.size();
+                if (!best || choice.cost < best->cost)
+                    best = std::move(choice);
+            }
+        return best;
+    }
+
+    void round_up(Rows& rows) {
+        const std::size_t first = rows.size();
+        if (first % 64 == 0)
+            return;
+        rows.resize((first + 63) / 64 * 64);
+        sampler_.fill(rows, first);
+    }
+
+    void attempt() {
+        const std::size_t size = influence_.support.size() + question_.outputs();
+        // Where no input is a clear control, new samples may show a better order; the last effort takes a large diagram.
+        const std::size_t soft = (10 * size + 64) * (effort_ + 1 < kEfforts ? 1 : 4);
+        const bool small = influence_.support.size() <= kSmall; // no split makes it simpler
+        auto choice = choose_order(small ? std::size_t{1} << 16 : soft);
+        if (!choice || (choice->cost > soft && !small)) {
+            done_ = true;
+            return;
+        }
+        choice->shape.max_nodes *= 2;
+        Rows pool;
+        draw(pool, kPool);
+        pool.append(hints_);
+        round_up(pool);
+        std::size_t tests = 256;
+        for (std::size_t round = 0; round < kRounds; ++round) {
+            Rows found(question_.input_width(), 0), outside = found;
+            const auto diagram = Diagram::learn(question_, region_, choice->order, choice->outputs, pool, choice->shape, outside);
+            why_ = Why::outgrown; // survey again: the counterexamples show what was missed
+            if (!diagram || explore(outside))
+                return;
+            bool clean = true;
+            while (clean && !solved_) {
+                Rows fresh;
+                draw(fresh, tests);
+                ++result_.rounds;
+                clean = diagram->verify(question_, fresh, found, outside, kMost);
+                for (std::size_t i = 0; i < found.size(); ++i)
+                    add_hint(found[i]);
+                if (explore(outside))
+                    return;
+                pool.append(found);
+                round_up(pool);
+                if (clean && tests >= task_.tests) {
+                    Strash gates(question_.input_bits());
+                    diagram->emit(gates);
+                    if (!small && gates.aig.gates.size() > soft) { // it grew: look for an order that suits what is known now
+                        done_ = ++grown_ > 2;
+                        return;
+                    }
+                    accept(*diagram);
+                }
+                else if (clean)
+                    tests *= 4;
+            }
+            if (solved_)
+                return;
+        }
+    }
+
+    // Whether there are pairs that show that inputs matter which were thought not to; they become hints.
+    bool explore(const Rows& pairs) {
+        for (std::size_t i = 0; i < pairs.size() && i < kMost; i += 2)
+            between(pairs[i], pairs[i + 1]);
+        if (pairs.size())
+            why_ = Why::outside;
+        return pairs.size() > 0;
+    }
+
+    // Two rows with different answers: the rows on the way between which the answer changes at one bit.
+    void between(const Word* from, const Word* to) {
+        Rows path(question_.input_width(), 0), answers;
+        std::vector<Word> row(from, from + question_.input_width());
+        std::vector<int> flips;
+        path.push(row.data());
+        for (std::size_t bit = 0; bit < question_.input_bits(); ++bit)
+            if (get_bit(row.data(), bit) != get_bit(to, bit)) {
+                flip_bit(row.data(), bit);
+                path.push(row.data());
+                flips.push_back(static_cast<int>(bit));
+            }
+        question_.ask(path, answers);
+        for (std::size_t i = 0; i < flips.size(); ++i)
+            if (!std::equal(answers[i], answers[i] + question_.width(), answers[i + 1])) {
+                add_hint(path[i]); // one of the two is on the rare side
+                add_hint(path[i + 1]);
+                if (!std::count(candidates_.begin(), candidates_.end(), flips[i])) {
+                    candidates_.push_back(flips[i]);
+                    std::sort(candidates_.begin(), candidates_.end());
+                }
+            }
+    }
+
+    void accept(const Diagram& diagram) {
+        Strash gates(question_.input_bits());
+        result_.outputs = diagram.emit(gates);
+        result_.fanins = std::move(gates.aig.gates);
+        result_.nodes = diagram.size();
+        result_.order = diagram.order();
+        result_.cut = diagram.cut();
+        solved_ = done_ = true;
+    }
+
+    const RegionTask& task_;
+    Question& question_;
+    Region region_;
+    Sampler sampler_;
+    Rows rows_, answers_, hints_;
+    Influence influence_;
+    std::vector<std::vector<int>> clusters_;
+    std::vector<int> candidates_;
+    RegionResult result_;
+    std::size_t effort_ = 0;
+    enum class Why { outgrown, outside } why_ = Why::outgrown;
+    std::size_t grown_ = 0;    // times that a diagram was right but too large
+    std::size_t surveyed_ = 0;  // hints that influence_ has seen
+    bool solved_ = false, done_ = false, direct_;
+};
+
+} // namespace
+
+RegionResult learn_region(Oracle& oracle, const RegionTask& task) {
+    Question question(oracle, task.outputs);
+    return Job(question, task).run();
+}
+
+Hash region_signature(Oracle& oracle, const RegionTask& task, std::size_t count) {
+    Question question(oracle, task.outputs);
+    const Region nowhere(question.input_width());
+    Region region(question.input_width());
+    region.mask = task.mask;
+    region.value = task.value;
+    Sampler sampler(task.words, question.input_width(), nowhere, task.seed);
+    Rows rows(question.input_width(), count), answers;
+    sampler.fill(rows);
+    for (std::size_t i = 0; i < count; ++i)
+        region.force(rows[i]);
+    question.ask(rows, answers);
+    Hash hash;
+    for (std::size_t i = 0; i < count * question.width(); ++i)
+        hash.add(answers.data()[i]);
+    return hash;
+}
+
+} // namespace tapeout::circuit

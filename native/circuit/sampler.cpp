@@ -1,0 +1,162 @@
+#include "circuit/sampler.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace tapeout::circuit {
+
+namespace {
+
+// Reads and writes up to 64 bits of a row at any place.
+Word read(const Word* row, int first, int width) {
+    const int shift = first % 64;
+    Word value = row[first / 64] >> shift;
+    if (shift + width > 64)
+        value |= row[first / 64 + 1] << (64 - shift);
+    return width >= 64 ? value : value & ((Word{1} << width) - 1);
+}
+
+void write(Word* row, int first, int width, Word value) {
+    const Word mask = width >= 64 ? ~Word{0} : (Word{1} << width) - 1;
+    const int shift = first % 64;
+    value &= mask;
+    row[first / 64] = (row[first / 64] & ~(mask << shift)) | value << shift;
+    if (shift + width > 64)
+        row[first / 64 + 1] = (row[first / 64 + 1] & ~(mask >> (64 - shift))) | value >> (64 - shift);
+}
+
+void fill_word(Word* row, const Span& span, bool bit) {
+    for (int at = 0; at < span.width; at += 64)
+        write(row, span.first + at, std::min(64, span.width - at), bit ? ~Word{0} : 0);
+}
+
+} // namespace
+
+Sampler::Sampler(std::vector<Span> words, std::size_t row_words, const Region& region, Word seed)
+    : words_(std::move(words)), row_words_(row_words), region_(region), random_(seed), all_(words_.size()), scratch_(row_words) {
+    std::iota(all_.begin(), all_.end(), 0);
+}
+
+void Sampler::sample_word(Word* row, const Span& span, const std::vector<int>& sources) {
+    const auto width = static_cast<std::uint32_t>(span.width);
+    const auto bit = [&] { return static_cast<std::size_t>(span.first) + random_.below(width); };
+    const std::uint32_t kind = random_.below(16);
+    switch (kind) {
+    case 0: case 1: fill_word(row, span, kind); break;
+    case 2: case 3: { // a run of equal bits among others
+        fill_word(row, span, kind & 1);
+        std::uint32_t low = random_.below(width + 1), high = random_.below(width + 1);
+        if (low > high)
+            std::swap(low, high);
+        for (std::uint32_t i = low; i < high; ++i)
+            set_bit(row, static_cast<std::size_t>(span.first) + i, !(kind & 1));
+        break;
+    }
+    case 4: case 5: case 6: case 7: { // one, two or three bits that differ from all others
+        fill_word(row, span, kind & 1);
+        for (std::uint32_t i = 1 + random_.below(3); i > 0; --i)
+            set_bit(row, bit(), !(kind & 1));
+        break;
+    }
+    case 8: case 9: { // a small number, or minus one
+        const std::uint32_t keep = 1 + random_.below(std::min(width, 8u));
+        const Word low = random_.word();
+        fill_word(row, span, kind & 1);
+        write(row, span.first, static_cast<int>(keep), low);
+        break;
+    }
+    case 10: case 11: case 12: case 13: { // another word, up to two bits off, or its complement
+        const Span& source = words_[static_cast<std::size_t>(sources[random_.below(static_cast<std::uint32_t>(sources.size()))])];
+        if (source.first == span.first)
+            break;
+        const Word invert = kind == 13 ? ~Word{0} : 0;
+        for (int at = 0; at < std::min(span.width, source.width); at += 64) {
+            const int n = std::min(64, std::min(span.width, source.width) - at);
+            write(row, span.first + at, n, read(row, source.first + at, n) ^ invert);
+        }
+        for (std::uint32_t i = random_.below(3); i > 0; --i)
+            flip_bit(row, bit());
+        break;
+    }
+    case 14: case 15: // sparse or dense
+        for (int at = 0; at < span.width; at += 64) {
+            const Word a = random_.word(), b = random_.word();
+            write(row, span.first + at, std::min(64, span.width - at), kind == 14 ? a & b : a | b);
+        }
+        break;
+    default: break;
+    }
+}
+
+// Makes the first bits of all clusters equal to their partners (or opposite), but for at most two clusters.
+void Sampler::align_partners(Word* row) {
+    const bool opposite = random_.chance(0.4);
+    const auto count = static_cast<std::uint32_t>(clusters_.size());
+    std::uint32_t low = 0, high = count;
+    if (random_.chance(0.3)) { // only a run of them
+        low = random_.below(count);
+        high = low + 1 + random_.below(count - low);
+    }
+    for (std::uint32_t c = low; c < high; ++c) {
+        const auto& cluster = clusters_[c];
+        const bool first = get_bit(row, static_cast<std::size_t>(cluster[0]));
+        for (std::size_t i = 1; i < cluster.size(); ++i)
+            set_bit(row, static_cast<std::size_t>(cluster[i]), first ^ opposite);
+    }
+    for (std::uint32_t i = random_.below(3); i > 0; --i) {
+        const auto& cluster = clusters_[random_.below(count)];
+        flip_bit(row, static_cast<std::size_t>(cluster[random_.below(static_cast<std::uint32_t>(cluster.size()))]));
+    }
+}
+
+// Takes some words from a row that mattered, or changes a few of its bits.
+void Sampler::cross(Word* row) {
+    const Word* hint = (*hints_)[random_.below(static_cast<std::uint32_t>(hints_->size()))];
+    if (random_.chance(0.5)) {
+        std::copy_n(hint, row_words_, row);
+        for (std::uint32_t i = 1 + random_.below(3); i > 0; --i) {
+            const Span& span = words_[random_.below(static_cast<std::uint32_t>(words_.size()))];
+            flip_bit(row, static_cast<std::size_t>(span.first) + random_.below(static_cast<std::uint32_t>(span.width)));
+        }
+        return;
+    }
+    for (const Span& span : words_) {
+        if (random_.chance(0.5))
+            continue;
+        for (int at = 0; at < span.width; at += 64) {
+            const int n = std::min(64, span.width - at);
+            write(row, span.first + at, n, read(hint, span.first + at, n));
+        }
+    }
+}
+
+void Sampler::sample(Word* row) {
+    for (std::size_t w = 0; w < row_words_; ++w)
+        row[w] = random_.word();
+    const bool narrow = !active_.empty() && random_.chance(0.6);
+    const std::vector<int>& sources = narrow ? active_ : all_;
+    const double plain = random_.chance(0.15) ? 1.0 : random_.chance(0.5) ? 0.5 : 0.2;
+    const auto count = static_cast<std::uint32_t>(sources.size());
+    const std::uint32_t start = count ? random_.below(count) : 0; // which word is a copy of which depends on who comes first
+    for (std::uint32_t i = 0; i < count; ++i)
+        if (!random_.chance(plain))
+            sample_word(row, words_[static_cast<std::size_t>(sources[(start + i) % count])], sources);
+    if (!clusters_.empty() && random_.chance(0.3))
+        align_partners(row);
+    if (hints_ && hints_->size() && random_.chance(0.25))
+        cross(row);
+    region_.force(row);
+}
+
+void Sampler::fill(Rows& rows, std::size_t first) {
+    const std::size_t last = row_words_ - 1;
+    const Span& end = words_.back();
+    const int used = end.first + end.width - 64 * static_cast<int>(last);
+    const Word padding = used >= 64 ? ~Word{0} : (Word{1} << used) - 1;
+    for (std::size_t i = first; i < rows.size(); ++i) {
+        sample(rows[i]);
+        rows[i][last] &= padding;
+    }
+}
+
+} // namespace tapeout::circuit

@@ -1,0 +1,58 @@
+// Rows of inputs that look like what programs, counters and buses hold, made with no knowledge of the function.
+//
+// Uniform bits never show an equality of two words or a carry through thirty bits. So every word is drawn from kinds that
+// occur in practice: constants, masks, one-hot, small numbers, and copies of other words, exact or off by a bit.
+#pragma once
+
+#include <vector>
+
+#include "circuit/rows.h"
+
+namespace tapeout::circuit {
+
+struct Span {
+    int first, width; // bits [first, first + width) of a row
+};
+
+// Part of the input space: `mask` tells which bits are fixed, `value` to what.
+struct Region {
+    std::vector<Word> mask, value;
+    explicit Region(std::size_t words) : mask(words), value(words) {}
+    void fix(std::size_t bit, bool to) {
+        set_bit(mask.data(), bit, true);
+        set_bit(value.data(), bit, to);
+    }
+    bool fixed(std::size_t bit) const { return get_bit(mask.data(), bit); }
+    void force(Word* row) const {
+        for (std::size_t w = 0; w < mask.size(); ++w)
+            row[w] = (row[w] & ~mask[w]) | value[w];
+    }
+};
+
+class Sampler {
+public:
+    Sampler(std::vector<Span> words, std::size_t row_words, const Region& region, Word seed);
+    // Only these words take part in copies and special values half of the time; the rest is uniform then.
+    void set_active(std::vector<int> words) { active_ = std::move(words); }
+    // Bits that belong together (found from the function): sometimes all pairs are made equal, or all but one.
+    void set_partners(std::vector<std::vector<int>> clusters) { clusters_ = std::move(clusters); }
+    // Rows found to matter; sometimes crossed over into new ones.
+    void set_hints(const Rows* hints) { hints_ = hints; }
+    void fill(Rows& rows, std::size_t first = 0);
+
+private:
+    void sample(Word* row);
+    void sample_word(Word* row, const Span& span, const std::vector<int>& sources);
+    void align_partners(Word* row);
+    void cross(Word* row);
+    std::vector<Span> words_;
+    std::size_t row_words_;
+    const Region& region_;
+    Random random_;
+    std::vector<int> active_, all_;
+    std::vector<std::vector<int>> clusters_;
+    const Rows* hints_ = nullptr;
+    std::vector<Word> scratch_;
+};
+
+} // namespace tapeout::circuit
