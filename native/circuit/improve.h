@@ -1,0 +1,15 @@
+// Makes graphs smaller, one pass at a time. What the passes keep is the function; what they lower is the number of
+// gates.
+#pragma once
+
+#include "circuit/aig.h"
+
+#include <atomic>
+#include <cstddef>
+
+namespace tapeout::circuit {
+
+// Rewriting of every gate; see rewrite.h.
+Aig rewrite_pass(const Aig& aig, bool neutral, std::size_t seed);
+
+} // namespace tapeout::circuit
