@@ -154,6 +154,19 @@ AigArrays rewrite(const AigFields& fields, bool neutral, std::size_t seed) {
     return to_arrays(made);
 }
 
+AigArrays resub(const AigFields& fields, std::vector<std::uint32_t> widths, std::uint64_t seed, int budget,
+                std::size_t divisors, std::uint64_t conflicts) {
+    const circuit::Aig aig = circuit::strash(to_aig(fields));
+    circuit::Aig made;
+    {
+        const nb::gil_scoped_release release;
+        std::atomic<bool> stop{false};
+        circuit::PatternPool pool(aig.inputs, widths, seed);
+        made = circuit::resub_pass(aig, pool, {divisors, budget, conflicts, 8}, stop);
+    }
+    return to_arrays(made);
+}
+
 } // namespace
 
 void bind_netlist(nb::module_& m) {
@@ -171,6 +184,7 @@ void bind_netlist(nb::module_& m) {
           "Gates and outputs with equal functions merged; see tapeout.circuit.minimise.");
     m.def("rewrite", &rewrite, nb::arg("aig"), nb::arg("neutral"), nb::arg("seed"),
           "Gates and outputs after cut rewriting; see tapeout.circuit.minimise.");
+    m.def("resub", &resub);
     m.def("prove_equal", &prove, nb::arg("a"), nb::arg("b"), nb::arg("skip"), nb::arg("widths"), nb::arg("seed"),
           nb::arg("seconds"), nb::arg("threads"), nb::arg("gate_conflicts"), nb::arg("output_conflicts"),
           nb::arg("progress").none(), "Proves outputs of two graphs equal; see tapeout.circuit.equivalence.");

@@ -13,4 +13,13 @@ Aig rewrite_pass(const Aig& aig, bool neutral, std::size_t seed) {
     return network.result();
 }
 
+Aig resub_pass(const Aig& aig, PatternPool& pool, const ResubOptions& options, const std::atomic<bool>& stop) {
+    Network network(aig);
+    Resubstituter resubstituter(network, pool, options, stop);
+    for (auto v = static_cast<std::uint32_t>(network.begin()); v < network.end(); ++v)
+        if (network.visit(v))
+            resubstituter.resubstitute(v);
+    return network.result();
+}
+
 } // namespace tapeout::circuit
