@@ -2,6 +2,7 @@
 
 #include "circuit/deadline.h"
 #include "circuit/evaluate.h"
+#include "circuit/extract.h"
 #include "circuit/improve.h"
 #include "circuit/prove.h"
 
@@ -154,6 +155,11 @@ AigArrays rewrite(const AigFields& fields, bool neutral, std::size_t seed) {
     return to_arrays(made);
 }
 
+AigArrays extract(const AigFields& fields, std::uint64_t seed) {
+    const circuit::Aig aig = circuit::strash(to_aig(fields));
+    return to_arrays(circuit::extract_pass(aig, seed));
+}
+
 AigArrays resub(const AigFields& fields, std::vector<std::uint32_t> widths, std::uint64_t seed, int budget,
                 std::size_t divisors, std::uint64_t conflicts) {
     const circuit::Aig aig = circuit::strash(to_aig(fields));
@@ -185,6 +191,7 @@ void bind_netlist(nb::module_& m) {
     m.def("rewrite", &rewrite, nb::arg("aig"), nb::arg("neutral"), nb::arg("seed"),
           "Gates and outputs after cut rewriting; see tapeout.circuit.minimise.");
     m.def("resub", &resub);
+    m.def("extract", &extract);
     m.def("prove_equal", &prove, nb::arg("a"), nb::arg("b"), nb::arg("skip"), nb::arg("widths"), nb::arg("seed"),
           nb::arg("seconds"), nb::arg("threads"), nb::arg("gate_conflicts"), nb::arg("output_conflicts"),
           nb::arg("progress").none(), "Proves outputs of two graphs equal; see tapeout.circuit.equivalence.");
