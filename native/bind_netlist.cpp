@@ -161,14 +161,14 @@ AigArrays extract(const AigFields& fields, std::uint64_t seed) {
 }
 
 AigArrays resub(const AigFields& fields, std::vector<std::uint32_t> widths, std::uint64_t seed, int budget,
-                std::size_t divisors, std::uint64_t conflicts) {
+                std::size_t divisors, std::uint64_t conflicts, std::size_t window) {
     const circuit::Aig aig = circuit::strash(to_aig(fields));
     circuit::Aig made;
     {
         const nb::gil_scoped_release release;
         std::atomic<bool> stop{false};
         circuit::PatternPool pool(aig.inputs, widths, seed);
-        made = circuit::resub_pass(aig, pool, {divisors, budget, conflicts, 8}, stop);
+        made = circuit::resub_pass(aig, pool, {divisors, budget, conflicts, 8, window}, stop);
     }
     return to_arrays(made);
 }

@@ -8,15 +8,19 @@ namespace tapeout::circuit {
 
 Network::Network(const Aig& aig)
     : aig_(aig), end_(aig.variables()), refs_(aig.variables(), 0), alias_(aig.variables()), readers_(aig.variables()),
+      waiting_(aig.variables()), visited_(aig.variables(), 0), is_output_(aig.variables(), 0),
       heads_(std::bit_ceil(2 * aig.gates.size() + 64), 0), next_(aig.variables(), 0) {
     for (std::size_t v = 0; v < alias_.size(); ++v)
         alias_[v] = lit_of(v);
-    for (const Gate& gate : aig.gates) {
-        ++refs_[gate.a >> 1];
-        ++refs_[gate.b >> 1];
-    }
-    for (const Lit output : aig.outputs)
+    for (std::size_t v = aig.first_gate(); v < aig.variables(); ++v)
+        for (const Lit lit : {aig.gate(v).a, aig.gate(v).b}) {
+            ++refs_[lit >> 1];
+            waiting_[lit >> 1].push_back(static_cast<std::uint32_t>(v));
+        }
+    for (const Lit output : aig.outputs) {
         ++refs_[output >> 1];
+        is_output_[output >> 1] = 1;
+    }
     // Constants and inputs are always there.
     for (std::size_t v = 0; v < aig.first_gate(); ++v)
         ++refs_[v];
@@ -63,6 +67,9 @@ Lit Network::and_(Lit a, Lit b) {
     refs_.push_back(0);
     alias_.push_back(lit_of(v));
     readers_.emplace_back();
+    waiting_.emplace_back();
+    visited_.push_back(1);
+    is_output_.push_back(0);
     next_.push_back(0);
     insert(v);
     return lit_of(v);
@@ -96,6 +103,7 @@ void Network::take_back_fanins(std::uint32_t variable) {
 }
 
 bool Network::visit(std::uint32_t variable) {
+    visited_[variable] = 1;
     if (!alive(variable))
         return false;
     Gate& gate = aig_.gates[variable - aig_.first_gate()];
@@ -120,6 +128,16 @@ void Network::replace(std::uint32_t variable, Lit by) {
     refs_[variable] = 0;
     drop_fanins(variable);
     alias_[variable] = by;
+    // It must not be found again: its literal stands for `by` now, which may be another function.
+    const Gate gate = aig_.gate(variable);
+    std::uint32_t* link = &heads_[bucket(gate.a, gate.b)];
+    while (*link && *link != variable)
+        link = &next_[*link];
+    if (*link)
+        *link = next_[variable];
+    auto& waiting = waiting_[by >> 1];
+    waiting.insert(waiting.end(), waiting_[variable].begin(), waiting_[variable].end());
+    is_output_[by >> 1] = is_output_[by >> 1] || is_output_[variable];
 }
 
 Aig Network::result() const {

@@ -48,6 +48,11 @@ public:
     // Readers of a visited variable, also dead ones.
     const std::vector<std::uint32_t>& readers(std::uint32_t variable) const { return readers_[variable]; }
 
+    // Readers that wait for their visit; those that were visited or died are among them.
+    const std::vector<std::uint32_t>& waiting(std::uint32_t variable) const { return waiting_[variable]; }
+    bool visited(std::uint32_t variable) const { return visited_[variable]; }
+    bool is_output(std::uint32_t variable) const { return is_output_[variable]; }
+
     Aig result() const;
 
 private:
@@ -59,7 +64,8 @@ private:
     std::uint32_t hidden_ = 0;
     std::vector<std::uint32_t> refs_;
     std::vector<Lit> alias_;
-    std::vector<std::vector<std::uint32_t>> readers_;
+    std::vector<std::vector<std::uint32_t>> readers_, waiting_;
+    std::vector<char> visited_, is_output_;
     std::vector<std::uint32_t> heads_, next_; // hash table of visited gates
 };
 

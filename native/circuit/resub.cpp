@@ -59,11 +59,14 @@ std::size_t PatternPool::add(const std::vector<std::int8_t>& known) {
 
 Resubstituter::Resubstituter(Network& network, PatternPool& pool, const ResubOptions& options,
                              const std::atomic<bool>& stop)
-    : network_(network), pool_(pool), options_(options), stop_(stop), solver_(network.graph(), stop),
-      sims_(network.variables()), known_(network.variables()), stamps_(network.variables(), 0) {
+    : network_(network), pool_(pool), options_(options), stop_(stop), proof_(network.graph().inputs),
+      solver_(proof_.aig, stop), sims_(network.variables()), known_(network.variables()),
+      next_unvisited_(network.begin()), stamps_(network.variables(), 0), place_(network.variables(), 0) {
     sims_[0].fill(0);
     for (std::size_t i = 0; i < pool.inputs.size(); ++i)
         sims_[1 + i] = pool.inputs[i];
+    for (std::size_t v = network.begin(); v < network.end(); ++v)
+        simulate(static_cast<std::uint32_t>(v));
 }
 
 Bits Resubstituter::bits(Lit lit) const {
@@ -72,18 +75,106 @@ Bits Resubstituter::bits(Lit lit) const {
 }
 
 void Resubstituter::simulate(std::uint32_t variable) {
-    const Gate gate = network_.graph().gate(variable);
-    const std::uint64_t fa = (gate.a & 1) ? ~std::uint64_t{0} : 0, fb = (gate.b & 1) ? ~std::uint64_t{0} : 0;
-    const Bits &a = sims_[gate.a >> 1], &b = sims_[gate.b >> 1];
+    const Lit la = network_.resolved(network_.graph().gate(variable).a);
+    const Lit lb = network_.resolved(network_.graph().gate(variable).b);
+    const std::uint64_t fa = (la & 1) ? ~std::uint64_t{0} : 0, fb = (lb & 1) ? ~std::uint64_t{0} : 0;
+    const Bits &a = sims_[la >> 1], &b = sims_[lb >> 1];
     sims_[variable] = combine([&](std::size_t w) { return (a[w] ^ fa) & (b[w] ^ fb); });
-    order_.push_back(variable);
 }
 
 void Resubstituter::simulate_new() {
     sims_.resize(network_.variables());
     stamps_.resize(network_.variables(), 0);
-    for (; known_ < network_.variables(); ++known_)
+    place_.resize(network_.variables(), 0);
+    for (; known_ < network_.variables(); ++known_) {
         simulate(static_cast<std::uint32_t>(known_));
+        order_.push_back(static_cast<std::uint32_t>(known_));
+    }
+}
+
+void Resubstituter::simulate_word(std::size_t word) {
+    for (std::size_t i = 0; i < pool_.inputs.size(); ++i)
+        sims_[1 + i][word] = pool_.inputs[i][word];
+    const auto one = [&](std::uint32_t v) {
+        const Lit la = network_.resolved(network_.graph().gate(v).a);
+        const Lit lb = network_.resolved(network_.graph().gate(v).b);
+        const std::uint64_t a = sims_[la >> 1][word], b = sims_[lb >> 1][word];
+        sims_[v][word] = ((la & 1) ? ~a : a) & ((lb & 1) ? ~b : b);
+    };
+    for (const std::uint32_t v : order_)
+        one(v);
+    for (std::size_t v = next_unvisited_; v < network_.end(); ++v)
+        one(static_cast<std::uint32_t>(v));
+}
+
+// Stops where too many gates read, and where the gates would be too many; what is read beyond is a root.
+void Resubstituter::collect_window(std::uint32_t variable) {
+    constexpr std::size_t kReaders = 8;
+    window_.gates.clear();
+    window_.roots.clear();
+    ++stamp_;
+    std::vector<std::uint32_t> queue{variable};
+    const auto expandable = [&](std::uint32_t v) {
+        return !network_.is_output(v) && network_.waiting(v).size() <= kReaders;
+    };
+    for (std::size_t i = 0; i < queue.size() && window_.gates.size() < options_.window; ++i) {
+        if (!expandable(queue[i]))
+            continue;
+        for (const std::uint32_t reader : network_.waiting(queue[i]))
+            if (!network_.visited(reader) && network_.alive(reader) && stamps_[reader] != stamp_) {
+                stamps_[reader] = stamp_;
+                window_.gates.push_back(reader);
+                queue.push_back(reader);
+            }
+    }
+    std::sort(window_.gates.begin(), window_.gates.end());
+    for (std::size_t i = 0; i < window_.gates.size(); ++i)
+        place_[window_.gates[i]] = static_cast<std::uint32_t>(i);
+    const auto all_inside = [&](std::uint32_t v) {
+        if (network_.is_output(v))
+            return false;
+        for (const std::uint32_t reader : network_.waiting(v))
+            if (!network_.visited(reader) && network_.alive(reader) && stamps_[reader] != stamp_)
+                return false;
+        return true;
+    };
+    // A gate that some reader outside sees must stay as it is; if that is the gate itself, nothing is hidden.
+    if (!all_inside(variable)) {
+        window_.gates.clear();
+        return;
+    }
+    for (const std::uint32_t v : window_.gates)
+        if (!all_inside(v))
+            window_.roots.push_back(v);
+}
+
+// The patterns in which a change of the gate changes a root of its window. Must follow collect_window at once.
+Bits Resubstituter::seen(std::uint32_t variable) {
+    Bits all;
+    all.fill(~std::uint64_t{0});
+    if (window_.gates.empty())
+        return all;
+    changed_.resize(window_.gates.size());
+    const auto value = [&](Lit lit) -> const Bits& {
+        const std::uint32_t v = lit >> 1;
+        return stamps_[v] == stamp_ ? changed_[place_[v]] : sims_[v];
+    };
+    Bits flipped = sims_[variable];
+    for (std::uint64_t& word : flipped)
+        word = ~word;
+    for (std::size_t i = 0; i < window_.gates.size(); ++i) {
+        const Gate gate = network_.graph().gate(window_.gates[i]);
+        const Lit la = network_.resolved(gate.a), lb = network_.resolved(gate.b);
+        const Bits& a = (la >> 1) == variable ? flipped : value(la);
+        const Bits& b = (lb >> 1) == variable ? flipped : value(lb);
+        const std::uint64_t fa = (la & 1) ? ~std::uint64_t{0} : 0, fb = (lb & 1) ? ~std::uint64_t{0} : 0;
+        changed_[i] = combine([&](std::size_t w) { return (a[w] ^ fa) & (b[w] ^ fb); });
+    }
+    Bits out{};
+    for (const std::uint32_t root : window_.roots)
+        for (std::size_t w = 0; w < kPatternWords; ++w)
+            out[w] |= changed_[place_[root]][w] ^ sims_[root][w];
+    return out;
 }
 
 // Gates near the gate that are alive without it: below it, nearest first, and readers of those.
@@ -251,68 +342,124 @@ Lit Resubstituter::synthesise(const Bits& on, const Bits& off, int budget) {
     return budget >= 3 ? exclusive(on, off) : kNone;
 }
 
-Answer Resubstituter::check(Lit own, Lit made) {
-    for (const Lit flip : {0u, 1u}) {
-        const Lit x = own ^ flip, y = made ^ flip ^ 1;
-        std::vector<Lit> assumed;
-        bool never = false;
-        for (const Lit lit : {x, y}) {
-            never = never || lit == 0;
-            if (lit > 1)
-                assumed.push_back(lit);
-        }
-        if (never)
+// A copy of visited gates for the solver.
+Lit Resubstituter::imported(Lit lit) {
+    proof_lit_.resize(network_.variables(), Strash::kNone);
+    std::vector<std::uint32_t> stack{lit >> 1};
+    while (!stack.empty()) {
+        const std::uint32_t v = stack.back();
+        if (proof_lit_[v] == Strash::kNone && !network_.graph().is_gate(v))
+            proof_lit_[v] = lit_of(v);
+        if (proof_lit_[v] != Strash::kNone) {
+            stack.pop_back();
             continue;
-        const Answer answer = solver_.solve(assumed, options_.conflicts);
-        if (answer == Answer::kSat) {
-            std::vector<std::int8_t> known(pool_.inputs.size(), 0);
-            for (const std::uint32_t v : solver_.cone_inputs())
-                known[v - 1] = static_cast<std::int8_t>(solver_.model(v));
-            const std::size_t word = pool_.add(known);
-            for (std::size_t i = 0; i < pool_.inputs.size(); ++i)
-                sims_[1 + i][word] = pool_.inputs[i][word];
-            for (const std::uint32_t v : order_) {
-                const Gate gate = network_.graph().gate(v);
-                const std::uint64_t a = sims_[gate.a >> 1][word], b = sims_[gate.b >> 1][word];
-                sims_[v][word] = ((gate.a & 1) ? ~a : a) & ((gate.b & 1) ? ~b : b);
-            }
         }
-        if (answer != Answer::kUnsat)
-            return answer;
+        const Lit a = network_.resolved(network_.graph().gate(v).a), b = network_.resolved(network_.graph().gate(v).b);
+        const Lit pa = proof_lit_[a >> 1], pb = proof_lit_[b >> 1];
+        if (pa != Strash::kNone && pb != Strash::kNone) {
+            proof_lit_[v] = proof_.and_(pa ^ (a & 1), pb ^ (b & 1));
+            stack.pop_back();
+            continue;
+        }
+        if (pa == Strash::kNone)
+            stack.push_back(a >> 1);
+        if (pb == Strash::kNone)
+            stack.push_back(b >> 1);
     }
-    return Answer::kUnsat;
+    return proof_lit_[lit >> 1] ^ (lit & 1);
+}
+
+// Copies of the roots of the window with `as` in the place of the gate; without a window the gate itself is the root.
+std::vector<Lit> Resubstituter::imported_roots(std::uint32_t variable, Lit as) {
+    if (window_.gates.empty())
+        return {as};
+    std::vector<std::pair<std::uint32_t, Lit>> kept; // gates above are copied for this question only
+    proof_lit_.resize(network_.variables(), Strash::kNone);
+    const auto set = [&](std::uint32_t v, Lit lit) {
+        kept.emplace_back(v, proof_lit_[v]);
+        proof_lit_[v] = lit;
+    };
+    std::vector<Lit> roots;
+    for (const std::uint32_t v : window_.gates) {
+        const Gate gate = network_.graph().gate(v);
+        Lit parts[2] = {network_.resolved(gate.a), network_.resolved(gate.b)};
+        for (Lit& part : parts) {
+            const Lit own = (part >> 1) == variable ? as ^ (part & 1) : imported(part);
+            part = own;
+        }
+        set(v, proof_.and_(parts[0], parts[1]));
+    }
+    for (const std::uint32_t v : window_.roots)
+        roots.push_back(proof_lit_[v]);
+    for (std::size_t i = kept.size(); i-- > 0;)
+        proof_lit_[kept[i].first] = kept[i].second;
+    return roots;
+}
+
+// Do all roots stay the same with `made` in the place of the gate?
+Answer Resubstituter::check(std::uint32_t variable, Lit made) {
+    const std::vector<Lit> before = imported_roots(variable, imported(lit_of(variable)));
+    const std::vector<Lit> after = imported_roots(variable, imported(made));
+    Lit differ = 0;
+    for (std::size_t i = 0; i < before.size(); ++i) {
+        const Lit one = proof_.and_(before[i], after[i] ^ 1), other = proof_.and_(before[i] ^ 1, after[i]);
+        differ = proof_.or_(differ, proof_.or_(one, other));
+    }
+    if (differ == 0)
+        return Answer::kUnsat;
+    const Answer answer = solver_.solve({differ}, options_.conflicts);
+    if (answer == Answer::kSat) {
+        std::vector<std::int8_t> known(pool_.inputs.size(), 0);
+        for (const std::uint32_t v : solver_.cone_inputs())
+            known[v - 1] = static_cast<std::int8_t>(solver_.model(v));
+        simulate_word(pool_.add(known));
+    }
+    return answer;
+}
+
+bool Resubstituter::propose(std::uint32_t variable, int budget) {
+    for (int attempt = 0; attempt < options_.refutations; ++attempt) {
+        if (options_.window)
+            collect_window(variable);
+        const Bits care = seen(variable);
+        const Bits& own = sims_[variable];
+        const Bits on = combine([&](std::size_t w) { return own[w] & care[w]; });
+        const Bits off = combine([&](std::size_t w) { return ~own[w] & care[w]; });
+        const Lit made = synthesise(on, off, budget);
+        if (made == kNone)
+            return false;
+        simulate_new();
+        const Answer answer = check(variable, made);
+        if (answer == Answer::kUnsat) {
+            ++accepted;
+            network_.replace(variable, made);
+            // Gates of the window may compute other functions now; what reads its roots sees no change.
+            for (const std::uint32_t v : window_.gates) {
+                simulate(v);
+                proof_lit_[v] = kNone;
+            }
+            return true;
+        }
+        if (answer == Answer::kUnknown) {
+            ++undecided;
+            return false;
+        }
+        ++refuted;
+    }
+    return false;
 }
 
 bool Resubstituter::resubstitute(std::uint32_t variable) {
+    next_unvisited_ = variable + 1;
     simulate(variable);
+    order_.push_back(variable);
     if (stop_)
         return false;
     const int saved = static_cast<int>(network_.drop_fanins(variable));
     collect_divisors(variable);
     network_.take_back_fanins(variable);
-    const int budget = std::min(saved - 1, options_.budget);
     network_.hide(variable);
-    bool done = false;
-    for (int attempt = 0; attempt < options_.refutations && !done; ++attempt) {
-        const Bits on = sims_[variable];
-        const Bits off = combine([&](std::size_t w) { return ~on[w]; });
-        const Lit made = synthesise(on, off, budget);
-        if (made == kNone)
-            break;
-        simulate_new();
-        const Answer answer = check(lit_of(variable), made);
-        if (answer == Answer::kSat) {
-            ++refuted;
-            continue;
-        }
-        if (answer == Answer::kUnknown) {
-            ++undecided;
-            break;
-        }
-        ++accepted;
-        network_.replace(variable, made);
-        done = true;
-    }
+    const bool done = propose(variable, std::min(saved - 1, options_.budget));
     network_.hide(0);
     return done;
 }

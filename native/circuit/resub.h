@@ -35,7 +35,8 @@ struct ResubOptions {
     std::size_t divisors = 200;
     int budget = 3; // most gates that a replacement may have
     std::uint64_t conflicts = 100;
-    int refutations = 8; // for each gate
+    int refutations = 8;     // for each gate
+    std::size_t window = 30; // most gates above a gate that may hide a change of it; 0: its function is kept
 };
 
 class Resubstituter {
@@ -53,27 +54,45 @@ private:
         std::uint32_t count;
     };
 
+    // The gates above a gate within a bounded distance, in topological order, and those of them that others see.
+    struct Window {
+        std::vector<std::uint32_t> gates, roots;
+    };
+
     void simulate(std::uint32_t variable);
     void simulate_new();
+    void simulate_word(std::size_t word);
     void collect_divisors(std::uint32_t variable);
+    void collect_window(std::uint32_t variable);
+    Bits seen(std::uint32_t variable);
     Lit synthesise(const Bits& on, const Bits& off, int budget);
     Lit pair(const Bits& apart, std::uint32_t total, const std::vector<Cover>& covers) const;
     Lit exclusive(const Bits& on, const Bits& off);
     Lit single(const Bits& on, const Bits& off, std::size_t from, std::size_t count) const;
     Bits bits(Lit lit) const;
-    Answer check(Lit own, Lit made);
+    Answer check(std::uint32_t variable, Lit made);
+    Lit imported(Lit lit);
+    std::vector<Lit> imported_roots(std::uint32_t variable, Lit as);
+    bool propose(std::uint32_t variable, int budget);
 
     Network& network_;
     PatternPool& pool_;
     ResubOptions options_;
     const std::atomic<bool>& stop_;
+    // What the solver is asked about: copies of gates, and of windows with a change in them.
+    Strash proof_;
+    std::vector<Lit> proof_lit_; // by variable; Strash::kNone where there is no copy yet
     ConeSolver solver_;
     std::vector<Bits> sims_;
-    std::vector<std::uint32_t> order_; // gates with simulation, topological
+    std::vector<std::uint32_t> order_; // visited gates, topological
     std::size_t known_ = 0;            // variables seen
+    std::size_t next_unvisited_ = 0;
     std::vector<std::uint32_t> stamps_;
     std::uint32_t stamp_ = 0;
     std::vector<std::uint32_t> divisors_;
+    Window window_;
+    std::vector<Bits> changed_;        // values of the window with a change below
+    std::vector<std::uint32_t> place_; // in the window, by variable, where stamps_ says so
 };
 
 } // namespace tapeout::circuit
