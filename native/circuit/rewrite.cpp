@@ -107,6 +107,45 @@ Lit Rewriter::literal(Table4 table) {
     return choice.lit == Strash::kNone ? choice.lit : choice.lit ^ (Synthesis4::complemented(table) ? 1 : 0);
 }
 
+// What a way costs with the gates that are there.
+Rewriter::Choice Rewriter::choose_way(const Split4& way, Table4 normal) {
+    Choice out{normal, 0, Strash::kNone, way, true};
+    const Lit a = literal(way.first), b = literal(way.second);
+    int below = choices_[choose(way.first)].cost + choices_[choose(way.second)].cost;
+    if (way.kind == Split4::Kind::kAnd) {
+        out.cost = and_cost(a, b, below, out.lit);
+        if (out.lit != Strash::kNone && Synthesis4::complemented(static_cast<Table4>(way.first & way.second)))
+            out.lit ^= 1;
+        return out;
+    }
+    const bool exclusive = way.kind == Split4::Kind::kXor;
+    const Lit s = exclusive ? b : literal(way.select);
+    if (!exclusive)
+        below += choices_[choose(way.select)].cost;
+    // An OR of two ANDs. An XOR can be made in two ways: of the cases where the sides differ, or where they are equal.
+    out.cost = 1 << 20;
+    for (const Lit flip : {0u, 1u}) {
+        const Lit then = exclusive ? (a == Strash::kNone ? a : a ^ 1 ^ flip) : a;
+        const Lit other = exclusive ? (a == Strash::kNone ? a : a ^ flip) : b;
+        Lit x, y, whole;
+        int parts = and_cost(s, then, 0, x);
+        parts += and_cost(s == Strash::kNone ? s : s ^ 1, other, 0, y);
+        const bool there = x != Strash::kNone && y != Strash::kNone;
+        const int all = and_cost(there ? x ^ 1 : x, there ? y ^ 1 : y, parts + below, whole);
+        if (all < out.cost) {
+            out.cost = all;
+            out.lit = whole == Strash::kNone ? whole : whole ^ 1 ^ flip;
+            if (!exclusive && out.lit != Strash::kNone) {
+                const auto table = static_cast<Table4>((way.select & way.first) | (~way.select & way.second));
+                out.lit ^= Synthesis4::complemented(table) ? 1 : 0;
+            }
+        }
+        if (!exclusive)
+            break;
+    }
+    return out;
+}
+
 // The cheapest known way to make the normal form of a table over the leaves of cut_; an index into choices_.
 std::size_t Rewriter::choose(Table4 table) {
     const Table4 normal = Synthesis4::normal(table);
@@ -121,40 +160,18 @@ std::size_t Rewriter::choose(Table4 table) {
             best = {normal, 0, lit_of(cut_->leaves[i]), {}, false};
     if (best.cost) {
         const std::span<const Split4> ways = Synthesis4::get().ways(normal);
-        for (std::size_t w = 0; w < ways.size(); ++w) {
-            const Split4& way = ways[(w + seed_) % ways.size()];
-            const Lit a = literal(way.first), b = literal(way.second);
-            const int below = choices_[choose(way.first)].cost + choices_[choose(way.second)].cost;
-            Lit lit = Strash::kNone;
-            int cost;
-            if (way.exclusive) {
-                // Two ways to make it of ANDs; gates of either may be there.
-                cost = 1 << 20;
-                for (const Lit flip : {0u, 1u}) {
-                    const bool known = a != Strash::kNone && b != Strash::kNone;
-                    Lit x, y, whole;
-                    int parts = and_cost(known ? a ^ flip : a, b, 0, x);
-                    parts += and_cost(known ? a ^ flip ^ 1 : a, known ? b ^ 1 : b, 0, y);
-                    const bool there = x != Strash::kNone && y != Strash::kNone;
-                    const int all = and_cost(there ? x ^ 1 : x, there ? y ^ 1 : y, parts + below, whole);
-                    if (all < cost) {
-                        cost = all;
-                        // flip 0: NOR of the equal cases is a ^ b; flip 1: NOR of the unequal cases is its complement.
-                        lit = whole == Strash::kNone ? whole : whole ^ flip;
-                    }
-                }
-            } else {
-                cost = and_cost(a, b, below, lit);
-                const bool flipped = Synthesis4::complemented(static_cast<Table4>(way.first & way.second));
-                if (lit != Strash::kNone && flipped)
-                    lit ^= 1;
-            }
-            if (cost < best.cost)
-                best = {normal, cost, lit, way, true};
-        }
+        for (std::size_t w = 0; w < ways.size(); ++w)
+            if (const Choice found = choose_way(ways[(w + seed_) % ways.size()], normal); found.cost < best.cost)
+                best = found;
     }
     choices_.push_back(best);
     return choices_.size() - 1;
+}
+
+// (a & b) | (c & d)
+Lit Rewriter::built_or(Lit a, Lit b, Lit c, Lit d) {
+    const Lit x = network_.and_(a, b), y = network_.and_(c, d);
+    return network_.and_(x ^ 1, y ^ 1) ^ 1;
 }
 
 Lit Rewriter::build(Table4 table) {
@@ -162,17 +179,24 @@ Lit Rewriter::build(Table4 table) {
     const Lit flip = Synthesis4::complemented(table) ? 1 : 0;
     if (!choice.inner)
         return choice.lit ^ flip;
-    const Lit a = build(choice.way.first), b = build(choice.way.second);
-    if (!choice.way.exclusive) {
-        const bool flipped = Synthesis4::complemented(static_cast<Table4>(choice.way.first & choice.way.second));
+    const Split4& way = choice.way;
+    const Lit a = build(way.first), b = build(way.second);
+    if (way.kind == Split4::Kind::kAnd) {
+        const bool flipped = Synthesis4::complemented(static_cast<Table4>(way.first & way.second));
         return network_.and_(a, b) ^ (flipped ? 1 : 0) ^ flip;
     }
-    Lit best = 0;
+    if (way.kind == Split4::Kind::kMux) {
+        const Lit s = build(way.select);
+        const auto made = static_cast<Table4>((way.select & way.first) | (~way.select & way.second));
+        return built_or(s, a, s ^ 1, b) ^ (Synthesis4::complemented(made) ? 1 : 0) ^ flip;
+    }
+    // The two forms of an XOR: the one of which more is there.
     int least = 1 << 20;
+    Lit best = 0;
     for (const Lit other : {0u, 1u}) {
         Lit x, y, whole;
-        int parts = and_cost(a ^ other, b, 0, x);
-        parts += and_cost(a ^ other ^ 1, b ^ 1, 0, y);
+        int parts = and_cost(b, a ^ 1 ^ other, 0, x);
+        parts += and_cost(b ^ 1, a ^ other, 0, y);
         const bool there = x != Strash::kNone && y != Strash::kNone;
         const int all = and_cost(there ? x ^ 1 : x, there ? y ^ 1 : y, parts, whole);
         if (all < least) {
@@ -180,17 +204,24 @@ Lit Rewriter::build(Table4 table) {
             best = other;
         }
     }
-    const Lit x = network_.and_(a ^ best, b), y = network_.and_(a ^ best ^ 1, b ^ 1);
-    return network_.and_(x ^ 1, y ^ 1) ^ best ^ flip;
+    return built_or(b, a ^ 1 ^ best, b ^ 1, a ^ best) ^ best ^ flip;
 }
 
-int Rewriter::gain(std::uint32_t variable, const Cut& cut) {
+// How many gates a replacement saves: estimated, or by making it.
+int Rewriter::gain(std::uint32_t variable, const Cut& cut, bool exact) {
     for (std::size_t i = 0; i < cut.size; ++i)
         network_.ref(lit_of(cut.leaves[i]));
-    const int saved = static_cast<int>(network_.drop_fanins(variable));
+    int gain = static_cast<int>(network_.drop_fanins(variable));
     choices_.clear();
     cut_ = &cut;
-    const int gain = saved - choices_[choose(cut.table)].cost;
+    const std::size_t choice = choose(cut.table);
+    if (exact) {
+        const Lit made = build(cut.table);
+        gain -= static_cast<int>(network_.ref(made));
+        network_.deref(made);
+    } else {
+        gain -= choices_[choice].cost;
+    }
     network_.take_back_fanins(variable);
     for (std::size_t i = 0; i < cut.size; ++i)
         network_.deref(lit_of(cut.leaves[i]));
@@ -224,7 +255,11 @@ bool Rewriter::rewrite(std::uint32_t variable) {
         const bool fanins = cut.size == 2 && cut.leaves[0] == gate.a >> 1 && cut.leaves[1] == gate.b >> 1;
         if (own || fanins || std::any_of(cut.leaves.begin(), cut.leaves.begin() + cut.size, dead))
             continue;
-        if (const int found = gain(variable, cut); found > best_gain) {
+        // The estimate counts what a function shares within itself twice: what comes close is made and counted.
+        int found = gain(variable, cut, false);
+        if (found >= best_gain - 1 && found <= best_gain)
+            found = gain(variable, cut, true);
+        if (found > best_gain) {
             best_gain = found;
             best = &cut;
         }

@@ -38,7 +38,7 @@ private:
     };
     static constexpr std::size_t kCuts = 10;
 
-    int gain(std::uint32_t variable, const Cut& cut);
+    int gain(std::uint32_t variable, const Cut& cut, bool exact);
     void apply(std::uint32_t variable, const Cut& cut);
     void enumerate(std::uint32_t variable);
     const std::vector<Cut>& cuts(std::uint32_t variable);
@@ -46,8 +46,10 @@ private:
     static void add(std::vector<Cut>& list, const Cut& cut);
     std::size_t choose(Table4 table);
     Lit literal(Table4 table);
+    Choice choose_way(const Split4& way, Table4 normal);
     int and_cost(Lit a, Lit b, int below, Lit& out) const;
     Lit build(Table4 table);
+    Lit built_or(Lit a, Lit b, Lit c, Lit d);
 
     Network& network_;
     bool neutral_;

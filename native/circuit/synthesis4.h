@@ -11,13 +11,15 @@ namespace tapeout::circuit {
 using Table4 = std::uint16_t;
 constexpr Table4 kTableInputs[4] = {0xAAAA, 0xCCCC, 0xF0F0, 0xFF00};
 
-// The function (up to complement) is first AND second, or first XOR second. For XOR neither is complemented.
+// The function (up to complement) is first AND second, first XOR second, or first chosen by `select`, else second.
 struct Split4 {
+    enum class Kind : std::uint8_t { kAnd, kXor, kMux };
     Table4 first, second;
-    bool exclusive;
+    Kind kind;
+    Table4 select = 0;
 };
 
-// The best ways to make each function as a tree of ANDs and XORs, where an XOR costs three ANDs.
+// The best ways to make each function as a tree of ANDs, XORs and multiplexers, where the latter cost three ANDs.
 class Synthesis4 {
 public:
     static const Synthesis4& get(); // computed at the first call, in a fraction of a second
@@ -38,6 +40,8 @@ private:
     static constexpr std::size_t kWays = 8;
 
     Synthesis4();
+    void grow(int cost);
+    void grow_muxes(int cost);
     void offer(Table4 f, int cost, Split4 way);
 
     std::vector<std::int8_t> costs_;
