@@ -160,6 +160,11 @@ AigArrays extract(const AigFields& fields, std::uint64_t seed) {
     return to_arrays(circuit::extract_pass(aig, seed));
 }
 
+AigArrays refactor(const AigFields& fields, std::size_t leaves, bool neutral) {
+    const circuit::Aig aig = circuit::strash(to_aig(fields));
+    return to_arrays(circuit::refactor_pass(aig, leaves, neutral));
+}
+
 AigArrays resub(const AigFields& fields, std::vector<std::uint32_t> widths, std::uint64_t seed, int budget,
                 std::size_t divisors, std::uint64_t conflicts, std::size_t window) {
     const circuit::Aig aig = circuit::strash(to_aig(fields));
@@ -191,6 +196,7 @@ void bind_netlist(nb::module_& m) {
     m.def("rewrite", &rewrite, nb::arg("aig"), nb::arg("neutral"), nb::arg("seed"),
           "Gates and outputs after cut rewriting; see tapeout.circuit.minimise.");
     m.def("resub", &resub);
+    m.def("refactor", &refactor);
     m.def("extract", &extract);
     m.def("prove_equal", &prove, nb::arg("a"), nb::arg("b"), nb::arg("skip"), nb::arg("widths"), nb::arg("seed"),
           nb::arg("seconds"), nb::arg("threads"), nb::arg("gate_conflicts"), nb::arg("output_conflicts"),

@@ -1,5 +1,6 @@
 #include "circuit/improve.h"
 
+#include "circuit/refactor.h"
 #include "circuit/rewrite.h"
 
 namespace tapeout::circuit {
@@ -10,6 +11,15 @@ Aig rewrite_pass(const Aig& aig, bool neutral, std::size_t seed) {
     for (auto v = static_cast<std::uint32_t>(network.begin()); v < network.end(); ++v)
         if (network.visit(v))
             rewriter.rewrite(v);
+    return network.result();
+}
+
+Aig refactor_pass(const Aig& aig, std::size_t leaves, bool neutral) {
+    Network network(aig);
+    Refactorer refactorer(network, leaves, neutral);
+    for (auto v = static_cast<std::uint32_t>(network.begin()); v < network.end(); ++v)
+        if (network.visit(v))
+            refactorer.refactor(v);
     return network.result();
 }
 

@@ -13,6 +13,8 @@ namespace tapeout::circuit {
 // Rewriting of every gate; see rewrite.h.
 Aig rewrite_pass(const Aig& aig, bool neutral, std::size_t seed);
 
+// Refactoring of every gate; see refactor.h.
+Aig refactor_pass(const Aig& aig, std::size_t leaves, bool neutral);
 // Resubstitution of every gate; see resub.h. After a stop the rest is taken over as it is.
 Aig resub_pass(const Aig& aig, PatternPool& pool, const ResubOptions& options, const std::atomic<bool>& stop);
 
