@@ -130,8 +130,8 @@ def check_equal(
             progress(sum(verdict != Verdict.UNDECIDED.value for verdict in verdicts), len(verdicts))
 
     numbers, witnesses, cases, conflicts = _native.prove_equal(
-        _fields(a),
-        _fields(b),
+        native_fields(a),
+        native_fields(b),
         skip,
         [word.width for word in a.interface.inputs],
         seed,
@@ -151,7 +151,8 @@ def check_equal(
     return Equivalence(a, verdicts, counterexample, cases, conflicts)
 
 
-def _fields(netlist: Netlist) -> tuple[int, NDArray[np.uint32], NDArray[np.uint32]]:
+def native_fields(netlist: Netlist) -> tuple[int, NDArray[np.uint32], NDArray[np.uint32]]:
+    """A netlist as the native core takes it: input bits, fan-ins, outputs."""
     fanins = np.ascontiguousarray(netlist.fanins, np.uint32).reshape(-1, 2)
     return netlist.interface.input_bits, fanins, np.ascontiguousarray(netlist.outputs, np.uint32)
 
