@@ -74,6 +74,7 @@ nb::dict learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, con
     answer["support"] = result.support;
     answer["order"] = result.order;
     answer["hints"] = matrix(result.hints.data(), result.hints.size(), row_words(oracle.input_bits()));
+    answer["lively"] = matrix(result.lively.data(), result.lively.size(), row_words(oracle.input_bits()));
     answer["queries"] = result.queries;
     answer["nodes"] = result.nodes;
     answer["cut"] = result.cut;

@@ -1,6 +1,7 @@
 #include "circuit/region.h"
 
 #include <algorithm>
+#include <numeric>
 #include <optional>
 
 #include "circuit/orders.h"
@@ -13,6 +14,7 @@ namespace {
 constexpr std::size_t kFirst = 512, kRows = 1024; // rows influence is measured on: before and after the active words are known
 constexpr std::size_t kTrial = 128, kPool = 256;  // suffixes for trying orders, and for the diagram
 constexpr std::size_t kSteps = 40, kOutgrown = 3, kRounds = 40;
+constexpr std::size_t kLively = 64; // rows in which many inputs matter, to test around
 constexpr std::size_t kEfforts = 4;
 constexpr double kClearSplit = 0.04;             // of the other inputs: what a control decides about
 constexpr std::size_t kSmall = 10;                // inputs whose diagrams are small in any order
@@ -23,7 +25,7 @@ public:
     // `direct`: learn the question itself, do not look for a selection.
     Job(Question& question, const RegionTask& task, bool direct = false)
         : task_(task), question_(question), region_(question.input_width()),
-          sampler_(task.words, question.input_width(), region_, task.seed), hints_(question.input_width(), 0), candidates_(task.candidates), direct_(direct) {
+          sampler_(task.words, question.input_width(), region_, task.seed), hints_(question.input_width(), 0), lively_(question.input_width(), 0), candidates_(task.candidates), direct_(direct) {
         region_.mask = task.mask;
         region_.value = task.value;
         for (std::size_t i = 0; i < task.hints.size(); ++i)
@@ -48,6 +50,7 @@ public:
             result_.split = split.bit, result_.share = split.share;
         result_.support = influence_.support;
         result_.hints = hints_;
+        result_.lively = lively_;
         result_.queries = question_.queries();
         return std::move(result_);
     }
@@ -155,6 +158,8 @@ private:
     void group() {
         surveyed_ = hints_.size();
         activate();
+        sampler_.set_bits(influence_.support);
+        keep_lively();
         clusters_ = find_partners(question_, rows_, answers_, influence_);
         std::vector<std::vector<int>> bits;
         for (const auto& cluster : clusters_)
@@ -164,6 +169,20 @@ private:
                     place.push_back(influence_.support[static_cast<std::size_t>(member)]);
             }
         sampler_.set_partners(std::move(bits));
+    }
+
+    // The rows in which most inputs matter: where a comparison hangs in the balance, and whatever else is rare.
+    void keep_lively() {
+        const std::size_t wide = question_.width();
+        std::vector<std::size_t> activity(rows_.size()), order(rows_.size());
+        for (std::size_t row = 0; row < rows_.size(); ++row)
+            for (std::size_t v = 0; v < influence_.support.size(); ++v)
+                activity[row] += influence_.changed(v, row, wide);
+        std::iota(order.begin(), order.end(), std::size_t{0});
+        std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return activity[a] > activity[b]; });
+        lively_ = Rows(question_.input_width(), 0);
+        for (std::size_t i = 0; i < std::min(order.size(), kLively); ++i)
+            lively_.push(rows_[order[i]]);
     }
 
     void activate() {
@@ -252,7 +271,9 @@ private:
             bool clean = true;
             while (clean && !solved_) {
                 Rows fresh;
+                sampler_.set_hints(&hints_, &lively_);
                 draw(fresh, tests);
+                sampler_.set_hints(&hints_);
                 ++result_.rounds;
                 clean = diagram->verify(question_, fresh, found, outside, kMost);
                 for (std::size_t i = 0; i < found.size(); ++i)
@@ -325,7 +346,7 @@ private:
     Question& question_;
     Region region_;
     Sampler sampler_;
-    Rows rows_, answers_, hints_;
+    Rows rows_, answers_, hints_, lively_;
     Influence influence_;
     std::vector<std::vector<int>> clusters_;
     std::vector<int> candidates_;

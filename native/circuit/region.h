@@ -26,7 +26,8 @@ struct RegionResult {
     std::vector<Gate> fanins;
     std::vector<Lit> outputs;
     std::vector<int> support, order;
-    Rows hints; // counterexamples met
+    Rows hints;  // counterexamples met
+    Rows lively; // rows in which many inputs matter
     std::size_t queries = 0, nodes = 0, cut = 0, rounds = 0, orders = 0;
     double share = 0; // of the other inputs that the split decides about
 };

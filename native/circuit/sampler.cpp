@@ -111,10 +111,16 @@ void Sampler::align_partners(Word* row) {
 
 // Takes some words from a row that mattered, or changes a few of its bits.
 void Sampler::cross(Word* row) {
-    const Word* hint = (*hints_)[random_.below(static_cast<std::uint32_t>(hints_->size()))];
-    if (random_.chance(0.5)) {
+    const bool lively = lively_ && lively_->size() && (!hints_ || !hints_->size() || random_.chance(0.5));
+    const Rows& from = lively ? *lively_ : *hints_;
+    const Word* hint = from[random_.below(static_cast<std::uint32_t>(from.size()))];
+    if (random_.chance(0.6)) {
         std::copy_n(hint, row_words_, row);
-        for (std::uint32_t i = 1 + random_.below(3); i > 0; --i) {
+        for (std::uint32_t i = 1 + random_.below(4); i > 0; --i) {
+            if (!bits_.empty()) {
+                flip_bit(row, static_cast<std::size_t>(bits_[random_.below(static_cast<std::uint32_t>(bits_.size()))]));
+                continue;
+            }
             const Span& span = words_[random_.below(static_cast<std::uint32_t>(words_.size()))];
             flip_bit(row, static_cast<std::size_t>(span.first) + random_.below(static_cast<std::uint32_t>(span.width)));
         }
@@ -143,7 +149,7 @@ void Sampler::sample(Word* row) {
             sample_word(row, words_[static_cast<std::size_t>(sources[(start + i) % count])], sources);
     if (!clusters_.empty() && random_.chance(0.3))
         align_partners(row);
-    if (hints_ && hints_->size() && random_.chance(0.25))
+    if (((hints_ && hints_->size()) || (lively_ && lively_->size())) && random_.chance(0.35))
         cross(row);
     region_.force(row);
 }

@@ -192,7 +192,7 @@ class ExactLearner:
         """Checks all words in the regions of all words' leaves; returns the nodes to learn again, by tree."""
         leaves = [node for tree in self.trees for node in tree.leaves()]
         regions = list(dict.fromkeys(node.fixed for node in leaves))
-        hints = np.concatenate([node.hints for node in leaves])
+        hints = np.concatenate([rows for node in leaves if node.leaf for rows in (node.hints, node.leaf.facts["lively"])])
         hints = np.ascontiguousarray(hints[:: max(1, len(hints) // MOST_HINTS)])
         self.checked += 1
 
