@@ -5,13 +5,17 @@
 namespace nb = nanobind;
 
 void bind_functional(nb::module_& m);
+void bind_netlist(nb::module_& m);
 void bind_oracles(nb::module_& m);
+void bind_bsd(nb::module_& m);
 void bind_timing(nb::module_& m);
 
 NB_MODULE(_native, m) {
     m.doc() = "Native core of Tapeout.";
     bind_functional(m);
+    bind_netlist(m);
     bind_oracles(m); // behind every other part that registers circuit::Oracle
+    bind_bsd(m);
     bind_timing(m);
     m.def("version", [] { return TAPEOUT_VERSION; }, "Version this module was built from.");
 }
