@@ -94,7 +94,7 @@ def random_forest(seed: int, bits: int, trees: int, depth: int) -> Function:
 
 
 def random_logic(seed: int, bits: int, gates: int) -> Function:
-    """A random network of ANDs, ORs and XORs (one in eight), its most balanced deep signal."""
+    """A random network of ANDs, ORs and XORs (one in eight): the balanced signal that most inputs have a say in."""
     random = np.random.default_rng([2, seed])
     plan = [
         (int(random.integers(8)), random.integers(0, bits + at, 2), random.integers(0, 2, 2)) for at in range(gates)
@@ -107,9 +107,15 @@ def random_logic(seed: int, bits: int, gates: int) -> Function:
             signals.append(left ^ right if kind == 0 else left & right if kind < 5 else left | right)
         return signals
 
-    probe = run(random.integers(0, 2, (4000, bits)).astype(np.bool_))
-    start = bits + gates * 3 // 4
-    chosen = start + int(np.argmin([abs(float(signal.mean()) - 0.5) for signal in probe[start:]]))
+    rows = random.integers(0, 2, (1000, bits)).astype(np.bool_)
+    probe = np.array(run(rows))
+    changed = np.zeros((bits, len(probe)))
+    for bit in range(bits):
+        flipped = rows.copy()
+        flipped[:, bit] ^= True
+        changed[bit] = (np.array(run(flipped)) != probe).mean(axis=1)
+    balanced = np.abs(probe.mean(axis=1) - 0.5) < 0.25
+    chosen = int(np.argmax((changed > 0.02).sum(axis=0) * balanced))
     return lambda x: run(x)[chosen]
 
 

@@ -1,11 +1,20 @@
 """Example sets: files in three forms, rows that contradict each other, and what is learned from rows alone."""
 
+import re
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+from tapeout.circuit import gates as g
+from tapeout.circuit.coverage import Status
+from tapeout.circuit.evaluate import evaluate
 from tapeout.circuit.examples import contradictions, load_examples, make_examples
+from tapeout.circuit.gates import ColumnGates, to_bits, to_columns
+from tapeout.circuit.learn import Learned, learn
 from tapeout.circuit.words import Rows, pack, unpack
 from tapeout.errors import UserError
 
@@ -148,3 +157,143 @@ def test_no_inputs() -> None:
     assert len(make_examples("-> y:2", rows, column(2, 2))) == 2
     with pytest.raises(UserError, match=r"in 0 and 1 \(y\)"):
         make_examples("-> y:2", rows, column(2, 3))
+
+
+# ---- learning from rows
+
+
+def rows_of(bits: int, count: int = 800, seed: int = 7) -> NDArray[np.bool_]:
+    return np.random.default_rng(seed).integers(0, 2, (count, bits)).astype(np.bool_)
+
+
+def learn_one(inputs: NDArray[np.bool_], target: NDArray[np.bool_], max_nodes: int = 5000, **options: float) -> Learned:
+    examples = make_examples(f"x:{inputs.shape[1]} -> y", pack(inputs), pack(target.reshape(-1, 1)))
+    return learn(examples, max_nodes=max_nodes, **options)  # type: ignore[arg-type]
+
+
+def accuracy(learned: Learned, inputs: NDArray[np.bool_], target: NDArray[np.bool_]) -> float:
+    return float(((evaluate(learned.netlist, pack(inputs))[:, 0] == 1) == target).mean())
+
+
+def value(bits: NDArray[np.bool_]) -> NDArray[np.int64]:
+    return bits.astype(np.int64) @ (1 << np.arange(bits.shape[1]))
+
+
+Function = Callable[[NDArray[np.bool_]], NDArray[np.bool_]]
+
+
+@pytest.mark.parametrize(
+    ("bits", "function", "fact", "most"),
+    [
+        (12, lambda x: x[:, 7], "wiring", 0),
+        (12, lambda x: ~x[:, 7], "inverted wiring", 0),
+        (12, lambda x: np.ones(len(x), np.bool_), "constant 1", 0),
+        (40, lambda x: x[:, [3, 8, 20, 21, 39]].sum(axis=1) % 2 == 0, "inverted parity of 5 inputs", 12),
+        (13, lambda x: np.isin(x.sum(axis=1), (5, 6, 8)), "function of the number of ones of 13 inputs", 120),
+        (24, lambda x: x[:, ::2].sum(axis=1) > 6, "function of the number of ones of 12 inputs", 120),
+        (24, lambda x: value(x[:, :12]) + value(x[:, 12:]) >= 4096, r"bit 12 of a \+ b", 80),
+        (24, lambda x: value(x[:, ::2]) < value(x[:, 1::2]), r"bit 12 of a - b \(even, odd inputs\)", 80),
+        (24, lambda x: value(x[:, 11::-1]) > value(x[:, :11:-1]), "b - a .*most significant first", 80),
+        (16, lambda x: value(x[:, :8]) * value(x[:, 8:]) >> 7 & 1 == 1, r"bit 7 of a \* b", 250),
+    ],
+)  # fmt: skip
+def test_structure(bits: int, function: Function, fact: str, most: int) -> None:
+    """Found from 800 rows, right on 5,000 others, and small."""
+    inputs, others = rows_of(bits), rows_of(bits, 5000, 8)
+    learned = learn_one(inputs, function(inputs))
+    assert re.search(fact, learned.structure[0])
+    assert accuracy(learned, others, function(others)) == 1
+    assert learned.netlist.nodes <= most
+    assert learned.coverage[0].failures == 0
+
+
+def test_carry_in_shuffled_order_is_a_threshold() -> None:
+    order = np.random.default_rng(1).permutation(16)
+
+    def function(x: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return value(x[:, order][:, :8]) + value(x[:, order][:, 8:]) > 255
+
+    inputs, others = rows_of(16, 2000), rows_of(16, 5000, 8)
+    assert accuracy(learn_one(inputs, function(inputs)), others, function(others)) > 0.97
+
+
+def test_sum_bit_in_shuffled_order_is_peeled() -> None:
+    """A parity of two inputs and a carry: no single input, and no pair, says anything."""
+    order = np.random.default_rng(1).permutation(16)
+
+    def function(x: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return value(x[:, order][:, :8]) + value(x[:, order][:, 8:]) >> 7 & 1 == 1
+
+    inputs, others = rows_of(16, 2000), rows_of(16, 5000, 8)
+    learned = learn_one(inputs, function(inputs))
+    assert learned.structure[0].startswith("y: parity of 2 inputs and")
+    assert accuracy(learned, others, function(others)) > 0.95
+
+
+def test_node_limit_holds() -> None:
+    random = np.random.default_rng(2)
+    inputs, target = rows_of(24, 1500), random.integers(0, 2, 1500).astype(np.bool_)
+    for most in (1, 30, 300):
+        assert learn_one(inputs, target, most).netlist.nodes <= most
+    multiplier = value(inputs[:, :12]) * value(inputs[:, 12:]) >> 11 & 1 == 1
+    assert learn_one(inputs, multiplier, 50).netlist.nodes <= 50
+    with pytest.raises(UserError, match="a limit of 0 nodes"):
+        learn_one(inputs, target, 0)
+
+
+def test_several_outputs_share_and_unknown_bits_are_free() -> None:
+    a, b = rows_of(10, 600), rows_of(10, 600, 9)
+    total = value(a) + value(b)
+    bits = (total[:, None] >> np.arange(11) & 1).astype(np.uint8)
+    care = np.random.default_rng(3).integers(0, 2, bits.shape, np.uint8)
+    inputs = pack(np.concatenate([a, b], axis=1))
+    examples = make_examples("a:10 b:10 -> sum:11", inputs, pack(bits & care), pack(care))
+    learned = learn(examples)
+    assert np.array_equal(evaluate(learned.netlist, inputs)[:, 0], total.astype(np.uint64))
+    assert learned.netlist.nodes <= 10 * 9
+    (coverage,) = learned.coverage
+    assert (coverage.status, coverage.failures) == (Status.speculated, 0)
+
+
+def test_deterministic_and_few_rows() -> None:
+    inputs = rows_of(30, 300)
+    target = (inputs[:, :9].sum(axis=1) > 4) ^ (inputs[:, 9] & inputs[:, 10])
+    first, second = learn_one(inputs, target), learn_one(inputs, target)
+    assert np.array_equal(first.netlist.fanins, second.netlist.fanins)
+    assert first.structure == second.structure
+    tiny = learn_one(inputs[:3], np.array([True, False, True]))
+    assert accuracy(tiny, inputs[:3], np.array([True, False, True])) == 1
+    one = learn_one(inputs[:1], np.array([True]))
+    assert one.structure == ["y: constant 1"]
+
+
+def test_time_budget() -> None:
+    inputs = rows_of(30, 1000)
+    begin = time.monotonic()
+    learned = learn_one(inputs, np.random.default_rng(1).integers(0, 2, 1000).astype(np.bool_), budget_s=0.01)
+    assert time.monotonic() - begin < 10
+    assert "tree" in learned.structure[0] or "constant" in learned.structure[0]
+
+
+# ---- gates
+
+
+@pytest.mark.parametrize("width", [1, 3, 6])
+def test_word_circuits_compute(width: int) -> None:
+    rows = np.arange(1 << (2 * width))
+    bits = (rows[:, None] >> np.arange(2 * width) & 1).astype(np.bool_)
+    columns = to_columns(bits)
+    gates = ColumnGates(len(rows))
+    a, b = columns[:width], columns[width:]
+    low, high = rows % (1 << width), rows >> width
+    for word, wanted in (
+        (g.add(gates, a, b), low + high),
+        (g.subtract(gates, a, b), (low - high) % (1 << width) + ((low < high) << width)),
+        (g.multiply(gates, a, b), low * high),
+        ([g.at_least(gates, a, 3)], low >= 3),
+        (g.weigh(gates, [(columns[i], 2 * i + 1) for i in range(2 * width)], 6),
+         (bits @ np.arange(1, 4 * width, 2)) % 64),
+        ([g.look_up(gates, columns, [row % 3 == 1 for row in rows])], rows % 3 == 1),
+    ):  # fmt: skip
+        found = sum(to_bits(bit, len(rows)).astype(np.int64) << place for place, bit in enumerate(word))
+        assert np.array_equal(found, wanted.astype(np.int64))

@@ -183,7 +183,7 @@ class _Trial:
         nodes = _size(emit, self.inputs.shape[1])
         judged = self.held if self.held.any() else train
         accuracy = float((run(emit, self.inputs[judged]) == self.target[judged]).mean())
-        return accuracy, accuracy - 1e-6 * nodes, nodes, fit, emit
+        return accuracy, accuracy - 2e-7 * nodes, nodes, fit, emit
 
     def _ways(self) -> list[_Fit]:
         ways = [
@@ -204,7 +204,7 @@ class _Trial:
 
     def _peels(self) -> list[tuple[int, ...]]:
         """Parities after whose removal single inputs explain most of what is left."""
-        trials = {part for found, _ in self.parities[:12] for part in _parts(found)}
+        trials = {part for found, _ in self.parities[:12] for part in _parts(found) if len(part) > 1}
         signs = 2.0 * self.inputs - 1
 
         def weight(target: Bits) -> float:
@@ -248,7 +248,7 @@ class _Trial:
             features = Features(inputs)
             if with_parities:
                 parity_recipes(features, [found for found, _ in self.parities])
-            count = max(1, 2 * self.max_nodes // (14 << depth))
+            count = max(1, 4 * self.max_nodes // (14 << depth))  # more than fit; `_within` counts
             model = boost(
                 features.matrix.astype(np.float32), target, min(200, count), depth, 0.35,
                 np.random.default_rng([*self.seed, depth]),
@@ -307,8 +307,7 @@ def _parity(inputs: Bits, bits: Sequence[int]) -> Bits:
 
 
 def _parts(inputs: tuple[int, ...]) -> list[tuple[int, ...]]:
-    return [part for part in ([*[(i,) for i in inputs], inputs]
-            + [tuple(i for i in inputs if i != out) for out in inputs]) if part]  # fmt: skip
+    return [inputs, *(tuple(i for i in inputs if i != out) for out in inputs)]
 
 
 def _tree_emit(tree: Tree, recipes: Sequence[Any]) -> Emit:

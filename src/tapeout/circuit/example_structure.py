@@ -172,7 +172,8 @@ def _operators(gates: Any, a: list[Any], b: list[Any]) -> Iterator[tuple[str, li
     yield "signed a < b, b < a", [gates.xor(difference[-1], signs), gates.xor(reverse[-1], signs)]
 
 
-_MULTIPLY_BITS = 64
+_PRODUCT_BITS = 1024
+"""Products of longer words do not fit the usual node budget."""
 
 
 def _arithmetic(inputs: Bits, target: Bits, interface: Interface) -> Found | None:
@@ -181,17 +182,21 @@ def _arithmetic(inputs: Bits, target: Bits, interface: Interface) -> Found | Non
     (wanted,) = to_columns(target.reshape(-1, 1))
     spare = to_columns(np.ones((rows, 1), np.bool_))[0]
     computing: Any = ColumnGates(rows)
+    inverted: Found | None = None
     for name, a, b in _readings(interface):
         left, right = [columns[i] for i in a], [columns[i] for i in b]
-        for label, bits in _operators(computing, left, right):
+        results = list(_operators(computing, left, right))
+        if len(a) * len(b) <= _PRODUCT_BITS:
+            results.append(("a * b", g.multiply(computing, left, right)))
+        for label, bits in results:
             hit = _match(bits, wanted, spare)
-            if hit:
-                return Found(_fact(label, name, *hit), _operator_emit(label, a, b, *hit))
-        if len(a) * len(b) <= _MULTIPLY_BITS * _MULTIPLY_BITS // 4:
-            hit = _match(g.multiply(computing, left, right), wanted, spare)
-            if hit:
-                return Found(_fact("a * b", name, *hit), _operator_emit("a * b", a, b, *hit))
-    return None
+            if hit is None:
+                continue
+            found = Found(_fact(label, name, *hit), _operator_emit(label, a, b, *hit))
+            if not hit[1]:
+                return found
+            inverted = inverted or found  # a < b and not b < a differ where a = b, which rows may not show
+    return inverted
 
 
 def _fact(label: str, words: str, bit: int, inverted: bool) -> str:

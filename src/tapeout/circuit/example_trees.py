@@ -159,7 +159,7 @@ def fringe(tree: Tree, above: tuple[int, bool] | None = None) -> Iterator[Recipe
         yield from fringe(below, (tree.feature, side))
 
 
-def grow_with_fringe(features: Features, target: Bits, min_leaf: int, rounds: int = 12, most: int = 400) -> Tree:
+def grow_with_fringe(features: Features, target: Bits, min_leaf: int, rounds: int = 6, most: int = 300) -> Tree:
     """Grows a tree, takes the features at its fringe, and grows again, until none is new or there are ``most``."""
     rows = np.arange(len(target))
     wanted = target.astype(np.float32)

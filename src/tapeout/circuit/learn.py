@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tapeout.circuit.bsd import Diagram, Options, learn_bsd
-from tapeout.circuit.coverage import Coverage, judge, ask_again
+from tapeout.circuit.coverage import Coverage, Status, Tested, ask_again, judge, word_failures
+from tapeout.circuit.evaluate import evaluate
+from tapeout.circuit.example_models import MAX_NODES, learn_outputs
 from tapeout.circuit.examples import Examples
 from tapeout.circuit.netlist import Netlist
 from tapeout.circuit.oracle import TIMEOUT_S, Oracle, check_oracle, to_oracle
@@ -144,6 +146,46 @@ def _bsd_guesses(interface: Interface, diagrams: tuple[Diagram, ...]) -> dict[st
         if reasons:
             guesses[word.name] = ", ".join(reasons)
     return guesses
+
+
+def _from_examples(
+    examples: Examples, seed: int, budget_s: float | None, max_nodes: int | None, progress: Progress | None
+) -> Learned:
+    """Learns from rows only: whatever they do not show is a guess, and is reported as one."""
+    limit = MAX_NODES if max_nodes is None else max_nodes
+    if limit < 1:
+        raise UserError(f"a limit of {limit} nodes leaves nothing to learn with", "max_nodes", "give at least 1")
+    begin = time.perf_counter()
+
+    def outputs_done(done: int, total: int) -> None:
+        if progress:
+            progress("outputs", done, total)
+
+    netlist, models = learn_outputs(examples, seed, limit, budget_s, outputs_done)
+    interface = examples.interface
+    wrong = (evaluate(netlist, examples.inputs) ^ examples.outputs) & examples.care
+    failures = word_failures(wrong, interface.outputs)
+    names = bit_names(interface)
+    coverage: list[Coverage] = []
+    start = 0
+    for word, count in zip(interface.outputs, failures, strict=True):
+        bits = models[start : start + word.width]
+        start += word.width
+        tested = (Tested("given rows", len(examples), count),)
+        reason = f"learned from {len(examples):,} rows; held-out accuracy {min(m.accuracy for m in bits):.2%}"
+        if all(model.held_out == 0 for model in bits) and not count:
+            reason = f"a structure that agrees with all {len(examples):,} rows"
+        coverage.append(Coverage(word.name, Status.speculated, tested, reason))
+    outputs = [
+        {"name": name, "nodes": m.nodes, "model": m.kind, "accuracy": m.accuracy}
+        for name, m in zip(names, models, strict=True)
+    ]
+    statistics: dict[str, Any] = {
+        "algorithm": "examples", "seed": seed, "seconds": time.perf_counter() - begin, "queries": 0,
+        "rows": len(examples), "outputs": outputs, "curve": [],
+    }  # fmt: skip
+    structure = [f"{name}: {model.kind}" for name, model in zip(names, models, strict=True)]
+    return Learned(netlist, tuple(coverage), statistics, structure)
 
 
 ALGORITHMS: dict[str, Algorithm] = {"bsd": _bsd}

@@ -87,8 +87,7 @@ class ProcessOracle:
         self.close()
 
     def __del__(self) -> None:
-        process = getattr(self, "_process", None)
-        if process is not None and process.returncode is None:
+        if hasattr(self, "_process"):
             self.close()
 
     def _greeting(self) -> Interface:
