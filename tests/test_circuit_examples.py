@@ -267,6 +267,13 @@ def test_deterministic_and_few_rows() -> None:
     assert one.structure == ["y: constant 1"]
 
 
+def test_all_rows_given_is_a_proof() -> None:
+    inputs = (np.arange(64)[:, None] >> np.arange(6) & 1).astype(np.bool_)
+    parity = inputs.sum(axis=1) % 2 == 1
+    assert learn_one(inputs, parity).coverage[0].status == Status.proved
+    assert learn_one(inputs[1:], parity[1:]).coverage[0].status == Status.speculated
+
+
 def test_time_budget() -> None:
     inputs = rows_of(30, 1000)
     begin = time.monotonic()

@@ -8,14 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tapeout.circuit.bsd import Diagram, Options, learn_bsd
-from tapeout.circuit.coverage import Coverage, Status, Tested, ask_again, judge, word_failures
+from tapeout.circuit.coverage import EXHAUSTIVE_BITS, Coverage, Status, Tested, ask_again, judge, word_failures
 from tapeout.circuit.evaluate import evaluate
 from tapeout.circuit.example_models import MAX_NODES, learn_outputs
 from tapeout.circuit.examples import Examples
 from tapeout.circuit.netlist import Netlist
 from tapeout.circuit.oracle import TIMEOUT_S, Oracle, check_oracle, to_oracle
-from tapeout.circuit.words import Interface
+from tapeout.circuit.words import Interface, unpack
 from tapeout.errors import UserError
 
 Progress = Callable[[str, int, int], object]
@@ -166,6 +168,8 @@ def _from_examples(
     wrong = (evaluate(netlist, examples.inputs) ^ examples.outputs) & examples.care
     failures = word_failures(wrong, interface.outputs)
     names = bit_names(interface)
+    distinct = len(np.unique(examples.inputs, axis=0)) if interface.input_bits else 1
+    whole = interface.input_bits <= EXHAUSTIVE_BITS and distinct == 1 << interface.input_bits and _all_known(examples)
     coverage: list[Coverage] = []
     start = 0
     for word, count in zip(interface.outputs, failures, strict=True):
@@ -175,7 +179,10 @@ def _from_examples(
         reason = f"learned from {len(examples):,} rows; held-out accuracy {min(m.accuracy for m in bits):.2%}"
         if all(model.held_out == 0 for model in bits) and not count:
             reason = f"a structure that agrees with all {len(examples):,} rows"
-        coverage.append(Coverage(word.name, Status.speculated, tested, reason))
+        status = Status.speculated
+        if whole and not count:
+            status, reason = Status.proved, "all inputs are given"
+        coverage.append(Coverage(word.name, status, tested, reason))
     outputs = [
         {"name": name, "nodes": m.nodes, "model": m.kind, "accuracy": m.accuracy}
         for name, m in zip(names, models, strict=True)
@@ -186,6 +193,10 @@ def _from_examples(
     }  # fmt: skip
     structure = [f"{name}: {model.kind}" for name, model in zip(names, models, strict=True)]
     return Learned(netlist, tuple(coverage), statistics, structure)
+
+
+def _all_known(examples: Examples) -> bool:
+    return bool(unpack(examples.care, examples.interface.output_bits).all())
 
 
 ALGORITHMS: dict[str, Algorithm] = {"bsd": _bsd}
