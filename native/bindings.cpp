@@ -4,6 +4,7 @@
 
 namespace nb = nanobind;
 
+void bind_circuit(nb::module_& m);
 void bind_functional(nb::module_& m);
 void bind_netlist(nb::module_& m);
 void bind_oracles(nb::module_& m);
@@ -12,6 +13,7 @@ void bind_timing(nb::module_& m);
 
 NB_MODULE(_native, m) {
     m.doc() = "Native core of Tapeout.";
+    bind_circuit(m);
     bind_functional(m);
     bind_netlist(m);
     bind_oracles(m); // behind every other part that registers circuit::Oracle
