@@ -93,15 +93,10 @@ void CallbackOracle::evaluate(const std::uint64_t* in, std::uint64_t* out, std::
 
 void bind_oracles(nb::module_& m) {
     nb::register_exception_translator(raise_user_error);
-    if (!nb::type<circuit::Oracle>().is_valid())
-        nb::class_<circuit::Oracle>(m, "Oracle", "A black box that native algorithms ask.")
-            .def_prop_ro("input_bits", &circuit::Oracle::input_bits)
-            .def_prop_ro("output_bits", &circuit::Oracle::output_bits)
-            .def("evaluate", &evaluate, nb::arg("rows"), "Output rows of input rows.");
     nb::class_<circuit::LibraryOracle, circuit::Oracle>(m, "LibraryOracle", "A black box in a shared library.")
         .def(nb::init<const std::string&>(), nb::arg("path"))
         .def_prop_ro("interface", &circuit::LibraryOracle::interface, "What the library says of its words.")
-        .def_prop_ro("concurrent", &circuit::LibraryOracle::concurrent, "May be asked by several threads at once.")
+        .def("evaluate", &evaluate, nb::arg("rows"), "Output rows of input rows; others may run meanwhile.")
         .def("set_widths", &circuit::LibraryOracle::set_widths, nb::arg("input_bits"), nb::arg("output_bits"))
         .def(
             "check_width",
@@ -114,5 +109,6 @@ void bind_oracles(nb::module_& m) {
     nb::class_<circuit::CallbackOracle, circuit::Oracle>(m, "CallbackOracle", nb::type_slots(callback_slots),
                                                          "A black box that is a Python callable from rows to rows.")
         .def(nb::init<std::size_t, std::size_t, nb::object>(), nb::arg("input_bits"), nb::arg("output_bits"),
-             nb::arg("function"));
+             nb::arg("function"))
+        .def("evaluate", &evaluate, nb::arg("rows"), "Output rows of input rows.");
 }

@@ -16,7 +16,7 @@ NB_MODULE(_native, m) {
     bind_circuit(m);
     bind_functional(m);
     bind_netlist(m);
-    bind_oracles(m); // behind every other part that registers circuit::Oracle
+    bind_oracles(m); // behind bind_circuit, which registers its base class
     bind_bsd(m);
     bind_timing(m);
     m.def("version", [] { return TAPEOUT_VERSION; }, "Version this module was built from.");

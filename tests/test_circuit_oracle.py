@@ -16,6 +16,7 @@ from tapeout.circuit.open import open_oracle
 from tapeout.circuit.oracle import (
     FunctionOracle,
     LibraryOracle,
+    NativeOracle,
     check_oracle,
     function_oracle,
     random_rows,
@@ -23,7 +24,7 @@ from tapeout.circuit.oracle import (
     to_oracle,
 )
 from tapeout.circuit.process_oracle import ProcessOracle
-from tapeout.circuit.words import Rows, pack, parse_words, row_words, unpack
+from tapeout.circuit.words import Rows, pack, parse_interface, parse_words, row_words, unpack
 from tapeout.errors import UserError
 
 ADD = "a:8 b:8 -> sum:9"
@@ -163,6 +164,11 @@ def test_native_algorithms_can_ask_a_function() -> None:
         _native.CallbackOracle(16, 9, lambda r: 1 // 0).evaluate(rows(16))
     with pytest.raises(ValueError, match="rows have 2 words, not 1"):
         native.evaluate(rows(128))
+    named = NativeOracle(native, to_oracle(add).interface)
+    assert to_native(named) is native
+    assert np.array_equal(named.evaluate(rows(16)), EXPECTED)
+    with pytest.raises(ValueError, match="16 and 9 bits are not those of 'a -> b'"):
+        NativeOracle(native, parse_interface("a -> b"))
 
 
 # ---- shared libraries
@@ -235,6 +241,13 @@ def test_library_that_crashes_or_hangs_is_found_by_the_probe(build: Build) -> No
         open_oracle(str(build(body="*(volatile int*)8 = 1;")), probe=True)
     with pytest.raises(UserError, match=r"no answer within 1 s"):
         open_oracle(str(build(body="sleep(100);")), probe=True, timeout_s=1)
+
+
+def test_library_that_hangs_leaves_python_running(build: Build) -> None:
+    """The interpreter's lock is not held while a library is asked."""
+    oracle = LibraryOracle(build(body="sleep(2); rows = 0;"))
+    with pytest.raises(UserError, match=r"no answer within 0\.2 s"):
+        check_oracle(oracle, timeout_s=0.2)
 
 
 def test_no_library(tmp_path: Path) -> None:

@@ -50,6 +50,9 @@ void LibraryOracle::set_widths(std::size_t input_bits, std::size_t output_bits) 
 }
 
 void LibraryOracle::call(const std::uint64_t* in, std::uint64_t* out, std::size_t rows) {
+    std::unique_lock<std::mutex> lock(one_, std::defer_lock);
+    if (!concurrent_)
+        lock.lock();
     const int code = evaluate_(in, out, rows);
     if (code == 0)
         return;

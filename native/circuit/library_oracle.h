@@ -5,6 +5,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <mutex>
 #include <string>
 
 namespace tapeout::circuit {
@@ -40,6 +41,7 @@ private:
     std::size_t input_bits_ = 0;
     std::size_t output_bits_ = 0;
     bool concurrent_ = false;
+    std::mutex one_; // held while a library is asked that allows one thread only
 };
 
 } // namespace tapeout::circuit

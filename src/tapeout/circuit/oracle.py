@@ -100,6 +100,20 @@ class LibraryOracle:
         return self.native.evaluate(np.ascontiguousarray(rows, np.uint64))
 
 
+class NativeOracle:
+    """A black box of the native core with the names of its words."""
+
+    def __init__(self, native: _native.Oracle, interface: Interface, where: str = "oracle") -> None:
+        """ValueError where the widths are not those of ``interface``."""
+        if (native.input_bits, native.output_bits) != (interface.input_bits, interface.output_bits):
+            raise ValueError(f"{native.input_bits} and {native.output_bits} bits are not those of '{interface}'")
+        self.native, self.interface, self.where = native, interface, where
+
+    def evaluate(self, rows: Rows) -> Rows:
+        """The answers of the native core."""
+        return self.native.evaluate(np.ascontiguousarray(rows, np.uint64))
+
+
 class _Named:
     """A function with the interface that `function_oracle` gave it."""
 
