@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tapeout.circuit import gates as g
-from tapeout.circuit.example_structure import Emit, Found, find_structure
+from tapeout.circuit.example_structure import Emit, find_structure
 from tapeout.circuit.example_trees import (
     Boosted,
     Features,
@@ -350,6 +350,3 @@ def _threshold_emit(weights: NDArray[np.int64], threshold: int) -> Emit:
         return g.at_least(gates, g.weigh(gates, terms, max(1, most.bit_length())), threshold + shift)
 
     return emit
-
-
-__all__ = ["MAX_NODES", "Found", "Model", "build", "learn_bit", "learn_outputs", "run"]
