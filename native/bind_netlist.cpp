@@ -1,5 +1,6 @@
 // Python face of the netlist core (src/tapeout/circuit): conversions only.
 
+#include "circuit/deadline.h"
 #include "circuit/evaluate.h"
 #include "circuit/prove.h"
 
@@ -100,6 +101,48 @@ ProofFields prove(const AigFields& a, const AigFields& b, const std::vector<bool
     return {numbers(proof.verdicts), std::move(witnesses), proof.cases, proof.conflicts};
 }
 
+using GateArray = nb::ndarray<std::uint32_t, nb::numpy, nb::shape<-1, 2>, nb::c_contig>;
+using LiteralArray = nb::ndarray<std::uint32_t, nb::numpy, nb::ndim<1>, nb::c_contig>;
+using AigArrays = std::tuple<GateArray, LiteralArray>;
+
+std::uint32_t* new_literals(std::size_t count, nb::capsule& owner) {
+    auto* data = new std::uint32_t[std::max<std::size_t>(1, count)];
+    owner = nb::capsule(data, [](void* p) noexcept { delete[] static_cast<std::uint32_t*>(p); });
+    return data;
+}
+
+AigArrays to_arrays(const circuit::Aig& aig) {
+    nb::capsule gates_owner, outputs_owner;
+    std::uint32_t* gates = new_literals(2 * aig.gates.size(), gates_owner);
+    for (std::size_t i = 0; i < aig.gates.size(); ++i) {
+        gates[2 * i] = aig.gates[i].a;
+        gates[2 * i + 1] = aig.gates[i].b;
+    }
+    std::uint32_t* outputs = new_literals(aig.outputs.size(), outputs_owner);
+    std::copy(aig.outputs.begin(), aig.outputs.end(), outputs);
+    return {GateArray(gates, {aig.gates.size(), 2}, gates_owner),
+            LiteralArray(outputs, {aig.outputs.size()}, outputs_owner)};
+}
+
+AigArrays strash(const AigFields& fields) {
+    const circuit::Aig aig = to_aig(fields);
+    return to_arrays(circuit::strash(aig));
+}
+
+AigArrays sweep(const AigFields& fields, std::vector<std::uint32_t> widths, std::uint64_t seed, std::uint64_t conflicts,
+                double seconds) {
+    const circuit::Aig aig = circuit::strash(to_aig(fields));
+    circuit::Aig swept;
+    {
+        const nb::gil_scoped_release release;
+        const circuit::Deadline deadline(seconds);
+        circuit::Sweeper sweeper(aig, {conflicts, std::move(widths), seed}, false, deadline.passed());
+        sweeper.sweep();
+        swept = sweeper.result();
+    }
+    return to_arrays(swept);
+}
+
 } // namespace
 
 void bind_netlist(nb::module_& m) {
@@ -112,6 +155,9 @@ void bind_netlist(nb::module_& m) {
             nb::arg("inputs"), nb::arg("fanins"), nb::arg("outputs"))
         .def("run", &run, nb::arg("rows"), nb::arg("threads") = 0,
              "Output rows of input rows; see tapeout.circuit.evaluate.");
+    m.def("strash", &strash, nb::arg("aig"), "Gates and outputs without equal and unused gates.");
+    m.def("sweep", &sweep, nb::arg("aig"), nb::arg("widths"), nb::arg("seed"), nb::arg("conflicts"), nb::arg("seconds"),
+          "Gates and outputs with equal functions merged; see tapeout.circuit.minimise.");
     m.def("prove_equal", &prove, nb::arg("a"), nb::arg("b"), nb::arg("skip"), nb::arg("widths"), nb::arg("seed"),
           nb::arg("seconds"), nb::arg("threads"), nb::arg("gate_conflicts"), nb::arg("output_conflicts"),
           nb::arg("progress").none(), "Proves outputs of two graphs equal; see tapeout.circuit.equivalence.");
