@@ -183,5 +183,6 @@ def parity(width: int) -> Function:
 
     return Function(
         f"parity{width}", parse_interface(f"a:{width} -> odd"), columns,
-        f"for (unsigned i = 0; i < {(width + 63) // 64}; i++) for (; a[i]; a[i] &= a[i] - 1) odd[0] ^= 1;", SHIFT_C, limbs=True,
+        f"for (unsigned i = 0; i < {(width + 63) // 64}; i++) odd[0] ^= a[i];\n"
+        "for (unsigned by = 32; by; by /= 2) odd[0] ^= odd[0] >> by;\nodd[0] &= 1;", limbs=True,
     )  # fmt: skip
