@@ -1,12 +1,12 @@
 // Rows of inputs that look like what programs, counters and buses hold, made with no knowledge of the function.
 //
-// Uniform bits never show an equality of two words or a carry through thirty bits. So every word is drawn from kinds that
-// occur in practice: constants, masks, one-hot, small numbers, and copies of other words, exact or off by a bit.
+// Uniform bits never show an equality of two words or a carry through thirty bits. So every word is drawn from kinds
+// that occur in practice: constants, masks, one-hot, small numbers, and copies of other words, exact or off by a bit.
 #pragma once
 
-#include <vector>
-
 #include "circuit/rows.h"
+
+#include <vector>
 
 namespace tapeout::circuit {
 

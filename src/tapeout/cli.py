@@ -370,6 +370,46 @@ def learn(
         _show(learned_text.render(learned, oracle))
 
 
+@app.command()
+@guarded
+def design(
+    variant: Annotated[str, typer.Argument(help="rv32ia or rv32ia-machine.")],
+    seed: Annotated[int, typer.Option(min=0, help="The same seed learns the same core.")] = 0,
+    budget: Annotated[float | None, typer.Option(min=0.01, help="Seconds of learning.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="A file to go on from after a kill.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The step in port form: .v, .aig, .aag, .blif, .c.")
+    ] = None,
+) -> None:
+    """Learn a processor's step from its oracle and prove it equal to the formal reference."""
+    from tapeout.circuit.output import check_suffix, netlist_file
+    from tapeout.cpu.core import design as design_core
+    from tapeout.report.files import replacing
+
+    if output is not None:
+        check_suffix(output.suffix)
+    with _progress(False) as progress:
+        done = 0
+
+        def tell(_: str) -> None:
+            nonlocal done
+            done += 1
+            progress("jobs", done, 0)
+
+        made = design_core(variant, seed=seed, budget_s=budget, checkpoint=checkpoint, progress=tell)
+    if output is not None:
+        with replacing(output) as file:
+            file.write(netlist_file(made.netlist, output.suffix, output.stem))
+    sys.stdout.write(
+        f"{variant}: learned in {made.learning_s:.1f} s from {made.queries:,} questions, "
+        f"{made.netlist.nodes:,} AND nodes\n"
+        f"Reference, written by hand: {made.reference.nodes:,} AND nodes\n"
+        f"Proof, {made.proving_s:.1f} s: {made.proof}; {made.counterexamples} rows had to come from it\n"
+    )
+    for name in made.speculated:
+        sys.stdout.write(f"{name}: the budget ended before it was learned, part of it is guessed\n")
+
+
 def main() -> None:
     """The entry point: also turns wrong usage into one line."""
     try:

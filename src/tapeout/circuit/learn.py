@@ -13,11 +13,13 @@ import numpy as np
 from tapeout.circuit.bsd import Diagram, Options, learn_bsd
 from tapeout.circuit.coverage import EXHAUSTIVE_BITS, Coverage, Status, Tested, ask_again, judge, word_failures
 from tapeout.circuit.evaluate import evaluate
+from tapeout.circuit.exact import ExactLearner, Limits
 from tapeout.circuit.example_models import MAX_NODES, learn_outputs
 from tapeout.circuit.examples import Examples
+from tapeout.circuit.jobs import JobStore
 from tapeout.circuit.netlist import Netlist
-from tapeout.circuit.oracle import TIMEOUT_S, Oracle, check_oracle, to_oracle
-from tapeout.circuit.words import Interface, unpack
+from tapeout.circuit.oracle import TIMEOUT_S, Oracle, check_oracle, to_native, to_oracle
+from tapeout.circuit.words import Interface, row_words, unpack
 from tapeout.errors import UserError
 
 Progress = Callable[[str, int, int], object]
@@ -102,6 +104,70 @@ def bit_names(interface: Interface) -> list[str]:
         for word in interface.outputs
         for bit in range(word.width)
     ]
+
+
+def _exact(oracle: Oracle, request: Request) -> Learned:
+    interface = oracle.interface
+    if interface.input_bits == 0 or interface.output_bits == 0:
+        return _constant(oracle)
+    store = JobStore(request.checkpoint, str(interface))
+    done = 0
+
+    def progress(_: str) -> None:
+        nonlocal done
+        done += 1
+        request.progress("regions", done, 0)
+
+    learner = ExactLearner(
+        to_native(oracle), interface, request.seed, store=store, progress=progress,
+        limits=Limits(request.budget_s, request.budget_queries),
+    )  # fmt: skip
+    try:
+        netlist = learner.run()
+    finally:
+        learner.close()
+        store.close()
+    whole, tested = ask_again(netlist, oracle, request.seed)
+    directed = Tested("directed at the regions found", learner.checked_rows, 0)
+    if not learner.speculated and learner.checked_rows:
+        tested = {name: (*tests, directed) for name, tests in tested.items()}
+    guesses = {
+        name: f"the budget ended with {count:,} regions taken for constants"
+        for name, count in learner.speculated.items()
+    }
+    outputs: list[dict[str, Any]] = []
+    structure: list[str] = []
+    for tree in learner.trees:
+        leaves = tree.leaves()
+        gates = sum(len(node.leaf.fanins) for node in leaves if node.leaf)
+        outputs.append(
+            {"name": tree.name, "nodes": gates, "leaves": len(leaves), "jobs": tree.jobs, "queries": tree.queries}
+        )
+        for node in leaves:
+            if node.leaf is not None and len(leaves) > 1:
+                facts = node.leaf.facts
+                what = f"{len(node.leaf.fanins):,} gates of {len(facts['support'])} inputs"
+                structure.append(f"{tree.name} where {learner.describe(node.fixed)}: {what}")
+    statistics: dict[str, Any] = {
+        "queries": learner.queries, "outputs": outputs, "curve": learner.curve, "jobs reused": store.reused,
+    }  # fmt: skip
+    return Learned(netlist, judge(interface, whole, tested, guesses), statistics, structure)
+
+
+def _constant(oracle: Oracle) -> Learned:
+    """A circuit without inputs, or without outputs: one question tells all."""
+    interface = oracle.interface
+    answer = oracle.evaluate(
+        np.zeros((1, max(1, row_words(interface.input_bits))), np.uint64)[:, : row_words(interface.input_bits)]
+    )
+    literals = unpack(answer, interface.output_bits)[0].astype(np.uint32)
+    netlist = Netlist(interface, np.zeros((0, 2), np.uint32), literals)
+    coverage = tuple(
+        Coverage(word.name, Status.proved, (Tested("all inputs", 1, 0),), "all inputs were asked")
+        for word in interface.outputs
+    )
+    outputs = [{"name": name, "nodes": 0} for name in bit_names(interface)]
+    return Learned(netlist, coverage, {"queries": 1, "outputs": outputs, "curve": []})
 
 
 def _bsd(oracle: Oracle, request: Request) -> Learned:
@@ -199,4 +265,4 @@ def _all_known(examples: Examples) -> bool:
     return bool(unpack(examples.care, examples.interface.output_bits).all())
 
 
-ALGORITHMS: dict[str, Algorithm] = {"bsd": _bsd}
+ALGORITHMS: dict[str, Algorithm] = {"exact": _exact, "bsd": _bsd}
