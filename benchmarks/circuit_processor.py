@@ -2,8 +2,8 @@
 
     python benchmarks/circuit_processor.py [VARIANT [SEED ...]]
 
-Each seed is learned from queries alone on two threads, then proved equal to the reference; how many rows the proof had to
-give back to the learner is part of the result.
+Each seed is learned from queries alone on two threads, then proved equal to the reference; how many rows the proof
+had to give back to the learner is part of the result.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ def main(variant: str, seeds: list[int]) -> None:
             }
         )
         print(runs[-1], flush=True)
-        save(f"circuit_processor_{variant}", {"provenance": provenance(), "runs": runs})
+        record = provenance(f"python benchmarks/circuit_processor.py {variant}", "tapeout", "numpy")
+        save(f"circuit_processor_{variant}", {**record, "runs": runs})
 
 
 if __name__ == "__main__":
