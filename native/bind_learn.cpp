@@ -54,7 +54,7 @@ RegionTask make_task(const Oracle& oracle, const Pairs& words, std::vector<int> 
 }
 
 Facts learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed,
-               std::vector<int> candidates, const RowArray& hints, Word seed, std::size_t tests) {
+            std::vector<int> candidates, const RowArray& hints, Word seed, std::size_t tests) {
     RegionTask task = make_task(oracle, words, std::move(outputs), fixed, seed);
     task.candidates = std::move(candidates);
     task.hints = rows_of(hints);
@@ -87,8 +87,8 @@ Facts learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const 
 }
 
 Facts check(Oracle& oracle, const nb::ndarray<const Lit, nb::ndim<2>, nb::c_contig, nb::device::cpu>& fanins,
-               const nb::ndarray<const Lit, nb::ndim<1>, nb::c_contig, nb::device::cpu>& outputs, const Pairs& words,
-               const Pairs& fixed, const RowArray& hints, Word seed, std::size_t rows, std::size_t most) {
+            const nb::ndarray<const Lit, nb::ndim<1>, nb::c_contig, nb::device::cpu>& outputs, const Pairs& words,
+            const Pairs& fixed, const RowArray& hints, Word seed, std::size_t rows, std::size_t most) {
     const RegionTask task = make_task(oracle, words, {}, fixed, seed);
     Region region(task.mask.size());
     region.mask = task.mask;

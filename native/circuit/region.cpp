@@ -15,8 +15,8 @@ constexpr std::size_t kFirst = 512,
                       kRows = 1024; // rows influence is measured on: before and after the active words are known
 constexpr std::size_t kTrial = 128, kPool = 256; // suffixes for trying orders, and for the diagram
 constexpr std::size_t kSteps = 40, kOutgrown = 3, kRounds = 40;
-constexpr std::size_t kLively = 64; // rows in which many inputs matter, to test around
-constexpr Word kManyQueries = 150'000'000;          // a job that has asked so much is better split
+constexpr std::size_t kLively = 64;        // rows in which many inputs matter, to test around
+constexpr Word kManyQueries = 150'000'000; // a job that has asked so much is better split
 constexpr std::size_t kEfforts = 4;
 constexpr double kClearSplit = 0.04; // of the other inputs: what a control decides about
 constexpr std::size_t kSmall = 10;   // inputs whose diagrams are small in any order
@@ -107,7 +107,8 @@ private:
         done_ = false;
         grown_ = 0;
         std::size_t outgrown = 0;
-        for (std::size_t step = 0; step < kSteps && outgrown < kOutgrown && !done_ && question_.queries() < kManyQueries; ++step) {
+        for (std::size_t step = 0;
+             step < kSteps && outgrown < kOutgrown && !done_ && question_.queries() < kManyQueries; ++step) {
             attempt();
             if (done_)
                 break;
