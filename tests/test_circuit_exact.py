@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from random_isa import random_isa
 from tapeout import _native
 from tapeout.circuit.coverage import Status
 from tapeout.circuit.equivalence import check_equal
@@ -146,3 +147,12 @@ def test_a_region_job_on_a_small_function() -> None:
     netlist = ExactLearner(oracle, interface).run()
     rows = np.arange(4096, dtype=np.uint64).reshape(-1, 1)
     assert (evaluate(netlist, rows) == oracle.evaluate(rows)).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+def test_hidden_encodings_are_learned_and_proved(seed: int, tmp_path: Path) -> None:
+    machine = random_isa(seed)
+    oracle = LibraryOracle(machine.library(tmp_path))
+    learner = ExactLearner(to_native(oracle), oracle.interface)
+    assert check_equal(machine.netlist(), learner.run()).proved
