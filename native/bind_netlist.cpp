@@ -2,6 +2,8 @@
 
 #include "circuit/deadline.h"
 #include "circuit/evaluate.h"
+#include "circuit/extract.h"
+#include "circuit/improve.h"
 #include "circuit/prove.h"
 
 #include <algorithm>
@@ -143,6 +145,34 @@ AigArrays sweep(const AigFields& fields, std::vector<std::uint32_t> widths, std:
     return to_arrays(swept);
 }
 
+AigArrays rewrite(const AigFields& fields, bool neutral, std::size_t seed) {
+    const circuit::Aig aig = circuit::strash(to_aig(fields));
+    circuit::Aig made;
+    {
+        const nb::gil_scoped_release release;
+        made = circuit::rewrite_pass(aig, neutral, seed);
+    }
+    return to_arrays(made);
+}
+
+AigArrays extract(const AigFields& fields, std::uint64_t seed) {
+    const circuit::Aig aig = circuit::strash(to_aig(fields));
+    return to_arrays(circuit::extract_pass(aig, seed));
+}
+
+AigArrays resub(const AigFields& fields, std::vector<std::uint32_t> widths, std::uint64_t seed, int budget,
+                std::size_t divisors, std::uint64_t conflicts) {
+    const circuit::Aig aig = circuit::strash(to_aig(fields));
+    circuit::Aig made;
+    {
+        const nb::gil_scoped_release release;
+        std::atomic<bool> stop{false};
+        circuit::PatternPool pool(aig.inputs, widths, seed);
+        made = circuit::resub_pass(aig, pool, {divisors, budget, conflicts, 8}, stop);
+    }
+    return to_arrays(made);
+}
+
 } // namespace
 
 void bind_netlist(nb::module_& m) {
@@ -158,6 +188,10 @@ void bind_netlist(nb::module_& m) {
     m.def("strash", &strash, nb::arg("aig"), "Gates and outputs without equal and unused gates.");
     m.def("sweep", &sweep, nb::arg("aig"), nb::arg("widths"), nb::arg("seed"), nb::arg("conflicts"), nb::arg("seconds"),
           "Gates and outputs with equal functions merged; see tapeout.circuit.minimise.");
+    m.def("rewrite", &rewrite, nb::arg("aig"), nb::arg("neutral"), nb::arg("seed"),
+          "Gates and outputs after cut rewriting; see tapeout.circuit.minimise.");
+    m.def("resub", &resub);
+    m.def("extract", &extract);
     m.def("prove_equal", &prove, nb::arg("a"), nb::arg("b"), nb::arg("skip"), nb::arg("widths"), nb::arg("seed"),
           nb::arg("seconds"), nb::arg("threads"), nb::arg("gate_conflicts"), nb::arg("output_conflicts"),
           nb::arg("progress").none(), "Proves outputs of two graphs equal; see tapeout.circuit.equivalence.");
