@@ -26,7 +26,7 @@ Answers evaluate(circuit::Oracle& oracle, const Rows& rows) {
                                  std::to_string(words_in);
         throw nb::value_error(what.c_str());
     }
-    auto answers = std::make_unique<uint64_t[]>(rows.shape(0) * words_out);
+    auto answers = std::make_unique_for_overwrite<uint64_t[]>(rows.shape(0) * words_out);
     if (oracle.concurrent()) {
         nb::gil_scoped_release release;
         oracle.evaluate(rows.data(), answers.get(), rows.shape(0));

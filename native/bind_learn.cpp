@@ -1,16 +1,15 @@
 // The exact learner's jobs for Python.
 
+#include "circuit/check.h"
+#include "circuit/evaluate.h"
+#include "circuit/region.h"
+
+#include <cstring>
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/vector.h>
-
-#include <cstring>
 #include <utility>
-
-#include "circuit/check.h"
-#include "circuit/evaluate.h"
-#include "circuit/region.h"
 
 namespace nb = nanobind;
 using namespace tapeout::circuit;
@@ -19,6 +18,7 @@ namespace {
 
 using RowArray = nb::ndarray<const Word, nb::numpy, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Pairs = std::vector<std::pair<int, int>>;
+using Facts = nb::typed<nb::dict, nb::str, nb::any>;
 
 Rows rows_of(const RowArray& array) {
     Rows rows(array.shape(1), array.shape(0));
@@ -27,7 +27,8 @@ Rows rows_of(const RowArray& array) {
     return rows;
 }
 
-template <typename T> auto matrix(const T* data, std::size_t rows, std::size_t columns) {
+template <typename T>
+auto matrix(const T* data, std::size_t rows, std::size_t columns) {
     T* copy = new T[rows * columns + 1];
     if (rows > 0 && columns > 0)
         std::memcpy(copy, data, rows * columns * sizeof(T));
@@ -36,7 +37,8 @@ template <typename T> auto matrix(const T* data, std::size_t rows, std::size_t c
     return nb::ndarray<nb::numpy, T, nb::ndim<2>>(copy, 2, shape, owner);
 }
 
-RegionTask make_task(const Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed, Word seed) {
+RegionTask make_task(const Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed,
+                     Word seed) {
     RegionTask task;
     for (const auto& [first, width] : words)
         task.words.push_back({first, width});
@@ -51,8 +53,8 @@ RegionTask make_task(const Oracle& oracle, const Pairs& words, std::vector<int> 
     return task;
 }
 
-nb::dict learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed, std::vector<int> candidates,
-               const RowArray& hints, Word seed, std::size_t tests) {
+Facts learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed,
+            std::vector<int> candidates, const RowArray& hints, Word seed, std::size_t tests) {
     RegionTask task = make_task(oracle, words, std::move(outputs), fixed, seed);
     task.candidates = std::move(candidates);
     task.hints = rows_of(hints);
@@ -67,13 +69,14 @@ nb::dict learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, con
     std::vector<Lit> flat;
     for (const auto& [a, b] : result.fanins)
         flat.insert(flat.end(), {a, b});
-    nb::dict answer;
+    Facts answer;
     answer["split"] = result.split;
     answer["fanins"] = matrix(flat.data(), result.fanins.size(), 2);
     answer["outputs"] = result.outputs;
     answer["support"] = result.support;
     answer["order"] = result.order;
     answer["hints"] = matrix(result.hints.data(), result.hints.size(), row_words(oracle.input_bits()));
+    answer["lively"] = matrix(result.lively.data(), result.lively.size(), row_words(oracle.input_bits()));
     answer["queries"] = result.queries;
     answer["nodes"] = result.nodes;
     answer["cut"] = result.cut;
@@ -83,9 +86,9 @@ nb::dict learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, con
     return answer;
 }
 
-nb::tuple check(Oracle& oracle, const nb::ndarray<const Lit, nb::ndim<2>, nb::c_contig, nb::device::cpu>& fanins,
-                const nb::ndarray<const Lit, nb::ndim<1>, nb::c_contig, nb::device::cpu>& outputs, const Pairs& words,
-                const Pairs& fixed, const RowArray& hints, Word seed, std::size_t rows, std::size_t most) {
+Facts check(Oracle& oracle, const nb::ndarray<const Lit, nb::ndim<2>, nb::c_contig, nb::device::cpu>& fanins,
+            const nb::ndarray<const Lit, nb::ndim<1>, nb::c_contig, nb::device::cpu>& outputs, const Pairs& words,
+            const Pairs& fixed, const RowArray& hints, Word seed, std::size_t rows, std::size_t most) {
     const RegionTask task = make_task(oracle, words, {}, fixed, seed);
     Region region(task.mask.size());
     region.mask = task.mask;
@@ -104,11 +107,28 @@ nb::tuple check(Oracle& oracle, const nb::ndarray<const Lit, nb::ndim<2>, nb::c_
         Evaluator circuit(aig);
         result = check_region(oracle, circuit, task.words, region, rows_hints, seed, rows, most);
     }
-    return nb::make_tuple(matrix(result.rows.data(), result.rows.size(), row_words(oracle.input_bits())),
-                          matrix(result.outputs.data(), result.outputs.size(), row_words(oracle.output_bits())), result.wrong);
+    Facts answer;
+    answer["rows"] = matrix(result.rows.data(), result.rows.size(), row_words(oracle.input_bits()));
+    answer["outputs"] = matrix(result.outputs.data(), result.outputs.size(), row_words(oracle.output_bits()));
+    answer["wrong"] = result.wrong;
+    return answer;
 }
 
-std::pair<Word, Word> signature(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed, Word seed, std::size_t rows) {
+// Rows drawn for a region.
+auto sample(const Pairs& words, const Pairs& fixed, std::size_t row_width, Word seed, std::size_t count) {
+    Region region(row_width);
+    for (const auto& [bit, value] : fixed)
+        region.fix(static_cast<std::size_t>(bit), value);
+    std::vector<Span> spans;
+    for (const auto& [first, width] : words)
+        spans.push_back({first, width});
+    Rows rows(row_width, count);
+    Sampler(spans, row_width, region, seed).fill(rows);
+    return matrix(rows.data(), count, row_width);
+}
+
+std::pair<Word, Word> signature(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed,
+                                Word seed, std::size_t rows) {
     const RegionTask task = make_task(oracle, words, std::move(outputs), fixed, seed);
     nb::gil_scoped_release release;
     const Hash hash = region_signature(oracle, task, rows);
@@ -119,10 +139,14 @@ std::pair<Word, Word> signature(Oracle& oracle, const Pairs& words, std::vector<
 
 void bind_learn(nb::module_& m) {
     using namespace nb::literals;
-    m.def("learn_region", &learn, "oracle"_a, "words"_a, "outputs"_a, "fixed"_a, "candidates"_a, "hints"_a, "seed"_a, "tests"_a,
+    m.def("learn_region", &learn, "oracle"_a, "words"_a, "outputs"_a, "fixed"_a, "candidates"_a, "hints"_a, "seed"_a,
+          "tests"_a,
           "One job of the exact learner: a circuit for the outputs on a region, or the input to split it on.");
-    m.def("check_region", &check, "oracle"_a, "fanins"_a, "outputs"_a, "words"_a, "fixed"_a, "hints"_a, "seed"_a, "rows"_a, "most"_a,
+    m.def("check_region", &check, "oracle"_a, "fanins"_a, "outputs"_a, "words"_a, "fixed"_a, "hints"_a, "seed"_a,
+          "rows"_a, "most"_a,
           "A circuit against its oracle on rows of a region: wrong rows, their wrong outputs, how many were wrong.");
+    m.def("sample_region", &sample, "words"_a, "fixed"_a, "row_words"_a, "seed"_a, "rows"_a,
+          "Rows drawn for a region.");
     m.def("region_signature", &signature, "oracle"_a, "words"_a, "outputs"_a, "fixed"_a, "seed"_a, "rows"_a,
           "A hash of what the outputs do in a region.");
 }

@@ -72,7 +72,7 @@ using ProofFields = std::tuple<Verdicts, std::vector<std::vector<int>>, std::siz
 ProofFields prove(const AigFields& a, const AigFields& b, const std::vector<bool>& skip,
                   std::vector<std::uint32_t> widths, std::uint64_t seed, double seconds, unsigned threads,
                   std::uint64_t gate_conflicts, std::uint64_t output_conflicts,
-                  const std::optional<nb::callable>& progress) {
+                  const std::optional<nb::typed<nb::callable, void(std::vector<int>)>>& progress) {
     const circuit::Aig first = to_aig(a), second = to_aig(b);
     if (first.inputs != second.inputs || first.outputs.size() != second.outputs.size() ||
         skip.size() != first.outputs.size())

@@ -35,6 +35,11 @@ version=$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])'
 "$python" -c 'import pathlib, sysconfig; (pathlib.Path(sysconfig.get_path("include")) / "Python.h").open()' \
     2>/dev/null || need "Python.h of $version" "$version-dev"
 command -v "${CXX:-c++}" >/dev/null || need "a C++ compiler" g++
+case " $* " in *" test "*) # judges of some tests, which are skipped without them
+    for judge in berkeley-abc iverilog; do
+        [ "$(id -u)" != 0 ] || command -v $judge >/dev/null || need $judge $judge
+    done ;;
+esac
 
 if ! "$venv/bin/python" -c 'import pip' 2>/dev/null; then
     rm -rf "$venv"

@@ -143,7 +143,8 @@ def constant(value: int, width: int) -> Bits:
 
 
 def diagram(b: Builder, order: Bits, step: Step, start: object) -> int:
-    """A multiplexer for each node of a decision diagram: ``step(level, state, bit)`` is the next state, at the end a bool."""
+    """A multiplexer for each node of a decision diagram: ``step(level, state, bit)`` is the next state, at the end a
+    bool."""
     made: dict[tuple[int, object], int] = {}
 
     def node(level: int, state: object) -> int:

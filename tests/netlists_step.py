@@ -21,7 +21,6 @@ from netlists import (
     tree_shift,
     where,
 )
-
 from tapeout.circuit.netlist import FALSE, TRUE, Builder, Netlist
 from tapeout.circuit.words import parse_interface
 
@@ -304,9 +303,7 @@ def step_shared() -> Netlist:
     any_amo = FALSE
     for one in amo:
         any_amo = b.or_(any_amo, one)
-    any_amo, lr, sc = (
-        b.and_(b.and_(op[AMO], word), kind) for kind in (any_amo, b.and_(f5[2], rs2_zero), f5[3])
-    )
+    any_amo, lr, sc = (b.and_(b.and_(op[AMO], word), kind) for kind in (any_amo, b.and_(f5[2], rs2_zero), f5[3]))
     sc_done = b.and_(sc, held)
 
     taken = b.xor(b.mux(f.f3[2], less, same), f.f3[0])
@@ -314,7 +311,10 @@ def step_shared() -> Netlist:
     jump_ok = total[1] ^ 1
     branches = b.and_(op[BRANCH], branch_legal)
     jumped = union(
-        b, [b.and_(op[JAL], jump_ok)], [b.and_(b.and_(op[JALR], f3[0]), jump_ok)], [b.and_(b.and_(branches, taken), jump_ok)]
+        b,
+        [b.and_(op[JAL], jump_ok)],
+        [b.and_(b.and_(op[JALR], f3[0]), jump_ok)],
+        [b.and_(b.and_(branches, taken), jump_ok)],
     )[0]
     target = [b.and_(total[0], op[JALR] ^ 1), *total[1:]]
     loads, stores = b.and_(op[LOAD], load_ok), b.and_(op[STORE], store_ok)
@@ -332,8 +332,8 @@ def step_shared() -> Netlist:
     )
     atomic_access = b.or_(b.or_(any_amo, lr), sc_done)
     legal = union(
-        b, [op[LUI]], [op[AUIPC]], [links], [b.and_(branches, b.and_(taken, total[1]) ^ 1)], [loads], [stores], [calculates],
-        [any_amo], [lr], [sc],
+        b, [op[LUI]], [op[AUIPC]], [links], [b.and_(branches, b.and_(taken, total[1]) ^ 1)], [loads], [stores],
+        [calculates], [any_amo], [lr], [sc],
     )[0]  # fmt: skip
     memory = b.or_(loads, stores)
     return b.finish(

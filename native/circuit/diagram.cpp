@@ -17,7 +17,8 @@ Diagram::Diagram(const Question& question, const Region& region, std::vector<int
 }
 
 std::optional<Diagram> Diagram::learn(Question& question, const Region& region, const std::vector<int>& order,
-                                      const std::vector<std::vector<Word>>& outputs, const Rows& pool, const Shape& shape, Rows& outside) {
+                                      const std::vector<std::vector<Word>>& outputs, const Rows& pool,
+                                      const Shape& shape, Rows& outside) {
     Diagram diagram(question, region, order);
     diagram.last_.assign(diagram.outputs_, 0);
     for (std::size_t level = 0; level < order.size(); ++level)
@@ -31,7 +32,8 @@ std::optional<Diagram> Diagram::learn(Question& question, const Region& region, 
 }
 
 int Diagram::with_one(int access, std::size_t level) {
-    const std::vector<Word> row(accesses_[static_cast<std::size_t>(access)], accesses_[static_cast<std::size_t>(access)] + accesses_.width());
+    const std::vector<Word> row(accesses_[static_cast<std::size_t>(access)],
+                                accesses_[static_cast<std::size_t>(access)] + accesses_.width());
     accesses_.push(row.data());
     const std::size_t at = accesses_.size() - 1;
     set_bit(accesses_[at], static_cast<std::size_t>(order_[level]), true);
@@ -46,7 +48,8 @@ void Diagram::compose(int access, std::size_t level, const Word* suffix, const W
         row[w] = (prefix[w] & above[w]) | (suffix[w] & ~above[w] & ~free_[w]) | (outside[w] & free_[w]);
 }
 
-Diagram::Slices Diagram::ask(Question& question, const std::vector<int>& accesses, std::size_t level, const Rows& suffixes, bool scramble) const {
+Diagram::Slices Diagram::ask(Question& question, const std::vector<int>& accesses, std::size_t level,
+                             const Rows& suffixes, bool scramble) const {
     const std::size_t count = suffixes.size(), blocks = count / 64, wide = question.width();
     Rows asked(suffixes.width(), count), answers;
     Slices slices(accesses.size() * outputs_ * blocks);
@@ -129,7 +132,8 @@ void Diagram::learn_states(Question& question, const Rows& pool, const Shape& sh
     }
 }
 
-// Back to the last level behind which the states did not yet double: what doubles with every input is data, not control.
+// Back to the last level behind which the states did not yet double: what doubles with every input is data, not
+// control.
 void Diagram::choose_cut() {
     ++cut_;
     while (cut_ > 0 && levels_[cut_].size() >= 2 * levels_[cut_ - 1].size())
@@ -142,7 +146,8 @@ void Diagram::choose_cut() {
 
 // ---- nodes of single outputs
 
-Diagram::Edge Diagram::classify(const Word* slice, std::size_t words, int access, int output, Classes& classes, std::vector<Node>& level) const {
+Diagram::Edge Diagram::classify(const Word* slice, std::size_t words, int access, int output, Classes& classes,
+                                std::vector<Node>& level) const {
     const bool complement = slice[0] & 1;
     const Word flip = complement ? ~Word{0} : 0;
     Hash hash;
@@ -178,7 +183,8 @@ bool Diagram::learn_nodes(Question& question, const Rows& pool, const Shape& sha
     for (std::size_t s = 0; s < states.size(); ++s)
         for (std::size_t o = 0; o < outputs_; ++o)
             if (last_[o] > cut_)
-                roots_[s][o] = classify(&slices[(s * outputs_ + o) * blocks], blocks, accesses[s], static_cast<int>(o), classes, nodes_[0]);
+                roots_[s][o] = classify(&slices[(s * outputs_ + o) * blocks], blocks, accesses[s], static_cast<int>(o),
+                                        classes, nodes_[0]);
     std::size_t total = 0;
     for (std::size_t level = cut_; level < depth; ++level) {
         auto& here = nodes_[level - cut_];
@@ -227,7 +233,8 @@ std::vector<Diagram::Claim> Diagram::claims(std::size_t level) const {
         }
         const Node& node = nodes_[level - cut_][static_cast<std::size_t>(target.node)];
         if (node.access[0] != access || node.output != output)
-            result.push_back({access, output, node.access[0], node.output, (target.complement != complement) != node.complement});
+            result.push_back(
+                {access, output, node.access[0], node.output, (target.complement != complement) != node.complement});
     };
     if (level <= cut_) {
         if (level > 0)
@@ -237,7 +244,8 @@ std::vector<Diagram::Claim> Diagram::claims(std::size_t level) const {
                     if (other != state.access[bit])
                         for (std::size_t o = 0; o < outputs_; ++o)
                             if (last_[o] >= level)
-                                result.push_back({state.access[bit], static_cast<int>(o), other, static_cast<int>(o), false});
+                                result.push_back(
+                                    {state.access[bit], static_cast<int>(o), other, static_cast<int>(o), false});
                 }
         for (std::size_t s = 0; s < levels_[level].size(); ++s)
             for (std::size_t o = 0; o < outputs_; ++o)
@@ -257,11 +265,13 @@ std::vector<Diagram::Claim> Diagram::claims(std::size_t level) const {
 }
 
 // Why a claim failed: the suffix tells the two apart, or an input outside the order matters.
-void Diagram::explain(Question& question, const Claim& claim, std::size_t level, const Word* suffix, const Word* others[2], Rows& found, Rows& outside) const {
+void Diagram::explain(Question& question, const Claim& claim, std::size_t level, const Word* suffix,
+                      const Word* others[2], Rows& found, Rows& outside) const {
     Rows asked(free_.size(), 4), answers;
     for (std::size_t side = 0; side < 2; ++side)
         for (std::size_t u = 0; u < 2; ++u)
-            compose(side && claim.other >= 0 ? claim.other : claim.access, level, suffix, others[u], asked[side * 2 + u]);
+            compose(side && claim.other >= 0 ? claim.other : claim.access, level, suffix, others[u],
+                    asked[side * 2 + u]);
     question.ask(asked, answers);
     const auto value = [&](std::size_t side, std::size_t u) {
         if (side && claim.other < 0)
@@ -301,7 +311,9 @@ bool Diagram::verify(Question& question, const Rows& suffixes, Rows& found, Rows
             add(claim.other);
         }
         const Slices slices = ask(question, accesses, level, suffixes, true);
-        const auto slice = [&](int access, int output) { return &slices[(place[access] * outputs_ + static_cast<std::size_t>(output)) * blocks]; };
+        const auto slice = [&](int access, int output) {
+            return &slices[(place[access] * outputs_ + static_cast<std::size_t>(output)) * blocks];
+        };
         for (const Claim& claim : all) {
             const Word* left = slice(claim.access, claim.output);
             const Word* right = claim.other < 0 ? nullptr : slice(claim.other, claim.other_output);
@@ -344,7 +356,8 @@ void Diagram::evaluate(const Word* row, Word* answer) const {
     };
     finish(0);
     for (std::size_t level = 0; level < cut_; ++level) {
-        state = static_cast<std::size_t>(levels_[level][state].next[get_bit(row, static_cast<std::size_t>(order_[level]))]);
+        state =
+            static_cast<std::size_t>(levels_[level][state].next[get_bit(row, static_cast<std::size_t>(order_[level]))]);
         finish(level + 1);
     }
     for (std::size_t o = 0; o < outputs_; ++o) {
@@ -352,16 +365,18 @@ void Diagram::evaluate(const Word* row, Word* answer) const {
             continue;
         Edge edge = roots_[state][o];
         for (std::size_t level = cut_; edge.node >= 0; ++level) {
-            const Edge next = nodes_[level - cut_][static_cast<std::size_t>(edge.node)].next[get_bit(row, static_cast<std::size_t>(order_[level]))];
+            const Edge next = nodes_[level - cut_][static_cast<std::size_t>(edge.node)]
+                                  .next[get_bit(row, static_cast<std::size_t>(order_[level]))];
             edge = {next.node, edge.complement != next.complement};
         }
         set_bit(answer, o, edge.complement);
     }
 }
 
-// Whether the walk is in one of a set of states at a level: a signal such as a carry. Where the sets already made at the
-// level give it in one gate, they do; else it follows from sets of the level above.
-Lit Diagram::state_set(Strash& gates, std::size_t level, std::uint64_t set, std::vector<std::map<std::uint64_t, Lit>>& memo) const {
+// Whether the walk is in one of a set of states at a level: a signal such as a carry. Where the sets already made at
+// the level give it in one gate, they do; else it follows from sets of the level above.
+Lit Diagram::state_set(Strash& gates, std::size_t level, std::uint64_t set,
+                       std::vector<std::map<std::uint64_t, Lit>>& memo) const {
     const std::size_t count = levels_[level].size();
     const std::uint64_t all = count >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << count) - 1;
     if (set == 0 || set == all)
@@ -382,7 +397,8 @@ Lit Diagram::state_set(Strash& gates, std::size_t level, std::uint64_t set, std:
         for (auto a = here.begin(); a != here.end() && !done; ++a)
             for (auto b = here.begin(); b != here.end() && !done; ++b)
                 for (int phase = 0; phase < 4 && !done; ++phase) {
-                    const std::uint64_t x = phase & 1 ? all & ~a->first : a->first, y = phase & 2 ? all & ~b->first : b->first;
+                    const std::uint64_t x = phase & 1 ? all & ~a->first : a->first,
+                                        y = phase & 2 ? all & ~b->first : b->first;
                     const Lit lx = a->second ^ (phase & 1), ly = b->second ^ (phase >> 1);
                     if ((x & y) == set) {
                         result = gates.and_(lx, ly);
@@ -394,7 +410,8 @@ Lit Diagram::state_set(Strash& gates, std::size_t level, std::uint64_t set, std:
                 }
     }
     if (!done) {
-        const Lit zero = state_set(gates, level - 1, before[0], memo), one = state_set(gates, level - 1, before[1], memo);
+        const Lit zero = state_set(gates, level - 1, before[0], memo),
+                  one = state_set(gates, level - 1, before[1], memo);
         const Lit input = lit_of(1 + static_cast<std::size_t>(order_[level - 1]));
         if ((before[0] & ~before[1]) == 0) // one set holds the other: a gate less than a multiplexer
             result = gates.or_(zero, gates.and_(input, one));
@@ -410,17 +427,20 @@ Lit Diagram::state_set(Strash& gates, std::size_t level, std::uint64_t set, std:
 std::vector<Lit> Diagram::emit(Strash& gates) const {
     std::vector<std::vector<Lit>> literals(nodes_.size());
     const auto literal = [&](std::size_t level, Edge edge) {
-        return (edge.node < 0 ? Lit{0} : literals[level][static_cast<std::size_t>(edge.node)]) ^ static_cast<Lit>(edge.complement);
+        return (edge.node < 0 ? Lit{0} : literals[level][static_cast<std::size_t>(edge.node)]) ^
+               static_cast<Lit>(edge.complement);
     };
     for (std::size_t level = nodes_.size(); level-- > 0;)
         for (const Node& node : nodes_[level])
-            literals[level].push_back(gates.mux(lit_of(1 + static_cast<std::size_t>(order_[level + cut_])), literal(level + 1, node.next[1]), literal(level + 1, node.next[0])));
+            literals[level].push_back(gates.mux(lit_of(1 + static_cast<std::size_t>(order_[level + cut_])),
+                                                literal(level + 1, node.next[1]), literal(level + 1, node.next[0])));
     std::vector<std::map<std::uint64_t, Lit>> memo(levels_.size());
     std::vector<Lit> result(outputs_);
     std::vector<std::size_t> by_level(outputs_); // the last first: what they need of upper levels serves the others too
     for (std::size_t o = 0; o < outputs_; ++o)
         by_level[o] = o;
-    std::stable_sort(by_level.begin(), by_level.end(), [&](std::size_t a, std::size_t b) { return last_[a] > last_[b]; });
+    std::stable_sort(by_level.begin(), by_level.end(),
+                     [&](std::size_t a, std::size_t b) { return last_[a] > last_[b]; });
     for (const std::size_t o : by_level) {
         std::uint64_t set = 0;
         if (last_[o] <= cut_) {
@@ -429,13 +449,17 @@ std::vector<Lit> Diagram::emit(Strash& gates) const {
             result[o] = state_set(gates, last_[o], set, memo);
             continue;
         }
-        std::map<int, std::pair<std::uint64_t, std::uint64_t>> users; // node: states that lead to it, and to its complement
+        std::map<int, std::pair<std::uint64_t, std::uint64_t>>
+            users; // node: states that lead to it, and to its complement
         for (std::size_t s = 0; s < roots_.size(); ++s)
-            (roots_[s][o].complement ? users[roots_[s][o].node].second : users[roots_[s][o].node].first) |= std::uint64_t{1} << s;
+            (roots_[s][o].complement ? users[roots_[s][o].node].second : users[roots_[s][o].node].first) |=
+                std::uint64_t{1} << s;
         for (const auto& [node, sets] : users) {
             const Lit inverted = state_set(gates, cut_, sets.second, memo);
             const Lit value = gates.xor_(literal(0, {node, false}), inverted);
-            result[o] = gates.or_(result[o], node < 0 ? inverted : gates.and_(state_set(gates, cut_, sets.first | sets.second, memo), value));
+            result[o] = gates.or_(result[o],
+                                  node < 0 ? inverted
+                                           : gates.and_(state_set(gates, cut_, sets.first | sets.second, memo), value));
         }
     }
     return result;

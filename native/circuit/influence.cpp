@@ -49,7 +49,9 @@ void Influence::extend(Question& question, const Rows& rows, const Rows& answers
         const auto at = std::lower_bound(before.support.begin(), before.support.end(), bit);
         const bool known = at != before.support.end() && *at == bit;
         const std::size_t first = before.asked_.contains(bit) ? before.rows_ : 0;
-        std::vector<Word> delta = known ? std::move(before.changes[static_cast<std::size_t>(at - before.support.begin())]) : std::vector<Word>();
+        std::vector<Word> delta = known
+                                      ? std::move(before.changes[static_cast<std::size_t>(at - before.support.begin())])
+                                      : std::vector<Word>();
         delta.resize(count * wide);
         flipped = Rows(rows.width(), count - first);
         std::copy_n(rows[first], flipped.size() * rows.width(), flipped.data());
@@ -82,7 +84,8 @@ void Influence::extend(Question& question, const Rows& rows, const Rows& answers
     rows_ = count;
 }
 
-std::vector<std::vector<int>> find_partners(Question& question, const Rows& rows, const Rows& answers, const Influence& influence) {
+std::vector<std::vector<int>> find_partners(Question& question, const Rows& rows, const Rows& answers,
+                                            const Influence& influence) {
     const std::size_t n = influence.support.size(), wide = question.width();
     const auto changes = [&](std::size_t input, std::size_t row) { return influence.changed(input, row, wide); };
     // Rows in which many inputs matter say most.
@@ -91,7 +94,8 @@ std::vector<std::vector<int>> find_partners(Question& question, const Rows& rows
         for (std::size_t v = 0; v < n; ++v)
             activity[row] += changes(v, row);
     std::iota(lively.begin(), lively.end(), std::size_t{0});
-    std::stable_sort(lively.begin(), lively.end(), [&](std::size_t a, std::size_t b) { return activity[a] > activity[b]; });
+    std::stable_sort(lively.begin(), lively.end(),
+                     [&](std::size_t a, std::size_t b) { return activity[a] > activity[b]; });
     std::vector<double> restored(n * n); // share of the rows in which both matter where flipping b undoes flipping a;
     // a comparison needs the wide sense of mattering: of two equal bits, only one can change the outcome at a time
     Rows asked(rows.width(), 0), got;
@@ -138,7 +142,8 @@ std::vector<std::vector<int>> find_partners(Question& question, const Rows& rows
         for (std::size_t b = 0; b < n; ++b)
             best[a] = std::max(best[a], mutual(static_cast<int>(a), static_cast<int>(b)));
     const auto partners = [&](int a, int b) {
-        return mutual(a, b) > std::max(kPartner, kShare * std::max(best[static_cast<std::size_t>(a)], best[static_cast<std::size_t>(b)]));
+        return mutual(a, b) > std::max(kPartner, kShare * std::max(best[static_cast<std::size_t>(a)],
+                                                                   best[static_cast<std::size_t>(b)]));
     };
     // What undoes everything (an input that inverts the outcome) is nobody's partner.
     std::vector<bool> universal(n);
@@ -183,7 +188,8 @@ std::vector<std::vector<int>> find_partners(Question& question, const Rows& rows
     return clusters;
 }
 
-std::vector<double> interplay(Question& question, const Rows& rows, const Influence& influence, std::size_t input, std::size_t most) {
+std::vector<double> interplay(Question& question, const Rows& rows, const Influence& influence, std::size_t input,
+                              std::size_t most) {
     const std::size_t n = influence.support.size(), wide = question.width();
     std::vector<std::size_t> probes;
     std::vector<double> result(n);
@@ -235,7 +241,8 @@ int dependencies(const Rows& rows, const Influence& influence, std::size_t candi
 
 } // namespace
 
-Split choose_split(Question& question, const Rows& rows, const Influence& influence, const std::vector<std::vector<int>>& clusters) {
+Split choose_split(Question& question, const Rows& rows, const Influence& influence,
+                   const std::vector<std::vector<int>>& clusters) {
     const std::size_t n = influence.support.size();
     if (n == 0)
         return {};
@@ -245,7 +252,8 @@ Split choose_split(Question& question, const Rows& rows, const Influence& influe
             data[static_cast<std::size_t>(member)] = cluster.size() > 1;
     std::vector<std::size_t> tried(n);
     std::iota(tried.begin(), tried.end(), std::size_t{0});
-    std::stable_sort(tried.begin(), tried.end(), [&](std::size_t a, std::size_t b) { return influence.rate[a] > influence.rate[b]; });
+    std::stable_sort(tried.begin(), tried.end(),
+                     [&](std::size_t a, std::size_t b) { return influence.rate[a] > influence.rate[b]; });
     std::vector<double> effect(n);
     double most = 0, most_single = 0;
     for (const std::size_t candidate : tried) {
@@ -257,7 +265,8 @@ Split choose_split(Question& question, const Rows& rows, const Influence& influe
     Split best;
     int lowest = 0;
     for (const std::size_t candidate : tried) {
-        if ((singles && data[candidate]) || effect[candidate] < kNearMost * (singles ? most_single : std::max(most, most_single)))
+        if ((singles && data[candidate]) ||
+            effect[candidate] < kNearMost * (singles ? most_single : std::max(most, most_single)))
             continue;
         const int left = dependencies(rows, influence, candidate, question.width());
         if (best.bit < 0 || left < lowest) {

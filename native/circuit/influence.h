@@ -1,23 +1,22 @@
 // Which inputs matter to which outputs, how often, and which inputs belong together.
 #pragma once
 
-#include <set>
-#include <vector>
-
 #include "circuit/rows.h"
 #include "circuit/sampler.h"
+
+#include <set>
+#include <vector>
 
 namespace tapeout::circuit {
 
 class Influence {
 public:
-
-    std::vector<int> support;                 // input bits that changed an output, ascending
-    std::vector<double> rate;                 // per support bit: share of rows in which a flip changes the word
-    std::vector<std::vector<Word>> outputs;   // per support bit: the output bits it changed, packed
-    std::vector<int> count;                   // per support bit: how many those are
+    std::vector<int> support;                  // input bits that changed an output, ascending
+    std::vector<double> rate;                  // per support bit: share of rows in which a flip changes the word
+    std::vector<std::vector<Word>> outputs;    // per support bit: the output bits it changed, packed
+    std::vector<int> count;                    // per support bit: how many those are
     std::vector<std::vector<double>> strength; // per support bit and output bit: share of rows in which it changes
-    std::vector<std::vector<Word>> changes;   // per support bit: rows * question.width() words, what changed in each row
+    std::vector<std::vector<Word>> changes; // per support bit: rows * question.width() words, what changed in each row
 
     // Flips every candidate bit in every row behind the ones already seen; candidates not asked before, in all rows.
     void extend(Question& question, const Rows& rows, const Rows& answers, const std::vector<int>& candidates);
@@ -34,22 +33,26 @@ private:
     std::size_t rows_ = 0;
 };
 
-// For each support bit: in which share of the rows in which `input` matters it starts or ceases to matter when `input` is
-// flipped. A control decides about many; the high bits of a comparison decide about the low ones, and not the other way round.
-std::vector<double> interplay(Question& question, const Rows& rows, const Influence& influence, std::size_t input, std::size_t probes);
+// For each support bit: in which share of the rows in which `input` matters it starts or ceases to matter when `input`
+// is flipped. A control decides about many; the high bits of a comparison decide about the low ones, and not the other
+// way round.
+std::vector<double> interplay(Question& question, const Rows& rows, const Influence& influence, std::size_t input,
+                              std::size_t probes);
 
 // Clusters of up to four support bits (indices into `support`) where flipping one undoes flipping another: the bits
 // that an adder adds, a comparator compares, a multiplexer swaps.
-std::vector<std::vector<int>> find_partners(Question& question, const Rows& rows, const Rows& answers, const Influence& influence);
+std::vector<std::vector<int>> find_partners(Question& question, const Rows& rows, const Rows& answers,
+                                            const Influence& influence);
 
-// The input that decides most about what the others do: a control. Flipping it makes the effects of other inputs appear or
-// vanish; among those where that happens most, the one whose two values leave the fewest (input, output) dependencies. Bits
-// with partners come last: they are data, even where (as in a comparison) they decide much. `bit` is -1 where there is none;
-// `share` tells which share of the other inputs it decides about.
+// The input that decides most about what the others do: a control. Flipping it makes the effects of other inputs appear
+// or vanish; among those where that happens most, the one whose two values leave the fewest (input, output)
+// dependencies. Bits with partners come last: they are data, even where (as in a comparison) they decide much. `bit` is
+// -1 where there is none; `share` tells which share of the other inputs it decides about.
 struct Split {
     int bit = -1;
     double share = 0;
 };
-Split choose_split(Question& question, const Rows& rows, const Influence& influence, const std::vector<std::vector<int>>& clusters);
+Split choose_split(Question& question, const Rows& rows, const Influence& influence,
+                   const std::vector<std::vector<int>>& clusters);
 
 } // namespace tapeout::circuit

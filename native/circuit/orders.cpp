@@ -39,7 +39,8 @@ void agree(std::vector<Group>& groups, const Influence& influence, const std::ve
             families[from].push_back(&group);
     }
     for (auto& [from, family] : families) {
-        const auto controls = static_cast<std::size_t>(std::count_if(family.begin(), family.end(), [](const Group* group) { return group->control; }));
+        const auto controls = static_cast<std::size_t>(
+            std::count_if(family.begin(), family.end(), [](const Group* group) { return group->control; }));
         if (10 * controls >= 7 * family.size() || 10 * controls <= 3 * family.size())
             for (Group* group : family)
                 group->control = 2 * controls > family.size();
@@ -51,7 +52,9 @@ std::vector<Group> make_groups(const Influence& influence, const std::vector<std
     for (const auto& cluster : clusters) {
         Group& group = groups.emplace_back();
         group.members = cluster;
-        std::stable_sort(group.members.begin(), group.members.end(), [&](int a, int b) { return influence.rate[static_cast<std::size_t>(a)] > influence.rate[static_cast<std::size_t>(b)]; });
+        std::stable_sort(group.members.begin(), group.members.end(), [&](int a, int b) {
+            return influence.rate[static_cast<std::size_t>(a)] > influence.rate[static_cast<std::size_t>(b)];
+        });
         group.first = influence.support[static_cast<std::size_t>(*std::min_element(cluster.begin(), cluster.end()))];
         double sum = 0;
         for (const int member : cluster) {
@@ -74,8 +77,8 @@ std::vector<Group> make_groups(const Influence& influence, const std::vector<std
     return groups;
 }
 
-// Ranks the data groups so that a group comes before those whose home outputs it changes, as far as there are no circles:
-// the least significant bit of a sum first.
+// Ranks the data groups so that a group comes before those whose home outputs it changes, as far as there are no
+// circles: the least significant bit of a sum first.
 void rank_groups(std::vector<Group>& groups, const Influence& influence) {
     const std::size_t outputs = influence.strength.front().size();
     std::vector<std::vector<double>> effect(outputs, std::vector<double>(outputs)); // [home][output]
@@ -83,7 +86,8 @@ void rank_groups(std::vector<Group>& groups, const Influence& influence) {
         if (!group.control)
             for (const int member : group.members)
                 for (std::size_t o = 0; o < outputs; ++o)
-                    effect[static_cast<std::size_t>(group.home)][o] += influence.strength[static_cast<std::size_t>(member)][o];
+                    effect[static_cast<std::size_t>(group.home)][o] +=
+                        influence.strength[static_cast<std::size_t>(member)][o];
     std::vector<bool> placed(outputs);
     std::vector<std::size_t> rank(outputs);
     for (std::size_t step = 0; step < outputs; ++step) {
@@ -142,7 +146,8 @@ void rank_controls(std::vector<Group>& groups, const std::vector<std::vector<dou
     }
 }
 
-template <typename Less> std::vector<int> flatten(std::vector<Group> groups, Less less) {
+template <typename Less>
+std::vector<int> flatten(std::vector<Group> groups, Less less) {
     std::stable_sort(groups.begin(), groups.end(), [](const Group& a, const Group& b) { return a.first < b.first; });
     std::stable_sort(groups.begin(), groups.end(), less);
     std::vector<int> order;
@@ -154,7 +159,8 @@ template <typename Less> std::vector<int> flatten(std::vector<Group> groups, Les
 } // namespace
 
 std::vector<std::vector<int>> propose_orders(const Influence& influence, const std::vector<std::vector<int>>& clusters,
-                                             const std::vector<std::vector<double>>& decides, const std::vector<Span>& words) {
+                                             const std::vector<std::vector<double>>& decides,
+                                             const std::vector<Span>& words) {
     if (influence.support.empty())
         return {{}};
     std::vector<Group> groups = make_groups(influence, clusters);
@@ -165,9 +171,12 @@ std::vector<std::vector<int>> propose_orders(const Influence& influence, const s
     const auto before = [](const Group& a, const Group& b, int by) { // of two controls
         const bool pairs = a.members.size() > 1, others = b.members.size() > 1;
         switch (by) {
-        case 0: return a.command < b.command;
-        case 1: return pairs != others ? others : pairs ? a.command > b.command : a.command < b.command;
-        default: return a.peak > b.peak;
+        case 0:
+            return a.command < b.command;
+        case 1:
+            return pairs != others ? others : pairs ? a.command > b.command : a.command < b.command;
+        default:
+            return a.peak > b.peak;
         }
     };
     for (const int by : {0, 1, 2})
@@ -188,7 +197,8 @@ std::vector<std::vector<int>> propose_orders(const Influence& influence, const s
             std::vector<double> control(order.size());
             for (const Group& group : groups)
                 for (const int member : group.members)
-                    control[static_cast<std::size_t>(member)] = separate && group.control && group.members.size() == 1 ? group.peak : 0;
+                    control[static_cast<std::size_t>(member)] =
+                        separate && group.control && group.members.size() == 1 ? group.peak : 0;
             const auto place = [&](int member) {
                 const int bit = influence.support[static_cast<std::size_t>(member)];
                 return bit - words[word_of(bit, words)].first;
@@ -202,7 +212,9 @@ std::vector<std::vector<int>> propose_orders(const Influence& influence, const s
             orders.push_back(std::move(order));
         }
     orders.push_back(flatten(groups, [](const Group& a, const Group& b) { return a.rate > b.rate; }));
-    orders.push_back(flatten(groups, [](const Group& a, const Group& b) { return a.count != b.count ? a.count > b.count : a.rate < b.rate; }));
+    orders.push_back(flatten(groups, [](const Group& a, const Group& b) {
+        return a.count != b.count ? a.count > b.count : a.rate < b.rate;
+    }));
     orders.push_back(flatten(groups, [](const Group& a, const Group& b) { // data before controls
         if (a.control != b.control)
             return b.control;

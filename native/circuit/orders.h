@@ -1,14 +1,16 @@
 // Orders of the inputs worth trying, from what influence and partners show.
 #pragma once
 
-#include <vector>
-
 #include "circuit/influence.h"
+
+#include <vector>
 
 namespace tapeout::circuit {
 
-// `decides[a][b]` tells how much support bit a decides about b (interplay). Each order holds indices into influence.support, the first asked first.
+// `decides[a][b]` tells how much support bit a decides about b (interplay). Each order holds indices into
+// influence.support, the first asked first.
 std::vector<std::vector<int>> propose_orders(const Influence& influence, const std::vector<std::vector<int>>& clusters,
-                                             const std::vector<std::vector<double>>& decides, const std::vector<Span>& words);
+                                             const std::vector<std::vector<double>>& decides,
+                                             const std::vector<Span>& words);
 
 } // namespace tapeout::circuit

@@ -1,29 +1,34 @@
 #include "circuit/region.h"
 
-#include <algorithm>
-#include <optional>
-
 #include "circuit/orders.h"
 #include "circuit/selection.h"
+
+#include <algorithm>
+#include <numeric>
+#include <optional>
 
 namespace tapeout::circuit {
 
 namespace {
 
-constexpr std::size_t kFirst = 512, kRows = 1024; // rows influence is measured on: before and after the active words are known
-constexpr std::size_t kTrial = 128, kPool = 256;  // suffixes for trying orders, and for the diagram
+constexpr std::size_t kFirst = 512,
+                      kRows = 1024; // rows influence is measured on: before and after the active words are known
+constexpr std::size_t kTrial = 128, kPool = 256; // suffixes for trying orders, and for the diagram
 constexpr std::size_t kSteps = 40, kOutgrown = 3, kRounds = 40;
+constexpr std::size_t kLively = 64;        // rows in which many inputs matter, to test around
+constexpr Word kManyQueries = 150'000'000; // a job that has asked so much is better split
 constexpr std::size_t kEfforts = 4;
-constexpr double kClearSplit = 0.04;             // of the other inputs: what a control decides about
-constexpr std::size_t kSmall = 10;                // inputs whose diagrams are small in any order
-constexpr std::size_t kMost = 64;                 // counterexamples of one round
+constexpr double kClearSplit = 0.04; // of the other inputs: what a control decides about
+constexpr std::size_t kSmall = 10;   // inputs whose diagrams are small in any order
+constexpr std::size_t kMost = 64;    // counterexamples of one round
 
 class Job {
 public:
     // `direct`: learn the question itself, do not look for a selection.
     Job(Question& question, const RegionTask& task, bool direct = false)
         : task_(task), question_(question), region_(question.input_width()),
-          sampler_(task.words, question.input_width(), region_, task.seed), hints_(question.input_width(), 0), candidates_(task.candidates), direct_(direct) {
+          sampler_(task.words, question.input_width(), region_, task.seed), hints_(question.input_width(), 0),
+          lively_(question.input_width(), 0), candidates_(task.candidates), direct_(direct) {
         region_.mask = task.mask;
         region_.value = task.value;
         for (std::size_t i = 0; i < task.hints.size(); ++i)
@@ -41,13 +46,14 @@ public:
             if (solved_)
                 break;
             split = choose_split(question_, rows_, influence_, clusters_);
-            if (split.share > kClearSplit)
+            if (split.share > kClearSplit || question_.queries() > kManyQueries)
                 break;
         }
         if (!solved_)
             result_.split = split.bit, result_.share = split.share;
         result_.support = influence_.support;
         result_.hints = hints_;
+        result_.lively = lively_;
         result_.queries = question_.queries();
         return std::move(result_);
     }
@@ -83,7 +89,9 @@ private:
             made.push_back(gates.and_(literal(gate.a), literal(gate.b)));
         const Lit first = literal(found.outputs[0]);
         const auto source = [](Source from) {
-            return from.bit == Source::kZero ? Lit{0} : from.bit == Source::kOne ? Lit{1} : lit_of(1 + static_cast<std::size_t>(from.bit));
+            return from.bit == Source::kZero  ? Lit{0}
+                   : from.bit == Source::kOne ? Lit{1}
+                                              : lit_of(1 + static_cast<std::size_t>(from.bit));
         };
         for (std::size_t o = 0; o < question_.outputs(); ++o)
             result_.outputs.push_back(gates.mux(first, source(selection->first[o]), source(selection->second[o])));
@@ -99,7 +107,8 @@ private:
         done_ = false;
         grown_ = 0;
         std::size_t outgrown = 0;
-        for (std::size_t step = 0; step < kSteps && outgrown < kOutgrown && !done_; ++step) {
+        for (std::size_t step = 0;
+             step < kSteps && outgrown < kOutgrown && !done_ && question_.queries() < kManyQueries; ++step) {
             attempt();
             if (done_)
                 break;
@@ -155,6 +164,8 @@ private:
     void group() {
         surveyed_ = hints_.size();
         activate();
+        sampler_.set_bits(influence_.support);
+        keep_lively();
         clusters_ = find_partners(question_, rows_, answers_, influence_);
         std::vector<std::vector<int>> bits;
         for (const auto& cluster : clusters_)
@@ -166,11 +177,27 @@ private:
         sampler_.set_partners(std::move(bits));
     }
 
+    // The rows in which most inputs matter: where a comparison hangs in the balance, and whatever else is rare.
+    void keep_lively() {
+        const std::size_t wide = question_.width();
+        std::vector<std::size_t> activity(rows_.size()), order(rows_.size());
+        for (std::size_t row = 0; row < rows_.size(); ++row)
+            for (std::size_t v = 0; v < influence_.support.size(); ++v)
+                activity[row] += influence_.changed(v, row, wide);
+        std::iota(order.begin(), order.end(), std::size_t{0});
+        std::stable_sort(order.begin(), order.end(),
+                         [&](std::size_t a, std::size_t b) { return activity[a] > activity[b]; });
+        lively_ = Rows(question_.input_width(), 0);
+        for (std::size_t i = 0; i < std::min(order.size(), kLively); ++i)
+            lively_.push(rows_[order[i]]);
+    }
+
     void activate() {
         std::vector<int> active;
         for (std::size_t w = 0; w < task_.words.size(); ++w) {
             const Span& span = task_.words[w];
-            if (std::any_of(influence_.support.begin(), influence_.support.end(), [&](int bit) { return bit >= span.first && bit < span.first + span.width; }))
+            if (std::any_of(influence_.support.begin(), influence_.support.end(),
+                            [&](int bit) { return bit >= span.first && bit < span.first + span.width; }))
                 active.push_back(static_cast<int>(w));
         }
         sampler_.set_active(std::move(active));
@@ -206,7 +233,8 @@ private:
                     choice.order.push_back(influence_.support[static_cast<std::size_t>(member)]);
                     choice.outputs.push_back(influence_.outputs[static_cast<std::size_t>(member)]);
                 }
-                const auto diagram = Diagram::learn(question_, region_, choice.order, choice.outputs, trial, choice.shape, ignored);
+                const auto diagram =
+                    Diagram::learn(question_, region_, choice.order, choice.outputs, trial, choice.shape, ignored);
                 ++result_.orders;
                 if (!diagram || (cut < 0 && diagram->cut() == 0)) // the second try is the same
                     continue;
@@ -229,7 +257,8 @@ private:
 
     void attempt() {
         const std::size_t size = influence_.support.size() + question_.outputs();
-        // Where no input is a clear control, new samples may show a better order; the last effort takes a large diagram.
+        // Where no input is a clear control, new samples may show a better order; the last effort takes a large
+        // diagram.
         const std::size_t soft = (10 * size + 64) * (effort_ + 1 < kEfforts ? 1 : 4);
         const bool small = influence_.support.size() <= kSmall; // no split makes it simpler
         auto choice = choose_order(small ? std::size_t{1} << 16 : soft);
@@ -243,16 +272,19 @@ private:
         pool.append(hints_);
         round_up(pool);
         std::size_t tests = 256;
-        for (std::size_t round = 0; round < kRounds; ++round) {
+        for (std::size_t round = 0; round < kRounds && question_.queries() < kManyQueries; ++round) {
             Rows found(question_.input_width(), 0), outside = found;
-            const auto diagram = Diagram::learn(question_, region_, choice->order, choice->outputs, pool, choice->shape, outside);
+            const auto diagram =
+                Diagram::learn(question_, region_, choice->order, choice->outputs, pool, choice->shape, outside);
             why_ = Why::outgrown; // survey again: the counterexamples show what was missed
             if (!diagram || explore(outside))
                 return;
             bool clean = true;
             while (clean && !solved_) {
                 Rows fresh;
+                sampler_.set_hints(&hints_, &lively_);
                 draw(fresh, tests);
+                sampler_.set_hints(&hints_);
                 ++result_.rounds;
                 clean = diagram->verify(question_, fresh, found, outside, kMost);
                 for (std::size_t i = 0; i < found.size(); ++i)
@@ -264,13 +296,13 @@ private:
                 if (clean && tests >= task_.tests) {
                     Strash gates(question_.input_bits());
                     diagram->emit(gates);
-                    if (!small && gates.aig.gates.size() > soft) { // it grew: look for an order that suits what is known now
+                    if (!small &&
+                        gates.aig.gates.size() > soft) { // it grew: look for an order that suits what is known now
                         done_ = ++grown_ > 2;
                         return;
                     }
                     accept(*diagram);
-                }
-                else if (clean)
+                } else if (clean)
                     tests *= 4;
             }
             if (solved_)
@@ -325,7 +357,7 @@ private:
     Question& question_;
     Region region_;
     Sampler sampler_;
-    Rows rows_, answers_, hints_;
+    Rows rows_, answers_, hints_, lively_;
     Influence influence_;
     std::vector<std::vector<int>> clusters_;
     std::vector<int> candidates_;
@@ -333,7 +365,7 @@ private:
     std::size_t effort_ = 0;
     enum class Why { outgrown, outside } why_ = Why::outgrown;
     std::size_t grown_ = 0;    // times that a diagram was right but too large
-    std::size_t surveyed_ = 0;  // hints that influence_ has seen
+    std::size_t surveyed_ = 0; // hints that influence_ has seen
     bool solved_ = false, done_ = false, direct_;
 };
 

@@ -1,24 +1,25 @@
-// One job of the exact learner: some outputs on one region of the input space. It ends with a circuit, or with the input
-// that the region should be split on. A job depends on nothing but its arguments: jobs run anywhere and in any order.
+// One job of the exact learner: some outputs on one region of the input space. It ends with a circuit, or with the
+// input that the region should be split on. A job depends on nothing but its arguments: jobs run anywhere and in any
+// order.
 #pragma once
-
-#include <string>
-#include <vector>
 
 #include "circuit/aig.h"
 #include "circuit/diagram.h"
 #include "circuit/influence.h"
 
+#include <string>
+#include <vector>
+
 namespace tapeout::circuit {
 
 struct RegionTask {
-    std::vector<Span> words;     // of the inputs
-    std::vector<int> outputs;    // output bits
+    std::vector<Span> words;  // of the inputs
+    std::vector<int> outputs; // output bits
     std::vector<Word> mask, value;
     std::vector<int> candidates; // input bits that may matter
     Rows hints;                  // rows that mattered elsewhere
     Word seed = 0;
-    std::size_t tests = 4096;    // suffixes every edge is tested with at last
+    std::size_t tests = 4096; // suffixes every edge is tested with at last
 };
 
 struct RegionResult {
@@ -26,7 +27,8 @@ struct RegionResult {
     std::vector<Gate> fanins;
     std::vector<Lit> outputs;
     std::vector<int> support, order;
-    Rows hints; // counterexamples met
+    Rows hints;  // counterexamples met
+    Rows lively; // rows in which many inputs matter
     std::size_t queries = 0, nodes = 0, cut = 0, rounds = 0, orders = 0;
     double share = 0; // of the other inputs that the split decides about
 };

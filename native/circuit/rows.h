@@ -1,24 +1,28 @@
 // Rows of bits, the random numbers that fill them, and asking an oracle about a few of its output bits.
 #pragma once
 
+#include "circuit/oracle.h"
+
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <vector>
 
-#include "circuit/oracle.h"
-
 namespace tapeout::circuit {
 
 using Word = std::uint64_t;
 
-inline bool get_bit(const Word* row, std::size_t bit) { return row[bit / 64] >> (bit % 64) & 1; }
+inline bool get_bit(const Word* row, std::size_t bit) {
+    return row[bit / 64] >> (bit % 64) & 1;
+}
 inline void set_bit(Word* row, std::size_t bit, bool value) {
     const Word mask = Word{1} << (bit % 64);
     row[bit / 64] = value ? row[bit / 64] | mask : row[bit / 64] & ~mask;
 }
-inline void flip_bit(Word* row, std::size_t bit) { row[bit / 64] ^= Word{1} << (bit % 64); }
+inline void flip_bit(Word* row, std::size_t bit) {
+    row[bit / 64] ^= Word{1} << (bit % 64);
+}
 
 inline Word mix(Word x) { // splitmix64's finaliser
     x ^= x >> 30;

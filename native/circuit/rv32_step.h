@@ -53,15 +53,12 @@ enum Cause : uint32_t {
 template <bool Machine, bool Multiply>
 class Step {
 public:
-    // Executes one instruction on `hart`.
-    static Effects run(Hart& hart, const Inputs& in) {
-        Step step(hart, in);
-        step.execute();
-        return step.out_;
-    }
+    // Executes one instruction on `hart`; `out` must be fresh. (Returned by value it would be copied, which halves the
+    // speed.)
+    static void run(Hart& hart, const Inputs& in, Effects& out) { Step(hart, in, out).execute(); }
 
 private:
-    Step(Hart& hart, const Inputs& in) : hart_(hart), in_(in), word_(in.instruction) {}
+    Step(Hart& hart, const Inputs& in, Effects& out) : hart_(hart), in_(in), out_(out), word_(in.instruction) {}
 
     uint32_t funct3() const { return word_ >> 12 & 7; }
     uint32_t funct7() const { return word_ >> 25; }
@@ -455,9 +452,9 @@ private:
 
     Hart& hart_;
     const Inputs& in_;
+    Effects& out_;
     const uint32_t word_;
     uint32_t next_ = 0;
-    Effects out_;
 };
 
 } // namespace tapeout::circuit::rv32

@@ -33,7 +33,8 @@ void fill_word(Word* row, const Span& span, bool bit) {
 } // namespace
 
 Sampler::Sampler(std::vector<Span> words, std::size_t row_words, const Region& region, Word seed)
-    : words_(std::move(words)), row_words_(row_words), region_(region), random_(seed), all_(words_.size()), scratch_(row_words) {
+    : words_(std::move(words)), row_words_(row_words), region_(region), random_(seed), all_(words_.size()),
+      scratch_(row_words) {
     std::iota(all_.begin(), all_.end(), 0);
 }
 
@@ -42,8 +43,12 @@ void Sampler::sample_word(Word* row, const Span& span, const std::vector<int>& s
     const auto bit = [&] { return static_cast<std::size_t>(span.first) + random_.below(width); };
     const std::uint32_t kind = random_.below(16);
     switch (kind) {
-    case 0: case 1: fill_word(row, span, kind); break;
-    case 2: case 3: { // a run of equal bits among others
+    case 0:
+    case 1:
+        fill_word(row, span, kind);
+        break;
+    case 2:
+    case 3: { // a run of equal bits among others
         fill_word(row, span, kind & 1);
         std::uint32_t low = random_.below(width + 1), high = random_.below(width + 1);
         if (low > high)
@@ -52,21 +57,29 @@ void Sampler::sample_word(Word* row, const Span& span, const std::vector<int>& s
             set_bit(row, static_cast<std::size_t>(span.first) + i, !(kind & 1));
         break;
     }
-    case 4: case 5: case 6: case 7: { // one, two or three bits that differ from all others
+    case 4:
+    case 5:
+    case 6:
+    case 7: { // one, two or three bits that differ from all others
         fill_word(row, span, kind & 1);
         for (std::uint32_t i = 1 + random_.below(3); i > 0; --i)
             set_bit(row, bit(), !(kind & 1));
         break;
     }
-    case 8: case 9: { // a small number, or minus one
+    case 8:
+    case 9: { // a small number, or minus one
         const std::uint32_t keep = 1 + random_.below(std::min(width, 8u));
         const Word low = random_.word();
         fill_word(row, span, kind & 1);
         write(row, span.first, static_cast<int>(keep), low);
         break;
     }
-    case 10: case 11: case 12: case 13: { // another word, up to two bits off, or its complement
-        const Span& source = words_[static_cast<std::size_t>(sources[random_.below(static_cast<std::uint32_t>(sources.size()))])];
+    case 10:
+    case 11:
+    case 12:
+    case 13: { // another word, up to two bits off, or its complement
+        const Span& source =
+            words_[static_cast<std::size_t>(sources[random_.below(static_cast<std::uint32_t>(sources.size()))])];
         if (source.first == span.first)
             break;
         const Word invert = kind == 13 ? ~Word{0} : 0;
@@ -78,13 +91,15 @@ void Sampler::sample_word(Word* row, const Span& span, const std::vector<int>& s
             flip_bit(row, bit());
         break;
     }
-    case 14: case 15: // sparse or dense
+    case 14:
+    case 15: // sparse or dense
         for (int at = 0; at < span.width; at += 64) {
             const Word a = random_.word(), b = random_.word();
             write(row, span.first + at, std::min(64, span.width - at), kind == 14 ? a & b : a | b);
         }
         break;
-    default: break;
+    default:
+        break;
     }
 }
 
@@ -111,10 +126,16 @@ void Sampler::align_partners(Word* row) {
 
 // Takes some words from a row that mattered, or changes a few of its bits.
 void Sampler::cross(Word* row) {
-    const Word* hint = (*hints_)[random_.below(static_cast<std::uint32_t>(hints_->size()))];
-    if (random_.chance(0.5)) {
+    const bool lively = lively_ && lively_->size() && (!hints_ || !hints_->size() || random_.chance(0.5));
+    const Rows& from = lively ? *lively_ : *hints_;
+    const Word* hint = from[random_.below(static_cast<std::uint32_t>(from.size()))];
+    if (random_.chance(0.6)) {
         std::copy_n(hint, row_words_, row);
-        for (std::uint32_t i = 1 + random_.below(3); i > 0; --i) {
+        for (std::uint32_t i = 1 + random_.below(4); i > 0; --i) {
+            if (!bits_.empty()) {
+                flip_bit(row, static_cast<std::size_t>(bits_[random_.below(static_cast<std::uint32_t>(bits_.size()))]));
+                continue;
+            }
             const Span& span = words_[random_.below(static_cast<std::uint32_t>(words_.size()))];
             flip_bit(row, static_cast<std::size_t>(span.first) + random_.below(static_cast<std::uint32_t>(span.width)));
         }
@@ -137,13 +158,14 @@ void Sampler::sample(Word* row) {
     const std::vector<int>& sources = narrow ? active_ : all_;
     const double plain = random_.chance(0.15) ? 1.0 : random_.chance(0.5) ? 0.5 : 0.2;
     const auto count = static_cast<std::uint32_t>(sources.size());
-    const std::uint32_t start = count ? random_.below(count) : 0; // which word is a copy of which depends on who comes first
+    const std::uint32_t start =
+        count ? random_.below(count) : 0; // which word is a copy of which depends on who comes first
     for (std::uint32_t i = 0; i < count; ++i)
         if (!random_.chance(plain))
             sample_word(row, words_[static_cast<std::size_t>(sources[(start + i) % count])], sources);
     if (!clusters_.empty() && random_.chance(0.3))
         align_partners(row);
-    if (hints_ && hints_->size() && random_.chance(0.25))
+    if (((hints_ && hints_->size()) || (lively_ && lively_->size())) && random_.chance(0.35))
         cross(row);
     region_.force(row);
 }

@@ -1,12 +1,12 @@
 // Rows of inputs that look like what programs, counters and buses hold, made with no knowledge of the function.
 //
-// Uniform bits never show an equality of two words or a carry through thirty bits. So every word is drawn from kinds that
-// occur in practice: constants, masks, one-hot, small numbers, and copies of other words, exact or off by a bit.
+// Uniform bits never show an equality of two words or a carry through thirty bits. So every word is drawn from kinds
+// that occur in practice: constants, masks, one-hot, small numbers, and copies of other words, exact or off by a bit.
 #pragma once
 
-#include <vector>
-
 #include "circuit/rows.h"
+
+#include <vector>
 
 namespace tapeout::circuit {
 
@@ -36,8 +36,13 @@ public:
     void set_active(std::vector<int> words) { active_ = std::move(words); }
     // Bits that belong together (found from the function): sometimes all pairs are made equal, or all but one.
     void set_partners(std::vector<std::vector<int>> clusters) { clusters_ = std::move(clusters); }
-    // Rows found to matter; sometimes crossed over into new ones.
-    void set_hints(const Rows* hints) { hints_ = hints; }
+    // Rows found to matter, and rows in which many inputs matter; sometimes crossed over into new ones.
+    void set_hints(const Rows* hints, const Rows* lively = nullptr) {
+        hints_ = hints;
+        lively_ = lively;
+    }
+    // Bits that matter: the ones to change in a row that matters.
+    void set_bits(std::vector<int> bits) { bits_ = std::move(bits); }
     void fill(Rows& rows, std::size_t first = 0);
 
 private:
@@ -52,6 +57,8 @@ private:
     std::vector<int> active_, all_;
     std::vector<std::vector<int>> clusters_;
     const Rows* hints_ = nullptr;
+    const Rows* lively_ = nullptr;
+    std::vector<int> bits_;
     std::vector<Word> scratch_;
 };
 

@@ -18,7 +18,8 @@ Column column(const Rows& rows, std::size_t bit) {
 
 } // namespace
 
-std::optional<Selection> find_selection(const Rows& rows, const Rows& answers, const Influence& influence, std::size_t outputs) {
+std::optional<Selection> find_selection(const Rows& rows, const Rows& answers, const Influence& influence,
+                                        std::size_t outputs) {
     if (outputs < 2 || influence.support.empty())
         return std::nullopt;
     const std::size_t blocks = (rows.size() + 63) / 64, tail = rows.size() % 64;
@@ -36,30 +37,35 @@ std::optional<Selection> find_selection(const Rows& rows, const Rows& answers, c
         order[o] = outputs - 1 - o; // high bits of words are left alone by shifts and extensions more often
     for (const std::size_t o : order) {
         const Column answer = column(answers, o);
-        std::vector<std::pair<Source, Column>> sources{{Source{Source::kZero}, Column(blocks)}, {Source{Source::kOne}, Column(blocks, ~Word{0})}};
+        std::vector<std::pair<Source, Column>> sources{{Source{Source::kZero}, Column(blocks)},
+                                                       {Source{Source::kOne}, Column(blocks, ~Word{0})}};
         for (std::size_t v = 0; v < inputs.size(); ++v)
             if (get_bit(influence.outputs[v].data(), o))
                 sources.emplace_back(Source{influence.support[v]}, inputs[v]);
-        // The pair that explains all rows, agrees with what is known, and differs as rarely as possible from the answer.
+        // The pair that explains all rows, agrees with what is known, and differs as rarely as possible from the
+        // answer.
         const std::pair<Source, Column>*best_a = nullptr, *best_b = nullptr;
         std::size_t most = 0;
         for (const auto& a : sources) {
             std::size_t agree = 0;
             for (std::size_t b = 0; b < blocks; ++b)
-                agree += static_cast<std::size_t>(std::popcount(~(a.second[b] ^ answer[b]) & (b + 1 == blocks ? last : ~Word{0})));
+                agree += static_cast<std::size_t>(
+                    std::popcount(~(a.second[b] ^ answer[b]) & (b + 1 == blocks ? last : ~Word{0})));
             for (const auto& b : sources) {
                 bool good = true;
                 for (std::size_t k = 0; k < blocks && good; ++k) {
                     const Word valid = k + 1 == blocks ? last : ~Word{0};
                     const Word is_a = ~(a.second[k] ^ answer[k]), is_b = ~(b.second[k] ^ answer[k]);
-                    const Word conflict = (shown[k] & choice[k] & ~is_a) | (shown[k] & ~choice[k] & ~is_b) | (~is_a & ~is_b);
+                    const Word conflict =
+                        (shown[k] & choice[k] & ~is_a) | (shown[k] & ~choice[k] & ~is_b) | (~is_a & ~is_b);
                     good = !(conflict & valid);
                 }
                 if (!good)
                     continue;
                 std::size_t both = agree;
                 for (std::size_t k = 0; k < blocks; ++k)
-                    both += static_cast<std::size_t>(std::popcount(~(b.second[k] ^ answer[k]) & (k + 1 == blocks ? last : ~Word{0})));
+                    both += static_cast<std::size_t>(
+                        std::popcount(~(b.second[k] ^ answer[k]) & (k + 1 == blocks ? last : ~Word{0})));
                 if (!best_a || both > most) {
                     best_a = &a;
                     best_b = &b;
@@ -90,7 +96,8 @@ SelectorQuestion::SelectorQuestion(Question& word, Selection selection, const st
                 revealing_ = {source.bit};
                 const Source other = source == selection_.first[o] ? selection_.second[o] : selection_.first[o];
                 for (const auto& cluster : partners)
-                    if (std::count(cluster.begin(), cluster.end(), source.bit) && !std::count(cluster.begin(), cluster.end(), other.bit))
+                    if (std::count(cluster.begin(), cluster.end(), source.bit) &&
+                        !std::count(cluster.begin(), cluster.end(), other.bit))
                         revealing_ = cluster;
             }
 }

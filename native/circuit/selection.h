@@ -1,7 +1,7 @@
 // A word that is one of two simple words, chosen by one bit: a minimum, a gated address, a conditional move.
 //
-// Diagrams of such words are quadratic, since every output waits for the choice. So the choice itself becomes the function to
-// learn: where the two words differ, the answer shows it; where they do not, it does not matter.
+// Diagrams of such words are quadratic, since every output waits for the choice. So the choice itself becomes the
+// function to learn: where the two words differ, the answer shows it; where they do not, it does not matter.
 #pragma once
 
 #include "circuit/influence.h"
@@ -16,7 +16,9 @@ namespace tapeout::circuit {
 struct Source {
     static constexpr int kZero = -1, kOne = -2;
     int bit = kZero;
-    bool value(const Word* row) const { return bit == kZero ? false : bit == kOne || get_bit(row, static_cast<std::size_t>(bit)); }
+    bool value(const Word* row) const {
+        return bit == kZero ? false : bit == kOne || get_bit(row, static_cast<std::size_t>(bit));
+    }
     bool operator==(const Source&) const = default;
 };
 
@@ -25,10 +27,11 @@ struct Selection {
 };
 
 // The two words, where every output bit in every row agrees with one choice for all bits.
-std::optional<Selection> find_selection(const Rows& rows, const Rows& answers, const Influence& influence, std::size_t outputs);
+std::optional<Selection> find_selection(const Rows& rows, const Rows& answers, const Influence& influence,
+                                        std::size_t outputs);
 
-// The choice (1: first) as a question of one output bit. Rows in which the two words are equal are changed to show it: the
-// lowest source that can make a difference is flipped together with its partners.
+// The choice (1: first) as a question of one output bit. Rows in which the two words are equal are changed to show it:
+// the lowest source that can make a difference is flipped together with its partners.
 class SelectorQuestion final : public Question {
 public:
     SelectorQuestion(Question& word, Selection selection, const std::vector<std::vector<int>>& partners);

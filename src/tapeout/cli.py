@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ParamSpec
@@ -317,6 +317,97 @@ def disasm(
     with _progress() as progress:
         text = Session(request, chip, progress=progress).stage("program")
     sys.stdout.write(text)
+
+
+@app.command()
+@guarded
+def learn(
+    oracle: Annotated[
+        str, typer.Argument(help="file.py:function, a shared library, a command line, or a .csv, .pla or .npz file.")
+    ],
+    algorithm: Annotated[str, typer.Option("--algorithm", "-a", help="exact or bsd.")] = "exact",
+    interface: Annotated[str | None, typer.Option(help="Words of a plain function or file: 'a:8 b:8 -> s:9'.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed learns the same netlist.")] = 0,
+    budget: Annotated[float | None, typer.Option(help="Seconds; what is not known by then is speculated.")] = None,
+    queries: Annotated[int | None, typer.Option(min=1, help="Questions that may be asked.")] = None,
+    max_nodes: Annotated[int | None, typer.Option(min=1, help="AND nodes of a netlist from examples.")] = None,
+    timeout: Annotated[float, typer.Option(min=0.01, help="Seconds that one answer may take.")] = 60.0,
+    isolate: Annotated[bool, typer.Option("--isolate", help="Keep a function or library in its own process.")] = False,
+    checkpoint: Annotated[Path | None, typer.Option(help="A file to go on from after a kill.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The netlist: .v, .aig, .aag, .blif, .c.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="A page about what was learned, .html.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON.")] = False,
+) -> None:
+    """Learn a circuit from a black box that can be asked, or from rows of examples."""
+    from tapeout.circuit.learn import learn as learn_circuit
+    from tapeout.circuit.open import open_oracle
+    from tapeout.circuit.output import check_suffix, netlist_file
+    from tapeout.circuit.process_oracle import ProcessOracle
+    from tapeout.report.files import replacing
+
+    if output is not None:
+        check_suffix(output.suffix)
+    box = open_oracle(oracle, interface=interface, timeout_s=timeout, isolate=isolate, probe=not isolate)
+    with closing(box) if isinstance(box, ProcessOracle) else nullcontext(), _progress(as_json) as progress:
+        learned = learn_circuit(
+            box, algorithm=algorithm, seed=seed, budget_s=budget, budget_queries=queries, checkpoint=checkpoint,
+            timeout_s=timeout, max_nodes=max_nodes, progress=progress,
+        )  # fmt: skip
+    if output is not None:
+        with replacing(output) as file:
+            file.write(netlist_file(learned.netlist, output.suffix, output.stem))
+    if report is not None:
+        from tapeout.report import learned_page
+
+        _write(learned_page.page(learned, oracle), report)
+    from tapeout.report import learned_text
+
+    if as_json:
+        sys.stdout.write(learned_text.json_text(learned, oracle))
+    else:
+        _show(learned_text.render(learned, oracle))
+
+
+@app.command()
+@guarded
+def design(
+    variant: Annotated[str, typer.Argument(help="rv32ia or rv32ia-machine.")],
+    seed: Annotated[int, typer.Option(min=0, help="The same seed learns the same core.")] = 0,
+    budget: Annotated[float | None, typer.Option(min=0.01, help="Seconds of learning.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="A file to go on from after a kill.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The step in port form: .v, .aig, .aag, .blif, .c.")
+    ] = None,
+) -> None:
+    """Learn a processor's step from its oracle and prove it equal to the formal reference."""
+    from tapeout.circuit.output import check_suffix, netlist_file
+    from tapeout.cpu.core import design as design_core
+    from tapeout.report.files import replacing
+
+    if output is not None:
+        check_suffix(output.suffix)
+    with _progress(False) as progress:
+        done = 0
+
+        def tell(_: str) -> None:
+            nonlocal done
+            done += 1
+            progress("jobs", done, 0)
+
+        made = design_core(variant, seed=seed, budget_s=budget, checkpoint=checkpoint, progress=tell)
+    if output is not None:
+        with replacing(output) as file:
+            file.write(netlist_file(made.netlist, output.suffix, output.stem))
+    sys.stdout.write(
+        f"{variant}: learned in {made.learning_s:.1f} s from {made.queries:,} questions, "
+        f"{made.netlist.nodes:,} AND nodes\n"
+        f"Reference, written by hand: {made.reference.nodes:,} AND nodes\n"
+        f"Proof, {made.proving_s:.1f} s: {made.proof}; {made.counterexamples} rows had to come from it\n"
+    )
+    for name in made.speculated:
+        sys.stdout.write(f"{name}: the budget ended before it was learned, part of it is guessed\n")
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Proves two netlists equal, or shows an input on which they differ.
 
-The proof is by structural hashing, SAT sweeping and case distinction on inputs (native/circuit/prove.h); berkeley-abc, where it is
+The proof is by structural hashing, SAT sweeping and case distinction on inputs (native/circuit/prove.h);
+berkeley-abc, where it is
 installed, is a second judge that shares no code with it.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -36,8 +37,9 @@ class Verdict(Enum):
 class Equivalence:
     """The result of a comparison.
 
-    ``verdicts`` is one per output bit, in the order of the interface. ``counterexample[1, row_words(inputs)]`` is an input row
-    on which ``different_bits[0]`` differs, or None. ``cases`` counts the cofactors that were swept, ``conflicts`` the solver's.
+    ``verdicts`` is one per output bit, in the order of the interface. ``counterexample[1, row_words(inputs)]`` is an
+    input row on which ``different_bits[0]`` differs, or None. ``cases`` counts the cofactors that were swept,
+    ``conflicts`` the solver's.
     """
 
     netlist: Netlist
@@ -123,7 +125,7 @@ def check_equal(
     keeper = _State(Path(state), a, b) if state is not None else None
     skip = keeper.proved if keeper else [False] * len(a.outputs)
 
-    def report(verdicts: list[int]) -> None:
+    def report(verdicts: Sequence[int]) -> None:
         if keeper:
             keeper.update([verdict == Verdict.PROVED.value for verdict in verdicts])
         if progress:

@@ -1,31 +1,41 @@
 """The exact learner: a control tree for every output word, and a diagram for every distinct function at its leaves.
 
-A word is learned on the whole input space first. Where its diagram outgrows what a simple function needs, the space is split
-on the input bit that leaves the fewest dependencies, and regions that compute the same function are learned once. Each job
-(one word on one region, native: ``native/circuit/region.h``) depends on its arguments only, so jobs run in any order, on any
+A word is learned on the whole input space first. Where its diagram outgrows what a simple function needs, the space
+is split
+on the input bit that leaves the fewest dependencies, and regions that compute the same function are learned once.
+Each job
+(one word on one region, native: ``native/circuit/region.h``) depends on its arguments only, so jobs run in any order,
+on any
 machine, and give the same netlist for the same seed.
 """
 
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 
 from tapeout import _native
+from tapeout.circuit.jobs import JobStore
 from tapeout.circuit.netlist import FALSE, TRUE, Builder, Netlist
 from tapeout.circuit.words import Interface, Rows, row_words, unpack
 
+T = TypeVar("T")
+R = TypeVar("R")
 Fixed = tuple[tuple[int, int], ...]
 """A region: input bits and the values they are fixed to."""
 
 SIGNATURE_ROWS, CONFIRM_ROWS = 2048, 8192
 CHECKS = (1 << 14, 1 << 17, 1 << 20)
 """Rows each region is checked on, one stage after the other; the last stage must find nothing wrong."""
+EDGE_TESTS = 4096
+"""Suffixes that every edge of a diagram is tested with."""
 MOST_WRONG = 48
 MOST_HINTS = 4096
 
@@ -93,51 +103,125 @@ def _seed(*parts: object) -> int:
     return int.from_bytes(digest, "little")
 
 
-class ExactLearner:
-    """Learns every output word of an oracle, and repairs what directed checks find wrong."""
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What ends the learning early: what is not known by then is speculated. ``None``: no limit."""
 
-    def __init__(self, oracle: Any, interface: Interface, seed: int = 0, threads: int = 2, tests: int = 4096) -> None:
+    seconds: float | None = None
+    queries: int | None = None
+
+
+class ExactLearner:
+    """Learns every output word of an oracle, and repairs what directed checks find wrong.
+
+    ``speculated`` names, for each word that the limits cut short, how many regions were guessed. ``checked_rows`` and
+    ``check_rounds`` tell what the last clean check of all regions asked.
+    """
+
+    def __init__(
+        self,
+        oracle: _native.Oracle,
+        interface: Interface,
+        seed: int = 0,
+        *,
+        threads: int = 2,
+        limits: Limits = Limits(),  # immutable
+        store: JobStore | None = None,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.oracle = oracle
         self.interface = interface
         self.seed = seed
-        self.tests = tests
-        self.checked = 0
         self.trees: list[WordTree] = []
+        self.speculated: dict[str, int] = {}
+        self.check_rounds = 0
+        self.checked_rows = 0
+        self.curve: list[tuple[int, int]] = []
+        self._limits = limits
+        self._store = store or JobStore(None)
+        self._progress = progress
+        self._started = time.monotonic()
         self._width = row_words(interface.input_bits)
         self._spans: list[tuple[int, int]] = []
         start = 0
         for word in interface.inputs:
             self._spans.append((start, word.width))
             start += word.width
-        self._pool = ThreadPoolExecutor(threads)
+        self._threads = threads if oracle.concurrent else 1
+        self._pool = ThreadPoolExecutor(self._threads)
 
-    def run(self, progress: Callable[[str], None] = lambda _: None) -> Netlist:
-        """Learns all words side by side (their jobs share the workers), then checks and repairs until nothing is wrong."""
+    @property
+    def queries(self) -> int:
+        """Rows asked of the oracle by all jobs so far."""
+        return sum(tree.queries for tree in self.trees)
+
+    def run(self) -> Netlist:
+        """Learns all words side by side (their jobs share the workers), then checks and repairs until nothing is
+        wrong."""
         start = 0
         for word in self.interface.outputs:
             root = Node((), list(range(self.interface.input_bits)), np.zeros((0, self._width), np.uint64))
             self.trees.append(WordTree(word.name, list(range(start, start + word.width)), root))
             start += word.width
-        self._grow_all({id(tree): [tree.root] for tree in self.trees}, progress)
+        self._grow_all({id(tree): [tree.root] for tree in self.trees})
+        return self._settle()
+
+    def refine(self, rows: Rows, wrong: Rows) -> Netlist:
+        """Learns again what answered ``rows`` wrongly; ``wrong`` has a bit for each wrong output bit."""
+        self._grow_all(self._wrong_nodes(rows, wrong))
+        return self._settle()
+
+    def close(self) -> None:
+        """Ends the workers."""
+        self._pool.shutdown()
+
+    def _settle(self) -> Netlist:
         netlist = assemble(self.interface, self.trees)
         for stage, rows in enumerate(CHECKS):
-            while wrong := self._check(netlist, rows, stage, progress):
-                self._grow_all(wrong, progress)
+            while not self._over() and (wrong := self._check(netlist, rows, stage)):
+                self._grow_all(wrong)
                 netlist = assemble(self.interface, self.trees)
-        self._pool.shutdown()
         return netlist
 
-    def _grow_all(self, frontiers: dict[int, list[Node]], progress: Callable[[str], None]) -> None:
+    def _grow_all(self, frontiers: dict[int, list[Node]]) -> None:
         todo = [tree for tree in self.trees if id(tree) in frontiers]
         with ThreadPoolExecutor(max(1, len(todo))) as words:
-            list(words.map(lambda tree: self._grow(tree, frontiers[id(tree)], progress), todo))
+            for done in [words.submit(self._grow, tree, frontiers[id(tree)]) for tree in todo]:
+                done.result()
+        self.curve.append((self.queries, sum(len(node.leaf.fanins) for node in self._leaves() if node.leaf)))
+
+    def _each(self, items: Sequence[T], work: Callable[[T], R]) -> list[R]:
+        """``work`` of every item, in order, by the workers."""
+        return list(self._pool.map(work, items))
+
+    def _leaves(self) -> list[Node]:
+        return [node for tree in self.trees for node in tree.leaves()]
+
+    def _over(self) -> bool:
+        seconds, queries = self._limits.seconds, self._limits.queries
+        return (seconds is not None and time.monotonic() - self._started > seconds) or (
+            queries is not None and self.queries > queries
+        )
+
+    def _speculate(self, tree: WordTree, nodes: list[Node]) -> None:
+        """Takes each output bit for the constant that most samples of the region show."""
+        for node in nodes:
+            rows = _native.sample_region(self._spans, list(node.fixed), self._width, _seed(self.seed, node.fixed), 256)
+            answers = unpack(self.oracle.evaluate(rows), self.interface.output_bits)[:, tree.outputs]
+            constants = (2 * answers.sum(axis=0) > len(answers)).astype(int).tolist()
+            facts: dict[str, Any] = {"lively": np.zeros((0, self._width), np.uint64), "support": [], "speculated": True}
+            node.leaf = Leaf(np.zeros((0, 2), np.uint32), constants, facts)
+        self.speculated[tree.name] = self.speculated.get(tree.name, 0) + len(nodes)
 
     # ---- growing a tree
 
-    def _grow(self, tree: WordTree, frontier: list[Node], progress: Callable[[str], None]) -> None:
+    def _grow(self, tree: WordTree, frontier: list[Node]) -> None:
         while frontier:
+            if self._over():
+                self._speculate(tree, frontier)
+                return
             fresh = self._merge(tree, frontier)
-            results = list(self._pool.map(lambda node: self._learn(tree.outputs, node), fresh))
+            results = self._each(fresh, partial(self._learn, tree.outputs))
             frontier = []
             for node, result in zip(fresh, results, strict=True):
                 tree.jobs += 1
@@ -146,10 +230,10 @@ class ExactLearner:
                 if result["split"] < 0:
                     node.leaf = Leaf(result["fanins"], result["outputs"], result)
                     node.hints = result["hints"]
-                    progress(f"{place}: {len(result['fanins'])} ANDs of {len(result['support'])} inputs")
+                    self._progress(f"{place}: {len(result['fanins'])} ANDs of {len(result['support'])} inputs")
                     continue
                 bit = result["split"]
-                progress(f"{place}: split on {self.describe(((bit, 1),))} ({result['share']:.2f}), {len(result['support'])} inputs")
+                self._progress(f"{place}: split on {self.describe(((bit, 1),))}, {len(result['support'])} inputs")
                 if node.signature is not None and tree.known.get(node.signature) is node:
                     del tree.known[node.signature]
                 candidates = [v for v in result["support"] if v != bit]
@@ -161,7 +245,7 @@ class ExactLearner:
     def _merge(self, tree: WordTree, frontier: list[Node]) -> list[Node]:
         """Sets nodes equal to known ones where the samples show no difference; returns the others."""
         fresh: list[Node] = []
-        signatures = list(self._pool.map(lambda node: self._signature(tree.outputs, node, 0), frontier))
+        signatures = self._each(frontier, partial(self._signature, tree.outputs))
         for node, signature in zip(frontier, signatures, strict=True):
             node.signature = signature
             other = tree.known.get(signature)
@@ -173,7 +257,7 @@ class ExactLearner:
                 fresh.append(node)
         return fresh
 
-    def _signature(self, outputs: list[int], node: Node, salt: int, rows: int = SIGNATURE_ROWS) -> tuple[int, int]:
+    def _signature(self, outputs: list[int], node: Node, salt: int = 0, rows: int = SIGNATURE_ROWS) -> tuple[int, int]:
         seed = _seed(self.seed, "signature", outputs, salt)
         return _native.region_signature(self.oracle, self._spans, outputs, list(node.fixed), seed, rows)
 
@@ -182,34 +266,39 @@ class ExactLearner:
 
     def _learn(self, outputs: list[int], node: Node) -> dict[str, Any]:
         seed = _seed(self.seed, outputs, node.fixed, node.tries)
-        return _native.learn_region(
-            self.oracle, self._spans, outputs, list(node.fixed), node.candidates, node.hints, seed, self.tests
-        )
+        arguments = (self._spans, outputs, list(node.fixed), node.candidates, node.hints, seed, EDGE_TESTS)
+        return self._store.run("learn", arguments, lambda: _native.learn_region(self.oracle, *arguments))
 
     # ---- checking and repairing
 
-    def _check(self, netlist: Netlist, rows: int, stage: int, progress: Callable[[str], None]) -> dict[int, list[Node]]:
+    def _check(self, netlist: Netlist, rows: int, stage: int) -> dict[int, list[Node]]:
         """Checks all words in the regions of all words' leaves; returns the nodes to learn again, by tree."""
-        leaves = [node for tree in self.trees for node in tree.leaves()]
+        leaves = self._leaves()
         regions = list(dict.fromkeys(node.fixed for node in leaves))
-        hints = np.concatenate([node.hints for node in leaves])
+        hints = np.concatenate(
+            [rows for node in leaves if node.leaf for rows in (node.hints, node.leaf.facts["lively"])]
+        )
         hints = np.ascontiguousarray(hints[:: max(1, len(hints) // MOST_HINTS)])
-        self.checked += 1
+        self.check_rounds += 1
+        self.checked_rows = rows * len(regions)
 
-        def check(fixed: Fixed) -> tuple[Rows, Rows, int]:
-            seed = _seed(self.seed, "check", self.checked, stage, fixed)
-            return _native.check_region(
-                self.oracle, netlist.fanins, netlist.outputs, self._spans, list(fixed), hints, seed, rows, MOST_WRONG
-            )
+        def check(fixed: Fixed) -> dict[str, Any]:
+            seed = _seed(self.seed, "check", self.check_rounds, stage, fixed)
+            arguments = (netlist.fanins, netlist.outputs, self._spans, list(fixed), hints, seed, rows, MOST_WRONG)
+            return self._store.run("check", arguments, lambda: _native.check_region(self.oracle, *arguments))
 
-        found = list(self._pool.map(check, regions))
-        wrong_rows = np.concatenate([rows for rows, _, _ in found])
-        wrong_bits = unpack(np.concatenate([bits for _, bits, _ in found]), self.interface.output_bits)
-        progress(f"check {self.checked}: {len(regions)} regions, {rows} rows each, {len(wrong_rows)} rows wrong")
+        found = self._each(regions, check)
+        wrong_rows = np.concatenate([part["rows"] for part in found])
+        wrong_bits = np.concatenate([part["outputs"] for part in found])
+        self._progress(f"check {self.check_rounds}: {len(regions)} regions, {rows} rows each, {len(wrong_rows)} wrong")
+        return self._wrong_nodes(wrong_rows, wrong_bits)
+
+    def _wrong_nodes(self, rows: Rows, wrong: Rows) -> dict[int, list[Node]]:
+        bits = unpack(wrong, self.interface.output_bits)
         frontiers: dict[int, list[Node]] = {}
         for tree in self.trees:
-            rows_of_word = wrong_rows[wrong_bits[:, tree.outputs].any(axis=1)]
-            if len(rows_of_word):
+            rows_of_word = rows[bits[:, tree.outputs].any(axis=1)]
+            if len(rows_of_word) and tree.name not in self.speculated:
                 frontiers[id(tree)] = self._reopen(tree, rows_of_word)
         return frontiers
 

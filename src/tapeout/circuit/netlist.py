@@ -98,9 +98,11 @@ class Builder:
             if len(inputs[word.name]) != word.width:
                 raise ValueError(f"input {word.name} has {len(inputs[word.name])} bits, not {word.width}")
             map_ += inputs[word.name]
-        for a, b in netlist.fanins.tolist():
+        fanins: list[tuple[int, int]] = netlist.fanins.tolist()
+        for a, b in fanins:
             map_.append(self.and_(map_[a >> 1] ^ a & 1, map_[b >> 1] ^ b & 1))
-        literals = [map_[lit >> 1] ^ lit & 1 for lit in netlist.outputs.tolist()]
+        ends: list[int] = netlist.outputs.tolist()
+        literals = [map_[lit >> 1] ^ lit & 1 for lit in ends]
         outputs: dict[str, list[int]] = {}
         for word in netlist.interface.outputs:
             outputs[word.name], literals = literals[: word.width], literals[word.width :]

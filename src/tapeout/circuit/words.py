@@ -1,7 +1,9 @@
 """Named words, and how they are packed into rows of bits.
 
-A row is one input or output vector of a circuit: its words stand one behind the other in the order of the interface, bit 0
-of the first word is bit 0 of the row. Rows are NumPy arrays ``[rows, ceil(bits / 64)] uint64``; bit ``i`` of a row is bit
+A row is one input or output vector of a circuit: its words stand one behind the other in the order of the interface,
+bit 0
+of the first word is bit 0 of the row. Rows are NumPy arrays ``[rows, ceil(bits / 64)] uint64``; bit ``i`` of a row is
+bit
 ``i % 64`` of element ``i // 64``, and the padding is zero.
 
 A circuit with state takes it as input words and gives it back as output words: the next value of input ``NAME`` is the

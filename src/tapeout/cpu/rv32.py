@@ -1,7 +1,7 @@
 """The control processor's step as a black box: its variants, its words, its oracle.
 
-docs/processor.md says what every word means. Two forms: with the register file in the state (``x[1]`` ... ``x[31]``), or
-without it (port form: ``rs1 rs2`` in, ``rd rd_write`` out).
+docs/processor.md says what every word means. Two forms: with the register file in the state (``x[1]`` ... ``x[31]``),
+or without it (port form: ``rs1 rs2`` in, ``rd rd_write`` out).
 """
 
 from __future__ import annotations

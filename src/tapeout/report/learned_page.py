@@ -1,0 +1,120 @@
+"""What was learned as one HTML page: no script, no other files, drawings as SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from tapeout.circuit.example_structure import BY_HAND
+from tapeout.circuit.learn import Learned
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 64em; margin: 2em auto; padding: 0 1em; color: #222; }
+h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
+table { border-collapse: collapse; } td, th { padding: .2em .8em .2em 0; text-align: left; vertical-align: top; }
+th { border-bottom: 1px solid #999; } td.n { text-align: right; font-variant-numeric: tabular-nums; }
+.proved { color: #176f2c; } .sampled { color: #24588c; } .speculated { color: #a4480d; }
+svg { display: block; } svg text { font: 11px system-ui, sans-serif; fill: #444; }
+.bar { fill: #4a7ab0; } .line { fill: none; stroke: #4a7ab0; stroke-width: 1.5; } .axis { stroke: #999; }
+@media (prefers-color-scheme: dark) { body { background: #181818; color: #ddd; } svg text { fill: #bbb; }
+.proved { color: #6cc182; } .sampled { color: #7fb2e5; } .speculated { color: #e59a66; } }
+"""
+
+_BOX_HAND = (
+    "the names and widths of the words, and the black box or the rows themselves",
+    "sampling: uniform rows, rows of structured words (runs, one- and two-hot, near-equal words), sparse rows",
+)
+
+
+def page(learned: Learned, what: str) -> str:
+    """The page: size and cost, coverage, structure, diagram sizes, learning curve, what was written by hand."""
+    facts = learned.statistics
+    interface = learned.netlist.interface
+    by_hand = [*_BOX_HAND, *(BY_HAND if facts["algorithm"] == "examples" else ())]
+    numbers = [
+        ("words", str(interface)), ("input bits", f"{interface.input_bits:,}"),
+        ("output bits", f"{interface.output_bits:,}"), ("AND nodes", f"{learned.netlist.nodes:,}"),
+        ("algorithm", facts["algorithm"]), ("seed", str(facts["seed"])), ("time", f"{facts['seconds']:.2f} s"),
+        ("questions", f"{facts['queries']:,}"),
+    ]  # fmt: skip
+    parts = [
+        f"<h1>{escape(what)}</h1>",
+        _table(None, [[name, value] for name, value in numbers]),
+        "<h2>Coverage</h2>", _coverage(learned),
+        "<h2>Structure that was found</h2>", _list(learned.structure or ["none is reported"]),
+        "<h2>Size of each output</h2>", _bars([(str(o["name"]), int(o["nodes"])) for o in facts["outputs"]]),
+        "<h2>Learning curve</h2>", _curve([(float(q), float(n)) for q, n in facts["curve"]]),
+        "<h2>Written by hand</h2>", _list([*by_hand, *facts.get("by_hand", [])]),
+    ]  # fmt: skip
+    body = "\n".join(parts)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(what)}</title>'
+        f"<style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
+    )
+
+
+def _table(head: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> str:
+    """Cells are text, or HTML where they begin with ``<td``."""
+    lines = ["<table>"]
+    if head:
+        lines.append("<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>")
+    for row in rows:
+        cells = [cell if cell.startswith("<td") else f"<td>{escape(cell)}</td>" for cell in row]
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    return "\n".join([*lines, "</table>"])
+
+
+def _list(items: Sequence[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
+
+
+def _coverage(learned: Learned) -> str:
+    rows: list[list[str]] = []
+    for line in learned.coverage:
+        state = f'<td class="{line.status.value}">{line.status.value}</td>'
+        tests = line.tested or (None,)
+        for index, test in enumerate(tests):
+            head = [line.word, state] if index == 0 else ["", ""]
+            figures = ["", "", "", ""]
+            if test:
+                bound = "" if line.status == "proved" else f"{test.bound:.1e}"
+                figures = [test.distribution, *(f'<td class="n">{x}</td>'
+                                                for x in (f"{test.rows:,}", f"{test.failures:,}", bound))]  # fmt: skip
+            rows.append([*head, *figures, line.reason if index == 0 else ""])
+    return _table(["output", "status", "distribution", "rows", "wrong", "95 % bound", "why"], rows)
+
+
+def _bars(sizes: Sequence[tuple[str, int]]) -> str:
+    """A bar for each output bit."""
+    if not sizes:
+        return "<p>There are no outputs.</p>"
+    width, height, left = 880, 200, 60
+    most = max(size for _, size in sizes) or 1
+    step = (width - left) / len(sizes)
+    bars = [
+        f'<rect class="bar" x="{left + i * step:.2f}" y="{height - height * size / most:.1f}" '
+        f'width="{max(0.5, step * 0.85):.2f}" height="{height * size / most:.1f}">'
+        f"<title>{escape(name)}: {size:,}</title></rect>"
+        for i, (name, size) in enumerate(sizes)
+    ]
+    ends = (
+        f'<text x="{left}" y="{height + 16}">{escape(sizes[0][0])}</text>'
+        f'<text x="{width}" y="{height + 16}" text-anchor="end">{escape(sizes[-1][0])}</text>'
+    )
+    axis = f'<text x="{left - 6}" y="12" text-anchor="end">{most:,}</text>'
+    return f'<svg viewBox="0 0 {width} {height + 24}" role="img">{axis}{"".join(bars)}{ends}</svg>'
+
+
+def _curve(points: Sequence[tuple[float, float]]) -> str:
+    """Nodes against questions."""
+    if len(points) < 2:
+        return "<p>There were no questions to plot.</p>"
+    width, height, left = 880, 200, 60
+    far, high = max(x for x, _ in points) or 1.0, max(y for _, y in points) or 1.0
+    path = " ".join(f"{left + (width - left) * x / far:.1f},{height - height * y / high:.1f}" for x, y in points)
+    return (
+        f'<svg viewBox="0 0 {width} {height + 24}" role="img"><polyline class="line" points="{path}"/>'
+        f'<line class="axis" x1="{left}" y1="{height}" x2="{width}" y2="{height}"/>'
+        f'<text x="{left - 6}" y="12" text-anchor="end">{high:,.0f}</text><text x="{left}" y="{height + 16}">0</text>'
+        f'<text x="{width}" y="{height + 16}" text-anchor="end">{far:,.0f} questions</text></svg>'
+    )

@@ -1,0 +1,158 @@
+"""The exact learner: right on functions of every kind, the same for a seed, resumable, honest when it must guess."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from random_isa import random_isa
+from tapeout import _native
+from tapeout.circuit.coverage import Status
+from tapeout.circuit.equivalence import check_equal
+from tapeout.circuit.evaluate import evaluate
+from tapeout.circuit.exact import ExactLearner, Limits
+from tapeout.circuit.functions import get
+from tapeout.circuit.jobs import JobStore
+from tapeout.circuit.learn import learn
+from tapeout.circuit.netlist import Builder, Netlist
+from tapeout.circuit.oracle import LibraryOracle, function_oracle, to_native
+from tapeout.circuit.words import parse_interface
+from tapeout.errors import UserError
+
+
+def library(name: str, folder: Path) -> LibraryOracle:
+    return LibraryOracle(get(name).library(folder))
+
+
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [
+        ("add32", 400), ("subtract32", 300), ("shift_left32", 600), ("shift_arithmetic32", 700), ("parity32", 120),
+        ("priority_encoder32", 250), ("crc32_step", 500), ("aes_sbox", 1000), ("min_max32", 1200),
+        ("gray_decode32", 120),
+    ],
+)  # fmt: skip
+def test_functions_are_learned_without_a_wrong_row(name: str, most: int, tmp_path: Path) -> None:
+    learned = learn(library(name, tmp_path))
+    assert all(word.failures == 0 for word in learned.coverage)
+    assert all(word.status is not Status.speculated for word in learned.coverage)
+    assert learned.netlist.nodes <= most
+
+
+def adder(width: int) -> Netlist:
+    interface = parse_interface(f"a:{width} b:{width} -> sum:{width}")
+    builder = Builder(interface)
+    carry, total = 0, list[int]()
+    for x, y in zip(builder.input("a"), builder.input("b"), strict=True):
+        half = builder.xor(x, y)
+        total.append(builder.xor(half, carry))
+        carry = builder.or_(builder.and_(x, y), builder.and_(half, carry))
+    return builder.finish({"sum": total})
+
+
+def test_a_learned_adder_is_proved_equal_to_one_written_by_hand() -> None:
+    @function_oracle("a:24 b:24 -> sum:24")
+    def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return (a + b) & 0xFFFFFF
+
+    assert check_equal(adder(24), learn(add).netlist).proved
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_an_equality_hidden_in_a_permutation_is_found(seed: int) -> None:
+    places = np.random.default_rng(seed).permutation(24)
+
+    @function_oracle("a:24 b:24 go -> hit")
+    def equal(a: np.ndarray, b: np.ndarray, go: np.ndarray) -> np.ndarray:
+        moved = sum(((b >> np.uint64(p)) & np.uint64(1)) << np.uint64(i) for i, p in enumerate(places))
+        return (a == moved) & (go != 0)
+
+    netlist = learn(equal, seed=seed).netlist
+    a = np.random.default_rng(7).integers(0, 1 << 24, 500, dtype=np.uint64)
+    b = sum(((a >> np.uint64(i)) & np.uint64(1)) << np.uint64(int(p)) for i, p in enumerate(places))
+    near = b ^ (np.uint64(1) << np.arange(500, dtype=np.uint64) % np.uint64(24))
+    for other, expected in ((b, 1), (near, 0)):
+        rows = (a | other << np.uint64(24) | np.uint64(1 << 48)).reshape(-1, 1)
+        assert (evaluate(netlist, rows) == expected).all()
+
+
+def test_the_same_seed_gives_the_same_netlist_whatever_the_threads(tmp_path: Path) -> None:
+    oracle = library("alu8", tmp_path)
+    made = [ExactLearner(to_native(oracle), oracle.interface, 3, threads=threads).run() for threads in (1, 2)]
+    assert (made[0].fanins == made[1].fanins).all()
+    assert (made[0].outputs == made[1].outputs).all()
+
+
+def test_a_killed_run_goes_on_and_gives_the_same_netlist(tmp_path: Path) -> None:
+    oracle = library("alu8", tmp_path)
+    whole = ExactLearner(to_native(oracle), oracle.interface, 1).run()
+
+    class Killed(Exception):
+        pass
+
+    for after in (1, 4, 9):
+        file = tmp_path / f"{after}.jobs"
+        steps = 0
+
+        def stop(_: str, after: int = after) -> None:
+            nonlocal steps
+            steps += 1
+            if steps > after:
+                raise Killed
+
+        store = JobStore(file)
+        with pytest.raises(Killed):
+            ExactLearner(to_native(oracle), oracle.interface, 1, store=store, progress=stop).run()
+        store.close()
+        store = JobStore(file)
+        resumed = ExactLearner(to_native(oracle), oracle.interface, 1, store=store).run()
+        assert store.reused > 0
+        store.close()
+        assert (resumed.fanins == whole.fanins).all()
+        assert (resumed.outputs == whole.outputs).all()
+
+
+def test_a_budget_too_small_is_reported_as_speculation(tmp_path: Path) -> None:
+    oracle = library("alu32", tmp_path)
+    learner = ExactLearner(to_native(oracle), oracle.interface, limits=Limits(queries=1))
+    learner.run()
+    assert learner.speculated
+    learned = learn(oracle, budget_queries=1)
+    assert any(word.status is Status.speculated for word in learned.coverage)
+
+
+def test_a_checkpoint_that_is_something_else_is_refused_and_kept(tmp_path: Path) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("not a database, and longer than a header" * 40)
+    with pytest.raises(UserError, match="cannot be used as a checkpoint"):
+        JobStore(file)
+    assert file.read_text().startswith("not a database")
+
+
+def test_constants_and_no_inputs() -> None:
+    @function_oracle("a:3 b:2 -> ones:4 none")
+    def constant(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.full(len(a), 15, np.uint64), np.zeros(len(a), np.uint64)
+
+    learned = learn(constant)
+    assert learned.netlist.nodes == 0
+    assert learned.netlist.outputs.tolist() == [1, 1, 1, 1, 0]
+    assert all(word.status is Status.proved for word in learned.coverage)
+
+
+@pytest.mark.native
+def test_a_region_job_on_a_small_function() -> None:
+    interface = parse_interface("a:6 b:6 -> s:6")
+    oracle = _native.CallbackOracle(12, 6, lambda rows: ((rows & 63) + (rows >> np.uint64(6))) & np.uint64(63))
+    netlist = ExactLearner(oracle, interface).run()
+    rows = np.arange(4096, dtype=np.uint64).reshape(-1, 1)
+    assert (evaluate(netlist, rows) == oracle.evaluate(rows)).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1, 2, 3])
+def test_hidden_encodings_are_learned_and_proved(seed: int, tmp_path: Path) -> None:
+    machine = random_isa(seed)
+    oracle = LibraryOracle(machine.library(tmp_path))
+    learner = ExactLearner(to_native(oracle), oracle.interface)
+    assert check_equal(machine.netlist(), learner.run()).proved
