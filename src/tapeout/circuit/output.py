@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from tapeout.circuit.names import bit_names
 from tapeout.circuit.netlist import Netlist
-from tapeout.circuit.words import Word, row_words
+from tapeout.circuit.words import Interface, Word, row_words
 from tapeout.errors import UserError
 
 
@@ -25,10 +26,6 @@ def check_suffix(suffix: str) -> None:
     """UserError where `netlist_file` knows no such kind."""
     if suffix not in _WRITERS:
         raise UserError(f"{suffix or 'no suffix'} is not a kind of netlist", "output", f"use {', '.join(_WRITERS)}")
-
-
-def _bits(words: Sequence[Word]) -> list[str]:
-    return [word.name if word.width == 1 else f"{word.name}[{bit}]" for word in words for bit in range(word.width)]
 
 
 def _verilog(netlist: Netlist, name: str) -> bytes:
@@ -78,10 +75,10 @@ def _verilog_bits(words: Sequence[Word]) -> list[str]:
 
 def _blif(netlist: Netlist, name: str) -> bytes:
     interface = netlist.interface
-    inputs, outputs = _bits(interface.inputs), _bits(interface.outputs)
+    inputs, outputs = bit_names(interface.inputs), bit_names(interface.outputs)
     prefix = _prefix(netlist, "n")
     signals = ["", *inputs, *(f"{prefix}{k}" for k in range(1 + len(inputs), 1 + len(inputs) + netlist.nodes))]
-    lines = [f".model {name}", " ".join([".inputs", *inputs]), " ".join([".outputs", *outputs])]
+    lines = [f"# {interface}", f".model {name}", " ".join([".inputs", *inputs]), " ".join([".outputs", *outputs])]
     for index, (a, b) in enumerate(netlist.fanins.tolist()):
         target = signals[1 + len(inputs) + index]
         lines += [f".names {signals[a // 2]} {signals[b // 2]} {target}", f"{1 - a % 2}{1 - b % 2} 1"]
@@ -95,8 +92,8 @@ def _blif(netlist: Netlist, name: str) -> bytes:
 
 def _aiger_symbols(netlist: Netlist) -> bytes:
     interface = netlist.interface
-    lines = [f"i{k} {name}" for k, name in enumerate(_bits(interface.inputs))]
-    lines += [f"o{k} {name}" for k, name in enumerate(_bits(interface.outputs))]
+    lines = [f"i{k} {name}" for k, name in enumerate(bit_names(interface.inputs))]
+    lines += [f"o{k} {name}" for k, name in enumerate(bit_names(interface.outputs))]
     return "".join(f"{line}\n" for line in [*lines, "c", str(interface)]).encode()
 
 
@@ -128,37 +125,83 @@ def _c(netlist: Netlist, name: str) -> bytes:
     interface = netlist.interface
     inputs, outputs = interface.input_bits, interface.output_bits
     lines = [
-        "/* Rows as in a Tapeout black box: words one behind the other, the first bit lowest. */",
+        "/* A Tapeout black box (tapeout_evaluate), and the function itself on 64 rows at once (tapeout_slices). */",
         "#include <stddef.h>", "#include <stdint.h>", "",
         f'const char *tapeout_interface(void) {{ return "{interface}"; }}',
         "int tapeout_concurrent(void) { return 1; }", "",
-        "static void learned_row(const uint64_t *in, uint64_t *out) {", "    (void)in;",
+        f"/* Bit k of in[i] is input bit i of row k, for {inputs} inputs; so are the {outputs} outputs. */",
+        "void tapeout_slices(const uint64_t *in, uint64_t *out) {", "    (void)in;", "    (void)out;",
     ]  # fmt: skip
     first = 1 + inputs
-    used = sorted({value // 2 for value in [*netlist.fanins.ravel().tolist(), *netlist.outputs.tolist()]})
-    for variable in used:
-        if 1 <= variable < first:
-            bit = variable - 1
-            lines.append(f"    const uint64_t v{variable} = in[{bit // 64}] >> {bit % 64} & 1;")
+    used = {value // 2 for value in [*netlist.fanins.ravel().tolist(), *netlist.outputs.tolist()]}
+    lines += [
+        f"    const uint64_t v{variable} = in[{variable - 1}];" for variable in range(1, first) if variable in used
+    ]
 
     def literal(value: int) -> str:
         if value < 2:
-            return str(value)
-        return f"(v{value // 2} ^ 1)" if value & 1 else f"v{value // 2}"
+            return "~(uint64_t)0" if value else "(uint64_t)0"
+        return f"~v{value // 2}" if value & 1 else f"v{value // 2}"
 
     for index, (a, b) in enumerate(netlist.fanins.tolist()):
         lines.append(f"    const uint64_t v{first + index} = {literal(a)} & {literal(b)};")
-    for word in range(row_words(outputs)):
-        part = netlist.outputs[64 * word : 64 * word + 64].tolist()
-        terms = [f"(uint64_t){literal(value)} << {bit}" for bit, value in enumerate(part)]
-        lines.append(f"    out[{word}] = {' | '.join(terms)};")
-    lines += [
-        "}", "", "int tapeout_evaluate(const uint64_t *in, uint64_t *out, size_t rows) {",
-        "    for (size_t row = 0; row < rows; ++row)",
-        f"        learned_row(in + row * {row_words(inputs)}, out + row * {row_words(outputs)});",
-        "    return 0;", "}", "",
-    ]  # fmt: skip
+        if first + index not in used:
+            lines.append(f"    (void)v{first + index};")
+    lines += [f"    out[{bit}] = {literal(value)};" for bit, value in enumerate(netlist.outputs.tolist())]
+    lines += ["}", "", _C_ROWS.format(inputs=row_words(inputs), outputs=row_words(outputs))]
     return "\n".join(lines).encode()
+
+
+_C_ROWS = """\
+/* Element r bit c goes to element c bit r. */
+static void transpose(uint64_t *t) {{
+    uint64_t mask = 0x00000000FFFFFFFFu;
+    for (int j = 32; j; j >>= 1, mask ^= mask << j)
+        for (int k = 0; k < 64; k = ((k | j) + 1) & ~j) {{
+            const uint64_t swap = ((t[k] >> j) ^ t[k | j]) & mask;
+            t[k] ^= swap << j;
+            t[k | j] ^= swap;
+        }}
+}}
+
+/* Rows: words one behind the other, the first bit lowest, padded to whole elements. */
+int tapeout_evaluate(const uint64_t *in, uint64_t *out, size_t rows) {{
+    enum {{ INPUTS = {inputs}, OUTPUTS = {outputs} }};
+    for (size_t row = 0; row < rows; row += 64) {{
+        const size_t count = rows - row < 64 ? rows - row : 64;
+        uint64_t a[64 * INPUTS + 1] = {{0}}, b[64 * OUTPUTS + 1] = {{0}};
+        for (size_t c = 0; c < INPUTS; ++c) {{
+            for (size_t r = 0; r < count; ++r)
+                a[64 * c + r] = in[(row + r) * INPUTS + c];
+            transpose(a + 64 * c);
+        }}
+        tapeout_slices(a, b);
+        for (size_t c = 0; c < OUTPUTS; ++c) {{
+            transpose(b + 64 * c);
+            for (size_t r = 0; r < count; ++r)
+                out[(row + r) * OUTPUTS + c] = b[64 * c + r];
+        }}
+    }}
+    return 0;
+}}
+"""
+
+
+def c_header(interface: Interface) -> bytes:
+    """Declarations of what a ``.c`` file defines."""
+    return f"""\
+/* {interface} */
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+const char *tapeout_interface(void);
+int tapeout_concurrent(void);
+/* 64 rows at once: bit k of in[i] is input bit i of row k ({interface.input_bits} in, {interface.output_bits} out). */
+void tapeout_slices(const uint64_t *in, uint64_t *out);
+/* Rows of {row_words(interface.input_bits)} and {row_words(interface.output_bits)} elements. */
+int tapeout_evaluate(const uint64_t *in, uint64_t *out, size_t rows);
+""".encode()
 
 
 _KEYWORDS = frozenset(
