@@ -43,7 +43,9 @@ class _Reader:
         end = self.data.find(b"\n", self.at)
         self.line += 1
         if end < 0:
-            raise self.error("the file ends too early")
+            if self.at >= len(self.data):
+                raise self.error("the file ends too early")
+            end = len(self.data)
         line = self.data[self.at : end]
         self.at = end + 1
         try:
@@ -187,8 +189,6 @@ def _read_words(reader: _Reader, header: _Header) -> Interface:
     names: dict[str, list[str]] = {"i": [""] * header.inputs, "o": [""] * header.outputs}
     comment = ""
     while reader.at < len(reader.data):
-        if reader.data.find(b"\n", reader.at) < 0:
-            reader.data += b"\n"
         line = reader.text_line()
         if line == "c":
             comment = reader.data[reader.at :].decode("utf-8", "replace")

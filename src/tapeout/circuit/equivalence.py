@@ -10,6 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+import subprocess
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -21,6 +24,7 @@ from numpy.typing import NDArray
 from tapeout import _native
 from tapeout.circuit.evaluate import evaluate
 from tapeout.circuit.netlist import Netlist
+from tapeout.circuit.output import netlist_file
 from tapeout.circuit.words import Rows, pack, unpack
 from tapeout.errors import UserError, VerifyError
 
@@ -151,6 +155,36 @@ def check_equal(
             counterexample = _checked(a, b, bit, witnesses[bit])
             break
     return Equivalence(a, verdicts, counterexample, cases, conflicts)
+
+
+def abc_cec(a: Netlist, b: Netlist, *, seconds: float = 300.0) -> Verdict:
+    """What berkeley-abc's ``cec`` says of two netlists over the same interface: a judge that shares no code with ours.
+
+    ``a`` is the reference (ABC looks at the outputs of the first network only). UNDECIDED after the time limit.
+
+    Raises:
+        UserError: no berkeley-abc on the PATH, or an answer of it that is none.
+    """
+    program = shutil.which("berkeley-abc")
+    if program is None:
+        raise UserError("berkeley-abc is not installed", "abc_cec", "install Debian's package berkeley-abc")
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / name for name in ("reference.aig", "other.aig")]
+        for file, netlist in zip(files, (a, b), strict=True):
+            file.write_bytes(netlist_file(netlist, ".aig"))
+        command = [program, "-q", f"cec -n {files[0]} {files[1]}"]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
+        except subprocess.TimeoutExpired:
+            return Verdict.UNDECIDED
+    for text, verdict in (
+        ("Networks are equivalent", Verdict.PROVED),
+        ("NOT EQUIVALENT", Verdict.DIFFERENT),
+        ("UNDECIDED", Verdict.UNDECIDED),
+    ):
+        if text in done.stdout:
+            return verdict
+    raise UserError(f"{(done.stdout + done.stderr).strip()[-80:]!r} is no verdict", "abc_cec", "try another version")
 
 
 def native_fields(netlist: Netlist) -> tuple[int, NDArray[np.uint32], NDArray[np.uint32]]:

@@ -7,6 +7,7 @@ order: the fan-ins of a node have smaller variables. This is AIGER's numbering.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -35,6 +36,35 @@ class Netlist:
     def nodes(self) -> int:
         """AND nodes, the size that is quoted."""
         return len(self.fanins)
+
+    @property
+    def levels(self) -> int:
+        """ANDs on the longest path to an output."""
+        level: list[int] = [0] * (1 + self.interface.input_bits)
+        fanins: list[tuple[int, int]] = self.fanins.tolist()
+        for a, b in fanins:
+            level.append(1 + max(level[a >> 1], level[b >> 1]))
+        outputs: list[int] = self.outputs.tolist()
+        return max((level[literal >> 1] for literal in outputs), default=0)
+
+    def cone_sizes(self) -> dict[str, int]:
+        """ANDs that each output word depends on; words share, so that the sum may exceed the size."""
+        first = 1 + self.interface.input_bits
+        needed = [0] * (first + self.nodes)  # a bit for each word
+        outputs = iter(self.outputs.tolist())
+        for index, word in enumerate(self.interface.outputs):
+            for _ in range(word.width):
+                needed[next(outputs) >> 1] |= 1 << index
+        fanins: list[tuple[int, int]] = self.fanins.tolist()
+        for node in range(self.nodes - 1, -1, -1):
+            a, b = fanins[node]
+            needed[a >> 1] |= needed[first + node]
+            needed[b >> 1] |= needed[first + node]
+        counts = Counter(needed[first:])
+        return {
+            word.name: sum(count for mask, count in counts.items() if mask >> index & 1)
+            for index, word in enumerate(self.interface.outputs)
+        }
 
 
 class Builder:
