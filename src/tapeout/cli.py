@@ -341,9 +341,10 @@ def learn(
     as_json: Annotated[bool, typer.Option("--json", help="The summary as JSON.")] = False,
 ) -> None:
     """Learn a circuit from a black box that can be asked, or from rows of examples."""
+    from tapeout.circuit.export import proved_file
     from tapeout.circuit.learn import learn as learn_circuit
     from tapeout.circuit.open import open_oracle
-    from tapeout.circuit.output import check_suffix, netlist_file
+    from tapeout.circuit.output import check_suffix
     from tapeout.circuit.process_oracle import ProcessOracle
     from tapeout.report.files import replacing
 
@@ -357,7 +358,7 @@ def learn(
         )  # fmt: skip
     if output is not None:
         with replacing(output) as file:
-            file.write(netlist_file(learned.netlist, output.suffix, output.stem))
+            file.write(proved_file(learned.netlist, output.suffix, output.stem))
     if report is not None:
         from tapeout.report import learned_page
 
@@ -382,7 +383,8 @@ def design(
     ] = None,
 ) -> None:
     """Learn a processor's step from its oracle and prove it equal to the formal reference."""
-    from tapeout.circuit.output import check_suffix, netlist_file
+    from tapeout.circuit.export import proved_file
+    from tapeout.circuit.output import check_suffix
     from tapeout.cpu.core import design as design_core
     from tapeout.report.files import replacing
 
@@ -399,7 +401,7 @@ def design(
         made = design_core(variant, seed=seed, budget_s=budget, checkpoint=checkpoint, progress=tell)
     if output is not None:
         with replacing(output) as file:
-            file.write(netlist_file(made.netlist, output.suffix, output.stem))
+            file.write(proved_file(made.netlist, output.suffix, output.stem))
     sys.stdout.write(
         f"{variant}: learned in {made.learning_s:.1f} s from {made.queries:,} questions, "
         f"{made.netlist.nodes:,} AND nodes\n"
