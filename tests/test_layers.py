@@ -17,7 +17,7 @@ SIDES = {
     "frontend": {"errors", "ir"},
     "sim": {"errors", "chip", "isa", "_native"},
     "circuit": {"errors", "_native"},
-    "cpu": {"errors", "circuit", "sim"},
+    "cpu": {"errors", "circuit", "sim", "_native"},
 }
 TOP = ["bench", "explore", "report"]
 BELOW_TOP = {*CHAIN, *SIDES}
