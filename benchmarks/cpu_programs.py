@@ -153,7 +153,8 @@ def disturbed_program(base: int, data: int) -> Program:
         csrrw x0, mepc, t0
         csrrw x0, mstatus, x0
         mret
-user:   la a1, {data}
+user:   wfi
+        la a1, {data}
         addi a2, x0, 64
         addi a0, x0, 0
 sum:    lw a3, 0(a1)

@@ -54,8 +54,10 @@ class Qemu:
         self.ask("Qqemu.sstep=1")
         self._numbers = self._register_numbers()
 
-    def close(self) -> None:
-        """Ends the process."""
+    def __enter__(self) -> Qemu:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
         self._process.kill()
         self._process.wait()
         self._socket.close()
