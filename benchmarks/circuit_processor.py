@@ -24,8 +24,10 @@ def main(variant: str, seeds: list[int]) -> None:
             {
                 "seed": seed,
                 "learning_s": round(made.learning_s, 1),
+                "minimising_s": round(made.minimising_s, 1),
                 "proving_s": round(made.proving_s, 1),
                 "queries": made.queries,
+                "learned_and_nodes": made.learned.nodes,
                 "and_nodes": made.netlist.nodes,
                 "reference_and_nodes": made.reference.nodes,
                 "proved": made.proved,

@@ -404,7 +404,8 @@ def design(
             file.write(proved_file(made.netlist, output.suffix, output.stem))
     sys.stdout.write(
         f"{variant}: learned in {made.learning_s:.1f} s from {made.queries:,} questions, "
-        f"{made.netlist.nodes:,} AND nodes\n"
+        f"{made.learned.nodes:,} AND nodes\n"
+        f"Minimised in {made.minimising_s:.1f} s: {made.netlist.nodes:,} AND nodes\n"
         f"Reference, written by hand: {made.reference.nodes:,} AND nodes\n"
         f"Proof, {made.proving_s:.1f} s: {made.proof}; {made.counterexamples} rows had to come from it\n"
     )

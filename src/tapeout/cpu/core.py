@@ -16,6 +16,7 @@ from tapeout.circuit.equivalence import Equivalence, check_equal
 from tapeout.circuit.evaluate import evaluate
 from tapeout.circuit.exact import ExactLearner, Limits
 from tapeout.circuit.jobs import JobStore
+from tapeout.circuit.minimise import minimise
 from tapeout.circuit.netlist import Netlist
 from tapeout.cpu.reference import reference
 from tapeout.cpu.rv32 import rv32_interface, rv32_oracle
@@ -27,17 +28,19 @@ ROUNDS = 32
 class Design:
     """A learned step in port form (docs/processor.md) and what is known of it.
 
-    ``proof`` compares it with the reference; ``counterexamples`` rows had to come from the proof; ``learning_s`` and
-    ``proving_s`` are seconds; ``speculated`` names words that the budget left to guesses.
+    ``netlist`` is minimised, ``learned`` is as it was learned; ``proof`` compares ``netlist`` with the reference.
+    ``counterexamples`` rows had to come from the proof; ``speculated`` names words that the budget left to guesses.
     """
 
     variant: str
+    learned: Netlist
     netlist: Netlist
     reference: Netlist
     proof: Equivalence
     counterexamples: int
     queries: int
     learning_s: float
+    minimising_s: float
     proving_s: float
     speculated: tuple[str, ...]
 
@@ -91,7 +94,14 @@ def design(
     finally:
         learner.close()
         store.close()
+    begin = time.monotonic()
+    small = minimise(netlist)
+    minimising = time.monotonic() - begin
+    if proof.proved:
+        begin = time.monotonic()
+        proof = check_equal(expected, small)
+        proving = time.monotonic() - begin
     return Design(
-        variant, netlist, expected, proof, counterexamples, learner.queries, learning, proving,
+        variant, netlist, small, expected, proof, counterexamples, learner.queries, learning, minimising, proving,
         tuple(learner.speculated),
     )  # fmt: skip
