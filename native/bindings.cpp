@@ -6,6 +6,7 @@ namespace nb = nanobind;
 
 void bind_circuit(nb::module_& m);
 void bind_functional(nb::module_& m);
+void bind_judge(nb::module_& m);
 void bind_learn(nb::module_& m);
 void bind_netlist(nb::module_& m);
 void bind_oracles(nb::module_& m);
@@ -19,6 +20,7 @@ NB_MODULE(_native, m) {
     bind_learn(m);
     bind_netlist(m);
     bind_oracles(m); // behind bind_circuit, which registers its base class
+    bind_judge(m);
     bind_bsd(m);
     bind_timing(m);
     m.def("version", [] { return TAPEOUT_VERSION; }, "Version this module was built from.");
