@@ -131,6 +131,7 @@ HeightOption = Annotated[int | None, typer.Option("--height", min=1, help="Image
 WidthOption = Annotated[int | None, typer.Option("--width", min=1, help="Image width (resnet50).")]
 PrecisionOption = Annotated[Precision | None, typer.Option("--precision", help="Element type of a built-in model.")]
 ShapeOption = Annotated[list[str] | None, typer.Option("--shape", help="Shape of an input: name=4x3x224x224.")]
+RayOption = Annotated[bool, typer.Option("--ray", help="Run the jobs on a Ray cluster; the netlist is the same.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="A symbol or option: sequence=128.")]
 
 
@@ -334,6 +335,7 @@ def learn(
     timeout: Annotated[float, typer.Option(min=0.01, help="Seconds that one answer may take.")] = 60.0,
     isolate: Annotated[bool, typer.Option("--isolate", help="Keep a function or library in its own process.")] = False,
     checkpoint: Annotated[Path | None, typer.Option(help="A file to go on from after a kill.")] = None,
+    ray: RayOption = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The netlist: .v, .aig, .aag, .blif, .c.")
     ] = None,
@@ -354,7 +356,7 @@ def learn(
     with closing(box) if isinstance(box, ProcessOracle) else nullcontext(), _progress(as_json) as progress:
         learned = learn_circuit(
             box, algorithm=algorithm, seed=seed, budget_s=budget, budget_queries=queries, checkpoint=checkpoint,
-            timeout_s=timeout, max_nodes=max_nodes, progress=progress,
+            timeout_s=timeout, max_nodes=max_nodes, ray=ray, progress=progress,
         )  # fmt: skip
     if output is not None:
         with replacing(output) as file:
@@ -378,6 +380,7 @@ def design(
     seed: Annotated[int, typer.Option(min=0, help="The same seed learns the same core.")] = 0,
     budget: Annotated[float | None, typer.Option(min=0.01, help="Seconds of learning.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="A file to go on from after a kill.")] = None,
+    ray: RayOption = False,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The step in port form: .v, .aig, .aag, .blif, .c.")
     ] = None,
@@ -385,12 +388,15 @@ def design(
     """Learn a processor's step from its oracle and prove it equal to the formal reference."""
     from tapeout.circuit.export import proved_file
     from tapeout.circuit.output import check_suffix
+    from tapeout.circuit.runner import RayRunner
     from tapeout.cpu.core import design as design_core
+    from tapeout.cpu.rv32 import rv32_oracle
     from tapeout.report.files import replacing
 
     if output is not None:
         check_suffix(output.suffix)
-    with _progress(False) as progress:
+    runner = RayRunner(functools.partial(rv32_oracle, variant, ports=True), variant) if ray else None
+    with closing(runner) if runner else nullcontext(), _progress(False) as progress:
         done = 0
 
         def tell(_: str) -> None:
@@ -398,7 +404,7 @@ def design(
             done += 1
             progress("jobs", done, 0)
 
-        made = design_core(variant, seed=seed, budget_s=budget, checkpoint=checkpoint, progress=tell)
+        made = design_core(variant, seed=seed, budget_s=budget, checkpoint=checkpoint, runner=runner, progress=tell)
     if output is not None:
         with replacing(output) as file:
             file.write(proved_file(made.netlist, output.suffix, output.stem))

@@ -24,6 +24,7 @@ import numpy as np
 from tapeout import _native
 from tapeout.circuit.jobs import JobStore
 from tapeout.circuit.netlist import FALSE, TRUE, Builder, Netlist
+from tapeout.circuit.runner import LocalRunner, Runner
 from tapeout.circuit.words import Interface, Rows, row_words, unpack
 
 T = TypeVar("T")
@@ -127,6 +128,7 @@ class ExactLearner:
         threads: int = 2,
         limits: Limits = Limits(),  # immutable
         store: JobStore | None = None,
+        runner: Runner | None = None,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.oracle = oracle
@@ -147,8 +149,8 @@ class ExactLearner:
         for word in interface.inputs:
             self._spans.append((start, word.width))
             start += word.width
-        self._threads = threads if oracle.concurrent else 1
-        self._pool = ThreadPoolExecutor(self._threads)
+        self._runner = runner or LocalRunner(oracle, threads)
+        self._pool = ThreadPoolExecutor(self._runner.workers)
 
     @property
     def queries(self) -> int:
@@ -259,7 +261,7 @@ class ExactLearner:
 
     def _signature(self, outputs: list[int], node: Node, salt: int = 0, rows: int = SIGNATURE_ROWS) -> tuple[int, int]:
         seed = _seed(self.seed, "signature", outputs, salt)
-        return _native.region_signature(self.oracle, self._spans, outputs, list(node.fixed), seed, rows)
+        return self._runner.run("region_signature", self._spans, outputs, list(node.fixed), seed, rows)
 
     def _same(self, outputs: list[int], a: Node, b: Node) -> bool:
         return self._signature(outputs, a, 1, CONFIRM_ROWS) == self._signature(outputs, b, 1, CONFIRM_ROWS)
@@ -267,7 +269,7 @@ class ExactLearner:
     def _learn(self, outputs: list[int], node: Node) -> dict[str, Any]:
         seed = _seed(self.seed, outputs, node.fixed, node.tries)
         arguments = (self._spans, outputs, list(node.fixed), node.candidates, node.hints, seed, EDGE_TESTS)
-        return self._store.run("learn", arguments, lambda: _native.learn_region(self.oracle, *arguments))
+        return self._store.run("learn", arguments, lambda: self._runner.run("learn_region", *arguments))
 
     # ---- checking and repairing
 
@@ -285,7 +287,7 @@ class ExactLearner:
         def check(fixed: Fixed) -> dict[str, Any]:
             seed = _seed(self.seed, "check", self.check_rounds, stage, fixed)
             arguments = (netlist.fanins, netlist.outputs, self._spans, list(fixed), hints, seed, rows, MOST_WRONG)
-            return self._store.run("check", arguments, lambda: _native.check_region(self.oracle, *arguments))
+            return self._store.run("check", arguments, lambda: self._runner.run("check_region", *arguments))
 
         found = self._each(regions, check)
         wrong_rows = np.concatenate([part["rows"] for part in found])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tapeout.circuit.examples import Examples
 from tapeout.circuit.jobs import JobStore
 from tapeout.circuit.netlist import Netlist
 from tapeout.circuit.oracle import TIMEOUT_S, Oracle, check_oracle, to_native, to_oracle
+from tapeout.circuit.runner import RayRunner, oracle_name, oracle_source
 from tapeout.circuit.words import Interface, row_words, unpack
 from tapeout.errors import UserError
 
@@ -50,6 +52,7 @@ class Request:
     budget_queries: int | None = None
     checkpoint: Path | None = None
     progress: Progress = lambda stage, done, total: None
+    ray: bool = False
 
 
 Algorithm = Callable[[Oracle, Request], Learned]
@@ -66,17 +69,21 @@ def learn(
     checkpoint: Path | str | None = None,
     timeout_s: float = TIMEOUT_S,
     max_nodes: int | None = None,
+    ray: bool = False,
     progress: Progress | None = None,
 ) -> Learned:
     """Learns a netlist from a black box (an `Oracle`, or a function with its ``interface``) or from `Examples`.
 
     ``budget_s`` seconds and ``budget_queries`` questions end the learning: what is not known by then is speculated
     and reported. ``checkpoint`` is a file that a later call goes on from, where the algorithm can. ``timeout_s`` is
-    the longest that the first questions may take. ``max_nodes`` (AND nodes) is for examples only.
+    the longest that the first questions may take. ``max_nodes`` (AND nodes) is for examples only. ``ray`` runs the
+    jobs of the exact algorithm on a Ray cluster; the netlist is the same.
 
     Raises:
         UserError: an unknown algorithm or option, and whatever is wrong with the black box.
     """
+    if ray and (isinstance(oracle, Examples) or algorithm != "exact"):
+        raise UserError("only the exact algorithm runs on a cluster", "ray", "leave it out")
     if isinstance(oracle, Examples):
         return _from_examples(oracle, seed, budget_s, max_nodes, progress)
     if max_nodes is not None:
@@ -89,7 +96,7 @@ def learn(
     check_oracle(box, seed, timeout_s)
     request = Request(
         seed, budget_s, budget_queries, Path(checkpoint) if checkpoint else None,
-        progress or (lambda stage, done, total: None),
+        progress or (lambda stage, done, total: None), ray,
     )  # fmt: skip
     begin = time.perf_counter()
     learned = ALGORITHMS[algorithm](box, request)
@@ -118,15 +125,14 @@ def _exact(oracle: Oracle, request: Request) -> Learned:
         done += 1
         request.progress("regions", done, 0)
 
-    learner = ExactLearner(
-        to_native(oracle), interface, request.seed, store=store, progress=progress,
-        limits=Limits(request.budget_s, request.budget_queries),
-    )  # fmt: skip
-    try:
-        netlist = learner.run()
-    finally:
-        learner.close()
-        store.close()
+    with closing(store):
+        runner = RayRunner(oracle_source(oracle), oracle_name(oracle)) if request.ray else None
+        learner = ExactLearner(
+            to_native(oracle), interface, request.seed, store=store, progress=progress, runner=runner,
+            limits=Limits(request.budget_s, request.budget_queries),
+        )  # fmt: skip
+        with closing(learner), closing(runner) if runner else nullcontext():
+            netlist = learner.run()
     whole, tested = ask_again(netlist, oracle, request.seed)
     directed = Tested("directed at the regions found", learner.checked_rows, 0)
     if not learner.speculated and learner.checked_rows:

@@ -34,6 +34,7 @@ class ProcessOracle:
 
     def __init__(self, command: Sequence[str], timeout_s: float = TIMEOUT_S) -> None:
         """UserError where it does not start, does not greet, or names a malformed interface."""
+        self.command = tuple(command)
         self.where = " ".join(command)
         self.timeout_s = timeout_s
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 closed by close(); what it writes to standard error, for the message

@@ -18,6 +18,7 @@ from tapeout.circuit.exact import ExactLearner, Limits
 from tapeout.circuit.jobs import JobStore
 from tapeout.circuit.minimise import minimise
 from tapeout.circuit.netlist import Netlist
+from tapeout.circuit.runner import Runner
 from tapeout.cpu.reference import reference
 from tapeout.cpu.rv32 import rv32_interface, rv32_oracle
 
@@ -57,6 +58,7 @@ def design(
     threads: int = 2,
     budget_s: float | None = None,
     checkpoint: Path | None = None,
+    runner: Runner | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Design:
     """Learns and proves the step of a variant.
@@ -69,7 +71,7 @@ def design(
     expected = reference(variant)
     store = JobStore(checkpoint, f"{variant} {interface}")
     learner = ExactLearner(
-        oracle, interface, seed, threads=threads, limits=Limits(budget_s), store=store, progress=progress
+        oracle, interface, seed, threads=threads, limits=Limits(budget_s), store=store, runner=runner, progress=progress
     )
     counterexamples, learning, proving = 0, 0.0, 0.0
     try:
