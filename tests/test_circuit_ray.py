@@ -1,4 +1,4 @@
-"""Jobs on a Ray cluster: the netlist is the local one, bit for bit, whatever the black box is; clear errors without it."""
+"""Jobs on a Ray cluster: the netlist is the local one, bit for bit; clear errors where it cannot be."""
 
 import sys
 import threading
