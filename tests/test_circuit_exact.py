@@ -117,8 +117,49 @@ def test_a_budget_too_small_is_reported_as_speculation(tmp_path: Path) -> None:
     learner = ExactLearner(to_native(oracle), oracle.interface, limits=Limits(queries=1))
     learner.run()
     assert learner.speculated
-    learned = learn(oracle, budget_queries=1)
+    learned = learn(oracle, budget_queries=1, effort="none")
     assert any(word.status is Status.speculated for word in learned.coverage)
+
+
+def test_what_is_learned_is_minimised_and_equal() -> None:
+    @function_oracle("a:8 b:8 subtract -> s:8 less")
+    def add(a: np.ndarray, b: np.ndarray, subtract: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.where(subtract, a - b, a + b) & 0xFF, a < b
+
+    whole, small, again = (learn(add, effort=effort) for effort in ("none", None, "medium"))
+    assert whole.netlist.nodes == whole.statistics["learned_and_nodes"] == small.statistics["learned_and_nodes"]
+    assert small.netlist.nodes < 0.8 * whole.netlist.nodes
+    assert check_equal(whole.netlist, small.netlist).proved
+    assert (small.netlist.fanins == again.netlist.fanins).all()
+    assert (small.statistics["effort"], whole.statistics["effort"]) == ("medium", "none")
+    with pytest.raises(UserError, match="effort 'most' is unknown"):
+        learn(add, effort="most")
+
+
+def test_minimising_keeps_to_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds and proof get what learning has left; where nothing is left, the netlist stays as it was learned."""
+    given: list[tuple[float, float | None]] = []
+
+    def recorded(netlist: Netlist, effort: str, *, seconds: float, proof_seconds: float | None) -> Netlist:
+        given.append((seconds, proof_seconds))
+        return netlist
+
+    monkeypatch.setattr("tapeout.circuit.learn.minimise", recorded)
+
+    @function_oracle("a:8 b:8 -> s:8")
+    def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return (a + b) & 0xFF
+
+    learn(add, budget_s=100)
+    learn(add)
+    (seconds, proof), unlimited = given
+    assert proof is not None
+    assert 0 < seconds + proof < 100
+    assert unlimited == (float("inf"), None)
+    cut = learn(add, budget_s=1e-6)
+    assert len(given) == 2
+    assert "budget was used up" in cut.statistics["effort"]
+    assert cut.coverage[0].status is Status.speculated
 
 
 def test_a_checkpoint_that_is_something_else_is_refused_and_kept(tmp_path: Path) -> None:

@@ -336,6 +336,7 @@ def learn(
     isolate: Annotated[bool, typer.Option("--isolate", help="Keep a function or library in its own process.")] = False,
     checkpoint: Annotated[Path | None, typer.Option(help="A file to go on from after a kill.")] = None,
     ray: RayOption = False,
+    effort: Annotated[str | None, typer.Option(help="Of minimising: none, low, medium or high.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The netlist: .v, .aig, .aag, .blif, .c.")
     ] = None,
@@ -356,7 +357,7 @@ def learn(
     with closing(box) if isinstance(box, ProcessOracle) else nullcontext(), _progress(as_json) as progress:
         learned = learn_circuit(
             box, algorithm=algorithm, seed=seed, budget_s=budget, budget_queries=queries, checkpoint=checkpoint,
-            timeout_s=timeout, max_nodes=max_nodes, ray=ray, progress=progress,
+            timeout_s=timeout, max_nodes=max_nodes, ray=ray, effort=effort, progress=progress,
         )  # fmt: skip
     if output is not None:
         with replacing(output) as file:

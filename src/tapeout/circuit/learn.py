@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
@@ -18,6 +19,7 @@ from tapeout.circuit.exact import ExactLearner, Limits
 from tapeout.circuit.example_models import MAX_NODES, learn_outputs
 from tapeout.circuit.examples import Examples
 from tapeout.circuit.jobs import JobStore
+from tapeout.circuit.minimise import EFFORTS, minimise
 from tapeout.circuit.netlist import Netlist
 from tapeout.circuit.oracle import TIMEOUT_S, Oracle, check_oracle, to_native, to_oracle
 from tapeout.circuit.runner import RayRunner, oracle_name, oracle_source
@@ -34,7 +36,9 @@ class Learned:
 
     ``statistics`` has at least ``algorithm``, ``seed``, ``seconds``, ``queries``; ``outputs``, a list with a
     dictionary for each output bit (``name``, ``nodes``, and what the algorithm adds); ``curve``, a list of
-    ``(queries, nodes)`` while it was learning. ``structure`` are the facts that were found, a line each.
+    ``(queries, nodes)`` while it was learning; ``effort``, ``minimising_s`` and ``learned_and_nodes``, the size before
+    the netlist was minimised, which was proved not to change it. ``structure`` are the facts that were found, a line
+    each.
     """
 
     netlist: Netlist
@@ -53,6 +57,12 @@ class Request:
     checkpoint: Path | None = None
     progress: Progress = lambda stage, done, total: None
     ray: bool = False
+    effort: str | None = None
+    begin: float = field(default_factory=time.monotonic)
+
+    def left_s(self) -> float:
+        """What is left of the budget."""
+        return math.inf if self.budget_s is None else self.budget_s - (time.monotonic() - self.begin)
 
 
 Algorithm = Callable[[Oracle, Request], Learned]
@@ -70,6 +80,7 @@ def learn(
     timeout_s: float = TIMEOUT_S,
     max_nodes: int | None = None,
     ray: bool = False,
+    effort: str | None = None,
     progress: Progress | None = None,
 ) -> Learned:
     """Learns a netlist from a black box (an `Oracle`, or a function with its ``interface``) or from `Examples`.
@@ -77,15 +88,22 @@ def learn(
     ``budget_s`` seconds and ``budget_queries`` questions end the learning: what is not known by then is speculated
     and reported. ``checkpoint`` is a file that a later call goes on from, where the algorithm can. ``timeout_s`` is
     the longest that the first questions may take. ``max_nodes`` (AND nodes) is for examples only. ``ray`` runs the
-    jobs of the exact algorithm on a Ray cluster; the netlist is the same.
+    jobs of the exact algorithm on a Ray cluster; the netlist is the same. ``effort`` of minimising: ``none``, ``low``,
+    ``medium`` (of ``exact``, if nothing is said), ``high``.
 
     Raises:
         UserError: an unknown algorithm or option, and whatever is wrong with the black box.
     """
     if ray and (isinstance(oracle, Examples) or algorithm != "exact"):
         raise UserError("only the exact algorithm runs on a cluster", "ray", "leave it out")
+    if effort is not None and effort != "none" and effort not in EFFORTS:
+        raise UserError(f"effort {effort!r} is unknown", "effort", f"use none, {', '.join(EFFORTS)}")
+    request = Request(
+        seed, budget_s, budget_queries, Path(checkpoint) if checkpoint else None,
+        progress or (lambda stage, done, total: None), ray, effort,
+    )  # fmt: skip
     if isinstance(oracle, Examples):
-        return _from_examples(oracle, seed, budget_s, max_nodes, progress)
+        return _from_examples(oracle, request, max_nodes)
     if max_nodes is not None:
         raise UserError("a limit of nodes was given for a black box", "max_nodes", "it is for example sets only")
     if algorithm not in ALGORITHMS:
@@ -94,10 +112,6 @@ def learn(
         raise UserError(f"a budget of {budget_s:g} s leaves no time", "budget", "give more than 0 seconds")
     box = to_oracle(oracle, interface)
     check_oracle(box, seed, timeout_s)
-    request = Request(
-        seed, budget_s, budget_queries, Path(checkpoint) if checkpoint else None,
-        progress or (lambda stage, done, total: None), ray,
-    )  # fmt: skip
     begin = time.perf_counter()
     learned = ALGORITHMS[algorithm](box, request)
     learned.statistics.update(algorithm=algorithm, seed=seed, seconds=time.perf_counter() - begin)
@@ -111,6 +125,20 @@ def bit_names(interface: Interface) -> list[str]:
         for word in interface.outputs
         for bit in range(word.width)
     ]
+
+
+def _smaller(netlist: Netlist, request: Request, default: str) -> tuple[Netlist, dict[str, Any]]:
+    """The netlist minimised in what time is left, and what `Learned.statistics` says of it."""
+    effort, left, begin = request.effort or default, request.left_s(), time.monotonic()
+    small = netlist
+    if effort != "none" and left > 0 and netlist.nodes:
+        request.progress("minimising", 0, 1)
+        # Half of what is left for the rounds: the proof needs time too.
+        small = minimise(netlist, effort, seconds=left / 2, proof_seconds=None if left == math.inf else left / 2)
+    elif effort != "none" and left <= 0:
+        effort = "none, for the budget was used up"
+    spent = round(time.monotonic() - begin, 2)
+    return small, {"effort": effort, "minimising_s": spent, "learned_and_nodes": netlist.nodes}
 
 
 def _exact(oracle: Oracle, request: Request) -> Learned:
@@ -132,7 +160,8 @@ def _exact(oracle: Oracle, request: Request) -> Learned:
             limits=Limits(request.budget_s, request.budget_queries),
         )  # fmt: skip
         with closing(learner), closing(runner) if runner else nullcontext():
-            netlist = learner.run()
+            learned = learner.run()
+    netlist, sizes = _smaller(learned, request, "medium")
     whole, tested = ask_again(netlist, oracle, request.seed)
     directed = Tested("directed at the regions found", learner.checked_rows, 0)
     if not learner.speculated and learner.checked_rows:
@@ -156,6 +185,7 @@ def _exact(oracle: Oracle, request: Request) -> Learned:
                 structure.append(f"{tree.name} where {learner.describe(node.fixed)}: {what}")
     statistics: dict[str, Any] = {
         "queries": learner.queries, "outputs": outputs, "curve": learner.curve, "jobs reused": store.reused,
+        **sizes,
     }  # fmt: skip
     return Learned(netlist, judge(interface, whole, tested, guesses), statistics, structure)
 
@@ -173,7 +203,8 @@ def _constant(oracle: Oracle) -> Learned:
         for word in interface.outputs
     )
     outputs = [{"name": name, "nodes": 0} for name in bit_names(interface)]
-    return Learned(netlist, coverage, {"queries": 1, "outputs": outputs, "curve": []})
+    sizes = {"effort": "none", "minimising_s": 0.0, "learned_and_nodes": 0}
+    return Learned(netlist, coverage, {"queries": 1, "outputs": outputs, "curve": [], **sizes})
 
 
 def _bsd(oracle: Oracle, request: Request) -> Learned:
@@ -181,8 +212,9 @@ def _bsd(oracle: Oracle, request: Request) -> Learned:
         raise UserError("bsd cannot go on from a file", "checkpoint", "leave it out")
     options = Options(budget_s=request.budget_s or 0.0, budget_queries=request.budget_queries or 0)
     result = learn_bsd(oracle, request.seed, options, lambda done, total: request.progress("outputs", done, total))
+    netlist, sizes = _smaller(result.netlist, request, "none")  # the baseline stays as it was published
     request.progress("testing", 0, 1)
-    whole, tested = ask_again(result.netlist, oracle, request.seed)
+    whole, tested = ask_again(netlist, oracle, request.seed)
     outputs = [
         {
             "name": name, "nodes": d.nodes, "widths": d.widths, "queries": d.queries, "orders": d.orders, "cut": d.cut,
@@ -197,10 +229,10 @@ def _bsd(oracle: Oracle, request: Request) -> Learned:
         queries, nodes = queries + diagram.queries, nodes + diagram.nodes
         curve.append((queries, nodes))
     statistics: dict[str, Any] = {
-        "queries": result.queries, "multiplexers": nodes, "outputs": outputs, "curve": curve,
+        "queries": result.queries, "multiplexers": nodes, "outputs": outputs, "curve": curve, **sizes,
     }  # fmt: skip
     guesses = _bsd_guesses(oracle.interface, result.diagrams)
-    return Learned(result.netlist, judge(oracle.interface, whole, tested, guesses), statistics)
+    return Learned(netlist, judge(oracle.interface, whole, tested, guesses), statistics)
 
 
 def _bsd_guesses(interface: Interface, diagrams: tuple[Diagram, ...]) -> dict[str, str]:
@@ -222,9 +254,7 @@ def _bsd_guesses(interface: Interface, diagrams: tuple[Diagram, ...]) -> dict[st
     return guesses
 
 
-def _from_examples(
-    examples: Examples, seed: int, budget_s: float | None, max_nodes: int | None, progress: Progress | None
-) -> Learned:
+def _from_examples(examples: Examples, request: Request, max_nodes: int | None) -> Learned:
     """Learns from rows only: whatever they do not show is a guess, and is reported as one."""
     limit = MAX_NODES if max_nodes is None else max_nodes
     if limit < 1:
@@ -232,10 +262,10 @@ def _from_examples(
     begin = time.perf_counter()
 
     def outputs_done(done: int, total: int) -> None:
-        if progress:
-            progress("outputs", done, total)
+        request.progress("outputs", done, total)
 
-    netlist, models = learn_outputs(examples, seed, limit, budget_s, outputs_done)
+    learned, models = learn_outputs(examples, request.seed, limit, request.budget_s, outputs_done)
+    netlist, sizes = _smaller(learned, request, "low")
     interface = examples.interface
     wrong = (evaluate(netlist, examples.inputs) ^ examples.outputs) & examples.care
     failures = word_failures(wrong, interface.outputs)
@@ -260,8 +290,8 @@ def _from_examples(
         for name, m in zip(names, models, strict=True)
     ]
     statistics: dict[str, Any] = {
-        "algorithm": "examples", "seed": seed, "seconds": time.perf_counter() - begin, "queries": 0,
-        "rows": len(examples), "outputs": outputs, "curve": [],
+        "algorithm": "examples", "seed": request.seed, "seconds": time.perf_counter() - begin, "queries": 0,
+        "rows": len(examples), "outputs": outputs, "curve": [], **sizes,
     }  # fmt: skip
     structure = [f"{name}: {model.kind}" for name, model in zip(names, models, strict=True)]
     return Learned(netlist, tuple(coverage), statistics, structure)

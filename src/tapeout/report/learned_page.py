@@ -34,6 +34,8 @@ def page(learned: Learned, what: str) -> str:
     numbers = [
         ("words", str(interface)), ("input bits", f"{interface.input_bits:,}"),
         ("output bits", f"{interface.output_bits:,}"), ("AND nodes", f"{learned.netlist.nodes:,}"),
+        ("AND nodes as learned", f"{facts['learned_and_nodes']:,}"),
+        ("minimising", f"{facts['effort']}, {facts['minimising_s']:.1f} s, proved equal to what was learned"),
         ("algorithm", facts["algorithm"]), ("seed", str(facts["seed"])), ("time", f"{facts['seconds']:.2f} s"),
         ("questions", f"{facts['queries']:,}"),
     ]  # fmt: skip
