@@ -136,7 +136,7 @@ AigArrays minimise_round(circuit::Minimiser& minimiser, double seconds) {
 } // namespace
 
 void bind_netlist(nb::module_& m) {
-    nb::class_<circuit::Evaluator>(m, "Evaluator", "An and-inverter graph ready to evaluate rows.")
+    nb::class_<circuit::Evaluator, circuit::Oracle>(m, "Evaluator", "An and-inverter graph ready to evaluate rows.")
         .def(
             "__init__",
             [](circuit::Evaluator* self, std::size_t inputs, const Fanins& fanins, const Literals& outputs) {

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 WIDTH = 100
 WRONG = 3
-"""Exit code of a run whose values break the numerics contract."""
+"""Exit code of a run whose values break the numerics contract, and of circuits that differ."""
+UNDECIDED = 4
+"""Exit code of a proof that time did not suffice for."""
 
 app = typer.Typer(
     name="tapeout", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -324,7 +326,8 @@ def disasm(
 @guarded
 def learn(
     oracle: Annotated[
-        str, typer.Argument(help="file.py:function, a shared library, a command line, or a .csv, .pla or .npz file.")
+        str,
+        typer.Argument(help="file.py:function, a shared library, a command line, a .csv, .pla, .npz, .aig or .blif."),
     ],
     algorithm: Annotated[str, typer.Option("--algorithm", "-a", help="exact or bsd.")] = "exact",
     interface: Annotated[str | None, typer.Option(help="Words of a plain function or file: 'a:8 b:8 -> s:9'.")] = None,
@@ -337,6 +340,7 @@ def learn(
     checkpoint: Annotated[Path | None, typer.Option(help="A file to go on from after a kill.")] = None,
     ray: RayOption = False,
     effort: Annotated[str | None, typer.Option(help="Of minimising: none, low, medium or high.")] = None,
+    reference: Annotated[Path | None, typer.Option(help="A circuit that what is learned is proved equal to.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The netlist: .v, .aig, .aag, .blif, .c.")
     ] = None,
@@ -349,15 +353,18 @@ def learn(
     from tapeout.circuit.open import open_oracle
     from tapeout.circuit.output import check_suffix
     from tapeout.circuit.process_oracle import ProcessOracle
+    from tapeout.circuit.reading import read_netlist
     from tapeout.report.files import replacing
 
     if output is not None:
         check_suffix(output.suffix)
+    formal = None if reference is None else read_netlist(reference)
     box = open_oracle(oracle, interface=interface, timeout_s=timeout, isolate=isolate, probe=not isolate)
     with closing(box) if isinstance(box, ProcessOracle) else nullcontext(), _progress(as_json) as progress:
         learned = learn_circuit(
             box, algorithm=algorithm, seed=seed, budget_s=budget, budget_queries=queries, checkpoint=checkpoint,
-            timeout_s=timeout, max_nodes=max_nodes, ray=ray, effort=effort, progress=progress,
+            timeout_s=timeout, max_nodes=max_nodes, ray=ray, effort=effort,
+            reference=formal, progress=progress,
         )  # fmt: skip
     if output is not None:
         with replacing(output) as file:
@@ -372,6 +379,33 @@ def learn(
         sys.stdout.write(learned_text.json_text(learned, oracle))
     else:
         _show(learned_text.render(learned, oracle))
+
+
+@app.command()
+@guarded
+def equal(
+    first: Annotated[Path, typer.Argument(help="A circuit: .aig, .aag, .blif, or .v and .c as Tapeout writes them.")],
+    second: Annotated[Path, typer.Argument(help="Another one.")],
+    seconds: Annotated[float, typer.Option(min=0.01, help="What the proof may take.")] = 300.0,
+    by_position: Annotated[
+        bool, typer.Option("--by-position", help="Take ports in their order, whatever their names.")
+    ] = False,
+    checkpoint: Annotated[Path | None, typer.Option(help="A file to go on from after a kill.")] = None,
+) -> None:
+    """Prove two circuits equal, or show an input on which they differ (exit code 3; 4: not decided in time)."""
+    from tapeout.circuit.equivalence import check_equal
+    from tapeout.circuit.reading import read_netlist
+    from tapeout.report import equal_text
+
+    a, b = read_netlist(first), read_netlist(second)
+    b = equal_text.with_words_of(b, a, str(second), by_position)
+    with _progress() as progress:
+        result = check_equal(
+            a, b, seconds=seconds, state=checkpoint, progress=lambda done, total: progress("outputs", done, total)
+        )
+    sys.stdout.write(equal_text.render(result, a, b, str(first), str(second)))
+    if not result.proved:
+        raise typer.Exit(WRONG if result.different else UNDECIDED)
 
 
 @app.command()

@@ -6,14 +6,16 @@ import math
 import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tapeout.circuit.bsd import Diagram, Options, learn_bsd
+from tapeout.circuit.columns import describe_row
 from tapeout.circuit.coverage import EXHAUSTIVE_BITS, Coverage, Status, Tested, ask_again, judge, word_failures
+from tapeout.circuit.equivalence import Verdict, check_equal
 from tapeout.circuit.evaluate import evaluate
 from tapeout.circuit.exact import ExactLearner, Limits
 from tapeout.circuit.example_models import MAX_NODES, learn_outputs
@@ -23,9 +25,11 @@ from tapeout.circuit.minimise import EFFORTS, minimise
 from tapeout.circuit.netlist import Netlist
 from tapeout.circuit.oracle import TIMEOUT_S, Oracle, check_oracle, to_native, to_oracle
 from tapeout.circuit.runner import RayRunner, oracle_name, oracle_source
-from tapeout.circuit.words import Interface, row_words, unpack
+from tapeout.circuit.words import Interface, Rows, row_words, unpack
 from tapeout.errors import UserError
 
+PROOF_S = 300.0
+_LEAST_PROOF_S = 5.0
 Progress = Callable[[str, int, int], object]
 """Told a stage, how much of it is done, and how much there is."""
 
@@ -81,6 +85,7 @@ def learn(
     max_nodes: int | None = None,
     ray: bool = False,
     effort: str | None = None,
+    reference: Netlist | None = None,
     progress: Progress | None = None,
 ) -> Learned:
     """Learns a netlist from a black box (an `Oracle`, or a function with its ``interface``) or from `Examples`.
@@ -89,7 +94,8 @@ def learn(
     and reported. ``checkpoint`` is a file that a later call goes on from, where the algorithm can. ``timeout_s`` is
     the longest that the first questions may take. ``max_nodes`` (AND nodes) is for examples only. ``ray`` runs the
     jobs of the exact algorithm on a Ray cluster; the netlist is the same. ``effort`` of minimising: ``none``, ``low``,
-    ``medium`` (of ``exact``, if nothing is said), ``high``.
+    ``medium`` (of ``exact``, if nothing is said), ``high``. What is learned is compared with a ``reference`` formally:
+    words that are equal are proved. The algorithms do not see it.
 
     Raises:
         UserError: an unknown algorithm or option, and whatever is wrong with the black box.
@@ -103,7 +109,7 @@ def learn(
         progress or (lambda stage, done, total: None), ray, effort,
     )  # fmt: skip
     if isinstance(oracle, Examples):
-        return _from_examples(oracle, request, max_nodes)
+        return _compared(_from_examples(oracle, request, max_nodes), None, reference, request)
     if max_nodes is not None:
         raise UserError("a limit of nodes was given for a black box", "max_nodes", "it is for example sets only")
     if algorithm not in ALGORITHMS:
@@ -113,9 +119,42 @@ def learn(
     box = to_oracle(oracle, interface)
     check_oracle(box, seed, timeout_s)
     begin = time.perf_counter()
-    learned = ALGORITHMS[algorithm](box, request)
+    learned = _compared(ALGORITHMS[algorithm](box, request), box, reference, request)
     learned.statistics.update(algorithm=algorithm, seed=seed, seconds=time.perf_counter() - begin)
     return learned
+
+
+def _compared(learned: Learned, oracle: Oracle | None, reference: Netlist | None, request: Request) -> Learned:
+    """The coverage after a formal comparison with the reference, if there is one."""
+    if reference is None:
+        return learned
+    request.progress("proving", 0, 1)
+    left = request.left_s()
+    result = check_equal(reference, learned.netlist, seconds=PROOF_S if left == math.inf else max(left, _LEAST_PROOF_S))
+    learned.statistics["reference_and_nodes"] = reference.nodes
+    verdicts, coverage = result.words, list(learned.coverage)
+    for index, line in enumerate(coverage):
+        if verdicts[line.word] is Verdict.PROVED:
+            coverage[index] = replace(line, status=Status.proved, reason="proved equal to the reference")
+        elif verdicts[line.word] is Verdict.UNDECIDED:
+            reason = f"{line.reason}, " if line.reason else ""
+            coverage[index] = replace(line, reason=f"{reason}not proved equal to the reference in time")
+        else:
+            coverage[index] = _different(line, learned.netlist, oracle, result.counterexample)
+    return replace(learned, coverage=tuple(coverage))
+
+
+def _different(line: Coverage, netlist: Netlist, oracle: Oracle | None, row: Rows | None) -> Coverage:
+    """A word that the reference has otherwise: if the black box sides with what was learned, the reference is wrong."""
+    interface = netlist.interface
+    if row is None or oracle is None:
+        return replace(line, status=Status.speculated, reason="differs from the reference")
+    where = describe_row(row, interface.inputs)
+    wrong = word_failures(evaluate(netlist, row) ^ oracle.evaluate(row), interface.outputs)
+    names = [word.name for word in interface.outputs]
+    if wrong[names.index(line.word)]:
+        return replace(line, status=Status.speculated, reason=f"wrong where {where}")
+    return replace(line, reason=f"the reference differs; what was learned agrees with the black box where {where}")
 
 
 def bit_names(interface: Interface) -> list[str]:

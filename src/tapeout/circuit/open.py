@@ -9,12 +9,15 @@ import shutil
 import sys
 from pathlib import Path
 
+from tapeout.circuit.evaluate import NetlistOracle
 from tapeout.circuit.examples import SUFFIXES, Examples, load_examples
 from tapeout.circuit.oracle import TIMEOUT_S, LibraryOracle, Oracle, check_oracle, to_oracle
 from tapeout.circuit.process_oracle import ProcessOracle
+from tapeout.circuit.reading import read_netlist
 from tapeout.circuit.words import Interface
 from tapeout.errors import UserError
 
+_CIRCUITS = (".aig", ".aag", ".blif")
 _LIBRARIES = (".so", ".dylib", ".dll")
 
 
@@ -26,7 +29,8 @@ def open_oracle(
     isolate: bool = False,
     probe: bool = False,
 ) -> Oracle | Examples:
-    """``file.py:function``, a shared library, an example file (CSV, PLA, npz), or the command line of an executable.
+    """``file.py:function``, a shared library, an example file (CSV, PLA, npz), a circuit (AIGER, BLIF), or the command
+    line of an executable.
 
     ``isolate`` runs a function or library in a process of its own: a crash or a hang is then an error, not the end.
     ``probe`` does so for the first questions only, then goes on inside this process, at full speed.
@@ -37,6 +41,8 @@ def open_oracle(
     path = Path(text)
     if path.suffix.lower() in SUFFIXES:
         return load_examples(path, interface)
+    if path.suffix in _CIRCUITS:
+        return NetlistOracle(read_netlist(path), text)
     is_function = path.suffix.partition(":")[0] == ".py" and ":" in text
     is_script = path.suffix == ".py" and path.is_file() and not os.access(path, os.X_OK)
     if not is_function and not is_script and not _is_library(path):
@@ -64,7 +70,7 @@ def _command(text: str, timeout_s: float) -> ProcessOracle:
     if not command or shutil.which(command[0]) is None:
         raise UserError(
             "is neither a file nor a command", text or "oracle",
-            "give file.py:function, a shared library, an executable, or a .csv, .pla or .npz file",
+            "give file.py:function, a library, an executable, or a file: .csv, .pla, .npz, .aig, .aag, .blif",
         )  # fmt: skip
     return ProcessOracle(command, timeout_s)
 

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any, Literal, Protocol
 
 from tapeout import _native
+from tapeout.circuit.evaluate import NetlistOracle
 from tapeout.circuit.oracle import LibraryOracle, NativeOracle, Oracle, to_native
 from tapeout.circuit.process_oracle import ProcessOracle
 from tapeout.errors import UserError
@@ -52,7 +53,7 @@ class LocalRunner:
 
 def oracle_source(oracle: Oracle) -> OracleSource:
     """How another process makes the black box anew: a library by its path, an executable by its command line, a
-    Python function by itself.
+    netlist and a Python function by itself.
 
     UserError for a black box of the native core, which has no description; whoever made it knows one.
     """
@@ -60,6 +61,8 @@ def oracle_source(oracle: Oracle) -> OracleSource:
         return partial(LibraryOracle, oracle.where)
     if isinstance(oracle, ProcessOracle):
         return partial(ProcessOracle, oracle.command, oracle.timeout_s)
+    if isinstance(oracle, NetlistOracle):
+        return partial(NetlistOracle, oracle.netlist, oracle.where)
     if isinstance(oracle, NativeOracle | _native.Oracle):
         raise UserError("the black box cannot be sent to other machines", oracle_name(oracle), "give its source")
     return partial(_itself, oracle)
