@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
+import threading
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec
 
 import typer
 
@@ -354,13 +356,15 @@ def learn(
     from tapeout.circuit.output import check_suffix
     from tapeout.circuit.process_oracle import ProcessOracle
     from tapeout.circuit.reading import read_netlist
+    from tapeout.circuit.supervise import crashes_told
     from tapeout.report.files import replacing
 
     if output is not None:
         check_suffix(output.suffix)
     formal = None if reference is None else read_netlist(reference)
     box = open_oracle(oracle, interface=interface, timeout_s=timeout, isolate=isolate, probe=not isolate)
-    with closing(box) if isinstance(box, ProcessOracle) else nullcontext(), _progress(as_json) as progress:
+    ending = closing(box) if isinstance(box, ProcessOracle) else nullcontext()
+    with ending, crashes_told(box), _progress(as_json) as progress:
         learned = learn_circuit(
             box, algorithm=algorithm, seed=seed, budget_s=budget, budget_queries=queries, checkpoint=checkpoint,
             timeout_s=timeout, max_nodes=max_nodes, ray=ray, effort=effort,
@@ -460,10 +464,21 @@ def main() -> None:
         code = app(standalone_mode=False)
     except typer.Exit as stop:
         code = stop.exit_code
+    except SystemExit as stop:
+        code = stop.code
     except (typer.Abort, KeyboardInterrupt):
         sys.stderr.write("tapeout: stopped\n")
         code = 130
     except typer.TyperException as error:
         sys.stderr.write(f"tapeout: {' '.join(error.format_message().split())}\n")
         code = 2
+    _leave(code)
+
+
+def _leave(code: object) -> NoReturn:
+    """Ends the program, also where a black box hangs in a thread that Python would wait for."""
+    if isinstance(code, int) and any(t is not threading.main_thread() for t in threading.enumerate()):
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+        os._exit(code)
     raise SystemExit(code)

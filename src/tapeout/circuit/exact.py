@@ -17,13 +17,16 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
 
 from tapeout import _native
+from tapeout.circuit.evaluate import evaluate
 from tapeout.circuit.jobs import JobStore
 from tapeout.circuit.netlist import FALSE, TRUE, Builder, Netlist
+from tapeout.circuit.oracle import check_again
 from tapeout.circuit.runner import LocalRunner, Runner
 from tapeout.circuit.words import Interface, Rows, row_words, unpack
 
@@ -116,7 +119,7 @@ class ExactLearner:
     """Learns every output word of an oracle, and repairs what directed checks find wrong.
 
     ``speculated`` names, for each word that the limits cut short, how many regions were guessed. ``checked_rows`` and
-    ``check_rounds`` tell what the last clean check of all regions asked.
+    ``check_rounds`` tell what the last clean check of all regions asked; ``settled``: the last check found nothing.
     """
 
     def __init__(
@@ -136,6 +139,7 @@ class ExactLearner:
         self.seed = seed
         self.trees: list[WordTree] = []
         self.speculated: dict[str, int] = {}
+        self.settled = False
         self.check_rounds = 0
         self.checked_rows = 0
         self.curve: list[tuple[int, int]] = []
@@ -149,6 +153,7 @@ class ExactLearner:
         for word in interface.inputs:
             self._spans.append((start, word.width))
             start += word.width
+        self._asking = Lock()
         self._runner = runner or LocalRunner(oracle, threads)
         self._pool = ThreadPoolExecutor(self._runner.workers)
 
@@ -180,9 +185,13 @@ class ExactLearner:
     def _settle(self) -> Netlist:
         netlist = assemble(self.interface, self.trees)
         for stage, rows in enumerate(CHECKS):
-            while not self._over() and (wrong := self._check(netlist, rows, stage)):
-                self._grow_all(wrong)
-                netlist = assemble(self.interface, self.trees)
+            self.settled = False
+            while not self._over() and not self.settled:
+                wrong = self._check(netlist, rows, stage)
+                self.settled = not wrong
+                if wrong:
+                    self._grow_all(wrong)
+                    netlist = assemble(self.interface, self.trees)
         return netlist
 
     def _grow_all(self, frontiers: dict[int, list[Node]]) -> None:
@@ -287,7 +296,11 @@ class ExactLearner:
         def check(fixed: Fixed) -> dict[str, Any]:
             seed = _seed(self.seed, "check", self.check_rounds, stage, fixed)
             arguments = (netlist.fanins, netlist.outputs, self._spans, list(fixed), hints, seed, rows, MOST_WRONG)
-            return self._store.run("check", arguments, lambda: self._runner.run("check_region", *arguments))
+            found = self._store.run("check", arguments, lambda: self._runner.run("check_region", *arguments))
+            if len(found["rows"]):
+                with self._asking:  # not every black box bears questions of several threads
+                    check_again(self.oracle, found["rows"], evaluate(netlist, found["rows"], 1) ^ found["outputs"])
+            return found
 
         found = self._each(regions, check)
         wrong_rows = np.concatenate([part["rows"] for part in found])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -23,8 +24,11 @@ from tapeout.circuit.examples import Examples
 from tapeout.circuit.jobs import JobStore
 from tapeout.circuit.minimise import EFFORTS, minimise
 from tapeout.circuit.netlist import Netlist
-from tapeout.circuit.oracle import TIMEOUT_S, Oracle, check_oracle, to_native, to_oracle
+from tapeout.circuit.oracle import TIMEOUT_S, Oracle, check_oracle, random_rows, to_native, to_oracle
+from tapeout.circuit.process_oracle import ProcessOracle
 from tapeout.circuit.runner import RayRunner, oracle_name, oracle_source
+from tapeout.circuit.sampling import structured_rows
+from tapeout.circuit.supervise import Watched, supervised
 from tapeout.circuit.words import Interface, Rows, row_words, unpack
 from tapeout.errors import UserError
 
@@ -92,7 +96,7 @@ def learn(
 
     ``budget_s`` seconds and ``budget_queries`` questions end the learning: what is not known by then is speculated
     and reported. ``checkpoint`` is a file that a later call goes on from, where the algorithm can. ``timeout_s`` is
-    the longest that the first questions may take. ``max_nodes`` (AND nodes) is for examples only. ``ray`` runs the
+    the longest that the answer to a batch may take. ``max_nodes`` (AND nodes) is for examples only. ``ray`` runs the
     jobs of the exact algorithm on a Ray cluster; the netlist is the same. ``effort`` of minimising: ``none``, ``low``,
     ``medium`` (of ``exact``, if nothing is said), ``high``. What is learned is compared with a ``reference`` formally:
     words that are equal are proved. The algorithms do not see it.
@@ -119,9 +123,23 @@ def learn(
     box = to_oracle(oracle, interface)
     check_oracle(box, seed, timeout_s)
     begin = time.perf_counter()
-    learned = _compared(ALGORITHMS[algorithm](box, request), box, reference, request)
+    learned = _compared(_supervised(box, algorithm, request, timeout_s), box, reference, request)
     learned.statistics.update(algorithm=algorithm, seed=seed, seconds=time.perf_counter() - begin)
     return learned
+
+
+def _supervised(box: Oracle, algorithm: str, request: Request, timeout_s: float) -> Learned:
+    """Runs the algorithm so that a black box that hangs, or Ctrl-C, ends it."""
+    watched = Watched(box)
+
+    def progress(stage: str, done: int, total: int) -> None:
+        watched.check_stopped()
+        request.progress(stage, done, total)
+
+    watching = replace(request, progress=progress)
+    if isinstance(box, ProcessOracle):
+        timeout_s = math.inf  # it has one of its own
+    return supervised(watched, timeout_s, lambda: ALGORITHMS[algorithm](watched, watching))
 
 
 def _compared(learned: Learned, oracle: Oracle | None, reference: Netlist | None, request: Request) -> Learned:
@@ -184,7 +202,7 @@ def _exact(oracle: Oracle, request: Request) -> Learned:
     interface = oracle.interface
     if interface.input_bits == 0 or interface.output_bits == 0:
         return _constant(oracle)
-    store = JobStore(request.checkpoint, str(interface))
+    store = JobStore(request.checkpoint, f"{interface} {_fingerprint(oracle)}")
     done = 0
 
     def progress(_: str) -> None:
@@ -193,7 +211,8 @@ def _exact(oracle: Oracle, request: Request) -> Learned:
         request.progress("regions", done, 0)
 
     with closing(store):
-        runner = RayRunner(oracle_source(oracle), oracle_name(oracle)) if request.ray else None
+        box = oracle.oracle if isinstance(oracle, Watched) else oracle
+        runner = RayRunner(oracle_source(box), oracle_name(box)) if request.ray else None
         learner = ExactLearner(
             to_native(oracle), interface, request.seed, store=store, progress=progress, runner=runner,
             limits=Limits(request.budget_s, request.budget_queries),
@@ -209,6 +228,9 @@ def _exact(oracle: Oracle, request: Request) -> Learned:
         name: f"the budget ended with {count:,} regions taken for constants"
         for name, count in learner.speculated.items()
     }
+    if not learner.settled:
+        unchecked = "the budget ended before what was learned was checked in all its regions"
+        guesses |= {word.name: unchecked for word in interface.outputs if word.name not in guesses}
     outputs: list[dict[str, Any]] = []
     structure: list[str] = []
     for tree in learner.trees:
@@ -227,6 +249,14 @@ def _exact(oracle: Oracle, request: Request) -> Learned:
         **sizes,
     }  # fmt: skip
     return Learned(netlist, judge(interface, whole, tested, guesses), statistics, structure)
+
+
+def _fingerprint(oracle: Oracle) -> str:
+    """A hash of some answers: what a checkpoint keeps of one black box is not taken for another's."""
+    random = np.random.default_rng(0xF1)
+    interface = oracle.interface
+    rows = [random_rows(random, 256, interface.input_bits), structured_rows(random, 256, interface)]
+    return hashlib.blake2b(oracle.evaluate(np.concatenate(rows)).tobytes(), digest_size=8).hexdigest()
 
 
 def _constant(oracle: Oracle) -> Learned:
