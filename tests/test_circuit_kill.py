@@ -77,5 +77,9 @@ def test_killed_at_ten_moments_and_resumed(command: str, tmp_path: Path) -> None
         torn += journal.exists() and journal.stat().st_size > 0  # a write was under way; what reads next undoes it
         assert finished(checkpoint) - before == (count if kind == "after" else count - 1)
     assert torn >= KILLS // 3
-    run(("after", 0), options, [*arguments, "--checkpoint", str(checkpoint), "--output", str(resumed)])
+    page = tmp_path / "page.html"
+    last = ["--checkpoint", str(checkpoint), "--output", str(resumed), "--report", str(page)]
+    run(("after", 0), options, [*arguments, *last])
+    assert ("proved equal to the reference" in page.read_text()) == (command == "design")
+    assert "directed at the regions found" in page.read_text()
     assert resumed.read_bytes() == whole.read_bytes()

@@ -423,6 +423,7 @@ def design(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The step in port form: .v, .aig, .aag, .blif, .c.")
     ] = None,
+    report: Annotated[Path | None, typer.Option(help="A page about what was learned, .html.")] = None,
 ) -> None:
     """Learn a processor's step from its oracle and prove it equal to the formal reference."""
     from tapeout.circuit.export import proved_file
@@ -447,6 +448,10 @@ def design(
     if output is not None:
         with replacing(output) as file:
             file.write(proved_file(made.netlist, output.suffix, output.stem))
+    if report is not None:
+        from tapeout.report.design_page import design_page
+
+        _write(design_page(made, seed), report)
     sys.stdout.write(
         f"{variant}: learned in {made.learning_s:.1f} s from {made.queries:,} questions, "
         f"{made.learned.nodes:,} AND nodes\n"

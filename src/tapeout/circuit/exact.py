@@ -153,7 +153,7 @@ class ExactLearner:
         for word in interface.inputs:
             self._spans.append((start, word.width))
             start += word.width
-        self._asking = Lock()
+        self._asking = Lock()  # also for the curve
         self._runner = runner or LocalRunner(oracle, threads)
         self._pool = ThreadPoolExecutor(self._runner.workers)
 
@@ -199,7 +199,13 @@ class ExactLearner:
         with ThreadPoolExecutor(max(1, len(todo))) as words:
             for done in [words.submit(self._grow, tree, frontiers[id(tree)]) for tree in todo]:
                 done.result()
-        self.curve.append((self.queries, sum(len(node.leaf.fanins) for node in self._leaves() if node.leaf)))
+        self._plot(sum(len(node.leaf.fanins) for node in self._leaves() if node.leaf), whole=True)
+
+    def _plot(self, gates: int, whole: bool = False) -> None:
+        """A point of the curve: questions so far, and gates of all regions (``whole``) or of one more."""
+        with self._asking:
+            before = 0 if whole or not self.curve else self.curve[-1][1]
+            self.curve.append((self.queries, before + gates))
 
     def _each(self, items: Sequence[T], work: Callable[[T], R]) -> list[R]:
         """``work`` of every item, in order, by the workers."""
@@ -241,6 +247,7 @@ class ExactLearner:
                 if result["split"] < 0:
                     node.leaf = Leaf(result["fanins"], result["outputs"], result)
                     node.hints = result["hints"]
+                    self._plot(len(result["fanins"]))
                     self._progress(f"{place}: {len(result['fanins'])} ANDs of {len(result['support'])} inputs")
                     continue
                 bit = result["split"]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tapeout.circuit import facts
 from tapeout.circuit.bsd import Diagram, Options, learn_bsd
 from tapeout.circuit.columns import describe_row
 from tapeout.circuit.coverage import EXHAUSTIVE_BITS, Coverage, Status, Tested, ask_again, judge, word_failures
@@ -190,8 +191,8 @@ def _smaller(netlist: Netlist, request: Request, default: str) -> tuple[Netlist,
     small = netlist
     if effort != "none" and left > 0 and netlist.nodes:
         request.progress("minimising", 0, 1)
-        # Half of what is left for the rounds: the proof needs time too.
-        small = minimise(netlist, effort, seconds=left / 2, proof_seconds=None if left == math.inf else left / 2)
+        # Half of what is left for the rounds: the proof needs time too. That of a multiplier would not end.
+        small = minimise(netlist, effort, seconds=left / 2, proof_seconds=min(left / 2, PROOF_S))
     elif effort != "none" and left <= 0:
         effort = "none, for the budget was used up"
     spent = round(time.monotonic() - begin, 2)
@@ -231,24 +232,11 @@ def _exact(oracle: Oracle, request: Request) -> Learned:
     if not learner.settled:
         unchecked = "the budget ended before what was learned was checked in all its regions"
         guesses |= {word.name: unchecked for word in interface.outputs if word.name not in guesses}
-    outputs: list[dict[str, Any]] = []
-    structure: list[str] = []
-    for tree in learner.trees:
-        leaves = tree.leaves()
-        gates = sum(len(node.leaf.fanins) for node in leaves if node.leaf)
-        outputs.append(
-            {"name": tree.name, "nodes": gates, "leaves": len(leaves), "jobs": tree.jobs, "queries": tree.queries}
-        )
-        for node in leaves:
-            if node.leaf is not None and len(leaves) > 1:
-                facts = node.leaf.facts
-                what = f"{len(node.leaf.fanins):,} gates of {len(facts['support'])} inputs"
-                structure.append(f"{tree.name} where {learner.describe(node.fixed)}: {what}")
     statistics: dict[str, Any] = {
-        "queries": learner.queries, "outputs": outputs, "curve": learner.curve, "jobs reused": store.reused,
-        **sizes,
+        "queries": learner.queries, "outputs": facts.outputs(learner), "curve": learner.curve,
+        "jobs reused": store.reused, "checks": facts.checks(learner), **sizes,
     }  # fmt: skip
-    return Learned(netlist, judge(interface, whole, tested, guesses), statistics, structure)
+    return Learned(netlist, judge(interface, whole, tested, guesses), statistics, facts.structure(learner))
 
 
 def _fingerprint(oracle: Oracle) -> str:

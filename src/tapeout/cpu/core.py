@@ -11,7 +11,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from tapeout.circuit import facts
 from tapeout.circuit.equivalence import Equivalence, check_equal
 from tapeout.circuit.evaluate import evaluate
 from tapeout.circuit.exact import ExactLearner, Limits
@@ -44,6 +46,7 @@ class Design:
     minimising_s: float
     proving_s: float
     speculated: tuple[str, ...]
+    facts: dict[str, Any]  # `tapeout.circuit.facts.summary`
 
     @property
     def proved(self) -> bool:
@@ -105,5 +108,5 @@ def design(
         proving = time.monotonic() - begin
     return Design(
         variant, netlist, small, expected, proof, counterexamples, learner.queries, learning, minimising, proving,
-        tuple(learner.speculated),
+        tuple(learner.speculated), facts.summary(learner),
     )  # fmt: skip
