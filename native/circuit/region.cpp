@@ -4,6 +4,8 @@
 #include "circuit/selection.h"
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <numeric>
 #include <optional>
 
@@ -17,8 +19,9 @@ constexpr std::size_t kTrial = 128, kPool = 256; // suffixes for trying orders, 
 constexpr std::size_t kSteps = 40, kOutgrown = 3, kRounds = 40;
 constexpr std::size_t kLively = 64;        // rows in which many inputs matter, to test around
 constexpr Word kManyQueries = 150'000'000; // a job that has asked so much is better split
+constexpr Word kFewQueries = 10'000'000;   // to see whether a word is a choice
 constexpr std::size_t kEfforts = 4;
-constexpr double kClearSplit = 0.04; // of the other inputs: what a control decides about
+constexpr double kClearSplit = 0.85; // of what is to be known is left
 constexpr std::size_t kSmall = 10;   // inputs whose diagrams are small in any order
 constexpr std::size_t kMost = 64;    // counterexamples of one round
 
@@ -26,18 +29,22 @@ class Job {
 public:
     // `direct`: learn the question itself, do not look for a selection.
     Job(Question& question, const RegionTask& task, bool direct = false)
-        : task_(task), question_(question), region_(question.input_width()),
+        : task_(task), most_queries_(direct ? kFewQueries : kManyQueries), question_(question), region_(question.input_width()),
           sampler_(task.words, question.input_width(), region_, task.seed), hints_(question.input_width(), 0),
-          lively_(question.input_width(), 0), candidates_(task.candidates), direct_(direct) {
+          lively_(question.input_width(), 0), direct_(direct) {
         region_.mask = task.mask;
         region_.value = task.value;
+        for (std::size_t bit = 0; bit < question.input_bits(); ++bit)
+            if (!region_.fixed(bit))
+                candidates_.push_back(static_cast<int>(bit));
         for (std::size_t i = 0; i < task.hints.size(); ++i)
             add_hint(task.hints[i]);
     }
 
     RegionResult run() {
         Split split;
-        for (effort_ = 0; effort_ < kEfforts && !solved_; ++effort_) {
+        std::vector<Split> splits;
+        for (effort_ = 0; effort_ < (direct_ ? 1 : kEfforts) && !solved_; ++effort_) {
             survey();
             if (effort_ == 0 && !direct_)
                 select();
@@ -45,12 +52,16 @@ public:
                 try_all();
             if (solved_)
                 break;
-            split = choose_split(question_, rows_, influence_, clusters_);
-            if (split.share > kClearSplit || question_.queries() > kManyQueries)
+            if (direct_)
+                break;
+            splits = rank_splits(question_, rows_, influence_);
+            if (getenv("DBG")) { for (size_t i = 0; i < 8 && i < splits.size(); ++i) fprintf(stderr, " %d:%.3f", splits[i].bit, splits[i].left); fprintf(stderr, "\n"); }
+            split = splits.empty() ? Split{} : splits[0];
+            if (split.left < kClearSplit || question_.queries() > most_queries_)
                 break;
         }
         if (!solved_)
-            result_.split = split.bit, result_.share = split.share;
+            result_.split = split.bit, result_.left = split.left;
         result_.support = influence_.support;
         result_.hints = hints_;
         result_.lively = lively_;
@@ -72,7 +83,6 @@ private:
         }
         SelectorQuestion choice(question_, *selection, partners);
         RegionTask task = task_;
-        task.candidates = influence_.support;
         task.hints = hints_;
         RegionResult found = Job(choice, task, true).run();
         Rows rows, answers;
@@ -108,7 +118,7 @@ private:
         grown_ = 0;
         std::size_t outgrown = 0;
         for (std::size_t step = 0;
-             step < kSteps && outgrown < kOutgrown && !done_ && question_.queries() < kManyQueries; ++step) {
+             step < kSteps && outgrown < kOutgrown && !done_ && question_.queries() < most_queries_; ++step) {
             attempt();
             if (done_)
                 break;
@@ -272,7 +282,7 @@ private:
         pool.append(hints_);
         round_up(pool);
         std::size_t tests = 256;
-        for (std::size_t round = 0; round < kRounds && question_.queries() < kManyQueries; ++round) {
+        for (std::size_t round = 0; round < kRounds && question_.queries() < most_queries_; ++round) {
             Rows found(question_.input_width(), 0), outside = found;
             const auto diagram =
                 Diagram::learn(question_, region_, choice->order, choice->outputs, pool, choice->shape, outside);
@@ -323,23 +333,17 @@ private:
     void between(const Word* from, const Word* to) {
         Rows path(question_.input_width(), 0), answers;
         std::vector<Word> row(from, from + question_.input_width());
-        std::vector<int> flips;
         path.push(row.data());
         for (std::size_t bit = 0; bit < question_.input_bits(); ++bit)
             if (get_bit(row.data(), bit) != get_bit(to, bit)) {
                 flip_bit(row.data(), bit);
                 path.push(row.data());
-                flips.push_back(static_cast<int>(bit));
             }
         question_.ask(path, answers);
-        for (std::size_t i = 0; i < flips.size(); ++i)
+        for (std::size_t i = 0; i + 1 < path.size(); ++i)
             if (!std::equal(answers[i], answers[i] + question_.width(), answers[i + 1])) {
                 add_hint(path[i]); // one of the two is on the rare side
                 add_hint(path[i + 1]);
-                if (!std::count(candidates_.begin(), candidates_.end(), flips[i])) {
-                    candidates_.push_back(flips[i]);
-                    std::sort(candidates_.begin(), candidates_.end());
-                }
             }
     }
 
@@ -354,6 +358,7 @@ private:
     }
 
     const RegionTask& task_;
+    const Word most_queries_;
     Question& question_;
     Region region_;
     Sampler sampler_;
