@@ -12,7 +12,7 @@ constexpr double kPartner = 0.2;    // share of changes undone that makes two bi
 constexpr double kShare = 0.6;      // of the best partner's share
 constexpr std::size_t kProbes = 16; // rows in which each bit's partners are looked for
 constexpr std::size_t kCluster = 4, kUniversal = 8;
-constexpr std::size_t kSplitProbes = 96, kLivelyProbes = 48; // rows a split is judged by, and how many of them lively
+constexpr std::size_t kSplitProbes = 128, kLivelyProbes = 64; // rows a split is judged by, and how many of them lively
 
 int popcount(const std::vector<Word>& words) {
     int count = 0;
@@ -184,6 +184,17 @@ std::vector<std::vector<int>> find_partners(Question& question, const Rows& rows
         left.insert(left.end(), right.begin(), right.end());
         right.clear();
     }
+    // An operand that comes from one of two words has a partner in each, and these know nothing of each other.
+    for (const Pair& pair : pairs)
+        for (const auto& [single, other] : {std::pair(pair.a, pair.b), std::pair(pair.b, pair.a)}) {
+            auto& from = clusters[static_cast<std::size_t>(of[static_cast<std::size_t>(single)])];
+            auto& to = clusters[static_cast<std::size_t>(of[static_cast<std::size_t>(other)])];
+            if (from.size() != 1 || to.size() < 2 || to.size() >= kCluster)
+                continue;
+            of[static_cast<std::size_t>(single)] = of[static_cast<std::size_t>(other)];
+            to.push_back(single);
+            from.clear();
+        }
     std::erase_if(clusters, [](const auto& cluster) { return cluster.empty(); });
     return clusters;
 }
@@ -219,11 +230,11 @@ std::vector<double> interplay(Question& question, const Rows& rows, const Influe
 
 namespace {
 
-// How much is left to know: each (input, output) dependency counts by how often it is seen, rare ones nearly in full.
-double left_to_know(const std::vector<std::uint32_t>& seen, std::size_t rows) {
+// How much is left to know: (input, output) dependencies, rare ones nearly in full.
+double left_to_know(const std::vector<std::uint32_t>& seen) {
     double sum = 0;
     for (const std::uint32_t count : seen)
-        sum += std::sqrt(std::sqrt(static_cast<double>(count) / static_cast<double>(rows)));
+        sum += std::sqrt(std::sqrt(static_cast<double>(count)));
     return sum;
 }
 
@@ -273,10 +284,10 @@ std::vector<Split> rank_splits(Question& question, const Rows& rows, const Influ
                 count_bits(change.data(), wide, &seen[!one][u * outputs]);
             }
         }
-        const double zero = left_to_know(seen[0], probes.size()), one = left_to_know(seen[1], probes.size());
+        const double zero = left_to_know(seen[0]), one = left_to_know(seen[1]);
         for (std::size_t i = 0; i < n * outputs; ++i)
             seen[0][i] += seen[1][i];
-        splits.push_back({influence.support[c], (zero + one) / (2 * left_to_know(seen[0], 2 * probes.size()) + 1e-9)});
+        splits.push_back({influence.support[c], (zero + one) / (std::pow(2.0, 0.75) * left_to_know(seen[0]) + 1e-9)});
     }
     std::stable_sort(splits.begin(), splits.end(), [](const Split& a, const Split& b) { return a.left < b.left; });
     return splits;

@@ -22,6 +22,9 @@ constexpr Word kManyQueries = 150'000'000; // a job that has asked so much is be
 constexpr Word kFewQueries = 10'000'000;   // to see whether a word is a choice
 constexpr std::size_t kEfforts = 4;
 constexpr double kClearSplit = 0.85; // of what is to be known is left
+constexpr double kClose = 0.15;                // splits that are near the best
+constexpr std::size_t kOfEachWord = 2;
+constexpr std::size_t kOutgrownCost = 4;       // a half that outgrows its limit counts so many times the limit
 constexpr std::size_t kSmall = 10;   // inputs whose diagrams are small in any order
 constexpr std::size_t kMost = 64;    // counterexamples of one round
 
@@ -48,15 +51,19 @@ public:
             survey();
             if (effort_ == 0 && !direct_)
                 select();
-            if (!solved_)
-                try_all();
             if (solved_)
                 break;
-            if (direct_)
-                break;
-            splits = rank_splits(question_, rows_, influence_);
-            if (getenv("DBG")) { for (size_t i = 0; i < 8 && i < splits.size(); ++i) fprintf(stderr, " %d:%.3f", splits[i].bit, splits[i].left); fprintf(stderr, "\n"); }
-            split = splits.empty() ? Split{} : splits[0];
+            if (!direct_) {
+                splits = rank_splits(question_, rows_, influence_);
+                if (getenv("DBG")) { for (size_t i = 0; i < 8 && i < splits.size(); ++i) fprintf(stderr, " %d:%.3f", splits[i].bit, splits[i].left); fprintf(stderr, "\n"); }
+                if (!splits.empty() && splits[0].left < split.left)
+                    split = splits[0];
+                most_queries_ = split.left < kClearSplit ? question_.queries() + kFewQueries : kManyQueries;
+            }
+            try_all();
+            if (!solved_ && !direct_ && effort_ == 0)
+                if (const auto better = look_ahead(splits))
+                    split = *better;
             if (split.left < kClearSplit || question_.queries() > most_queries_)
                 break;
         }
@@ -111,6 +118,41 @@ private:
         result_.cut = found.cut;
         result_.rounds += found.rounds;
         solved_ = true;
+    }
+
+    // Where inputs of several words compete, the halves are tried: the split that leaves the smallest diagrams.
+    std::optional<Split> look_ahead(const std::vector<Split>& splits) {
+        std::vector<Split> tried; // the best of each word
+        std::vector<std::size_t> seen(task_.words.size());
+        for (const Split& split : splits) {
+            const std::size_t word = word_of(split.bit, task_.words);
+            if (split.left < splits[0].left + kClose && ++seen[word] <= kOfEachWord)
+                tried.push_back(split);
+        }
+        if (std::count(seen.begin(), seen.end(), std::size_t{0}) + 1 >= static_cast<std::ptrdiff_t>(seen.size()))
+            return std::nullopt;
+        const std::size_t soft = soft_limit();
+        std::optional<Split> best;
+        std::size_t least = 4 * kOutgrownCost * soft;
+        for (const Split& split : tried) {
+            std::size_t cost = 0;
+            for (const bool value : {false, true}) {
+                RegionTask half = task_;
+                set_bit(half.mask.data(), static_cast<std::size_t>(split.bit), true);
+                set_bit(half.value.data(), static_cast<std::size_t>(split.bit), value);
+                half.hints = Rows(question_.input_width(), 0);
+                Job job(question_, half, true);
+                job.survey();
+                const auto choice = job.choose_order(soft);
+                cost += choice ? choice->cost : kOutgrownCost * soft;
+            }
+            if (cost < least) {
+                least = cost;
+                best = split;
+            }
+        }
+        if (getenv("DBG") && best) fprintf(stderr, "ahead %zu -> %d %zu\n", tried.size(), best->bit, least);
+        return best;
     }
 
     void try_all() {
@@ -265,11 +307,13 @@ private:
         sampler_.fill(rows, first);
     }
 
+    // Gates that a diagram of a simple function does not need.
+    std::size_t soft_limit() const { return 10 * (influence_.support.size() + question_.outputs()) + 64; }
+
     void attempt() {
-        const std::size_t size = influence_.support.size() + question_.outputs();
         // Where no input is a clear control, new samples may show a better order; the last effort takes a large
         // diagram.
-        const std::size_t soft = (10 * size + 64) * (effort_ + 1 < kEfforts ? 1 : 4);
+        const std::size_t soft = soft_limit() * (effort_ + 1 < kEfforts ? 1 : 4);
         const bool small = influence_.support.size() <= kSmall; // no split makes it simpler
         auto choice = choose_order(small ? std::size_t{1} << 16 : soft);
         if (!choice || (choice->cost > soft && !small)) {
@@ -358,7 +402,7 @@ private:
     }
 
     const RegionTask& task_;
-    const Word most_queries_;
+    Word most_queries_;
     Question& question_;
     Region region_;
     Sampler sampler_;
