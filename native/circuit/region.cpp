@@ -24,7 +24,6 @@ constexpr std::size_t kEfforts = 4;
 constexpr double kClearSplit = 0.85; // of what is to be known is left
 constexpr double kClose = 0.15;                // splits that are near the best
 constexpr std::size_t kOfEachWord = 2;
-constexpr std::size_t kOutgrownCost = 4;       // a half that outgrows its limit counts so many times the limit
 constexpr std::size_t kSmall = 10;   // inputs whose diagrams are small in any order
 constexpr std::size_t kMost = 64;    // counterexamples of one round
 
@@ -120,7 +119,7 @@ private:
         solved_ = true;
     }
 
-    // Where inputs of several words compete, the halves are tried: the split that leaves the smallest diagrams.
+    // Where inputs of several words compete, the halves are tried: the split that leaves two small diagrams, if any.
     std::optional<Split> look_ahead(const std::vector<Split>& splits) {
         std::vector<Split> tried; // the best of each word
         std::vector<std::size_t> seen(task_.words.size());
@@ -133,10 +132,12 @@ private:
             return std::nullopt;
         const std::size_t soft = soft_limit();
         std::optional<Split> best;
-        std::size_t least = 4 * kOutgrownCost * soft;
+        std::size_t least = 2 * soft + 1;
         for (const Split& split : tried) {
             std::size_t cost = 0;
             for (const bool value : {false, true}) {
+                if (cost >= least)
+                    break;
                 RegionTask half = task_;
                 set_bit(half.mask.data(), static_cast<std::size_t>(split.bit), true);
                 set_bit(half.value.data(), static_cast<std::size_t>(split.bit), value);
@@ -144,7 +145,7 @@ private:
                 Job job(question_, half, true);
                 job.survey();
                 const auto choice = job.choose_order(soft);
-                cost += choice ? choice->cost : kOutgrownCost * soft;
+                cost += choice && choice->cost <= soft ? choice->cost : least;
             }
             if (cost < least) {
                 least = cost;
