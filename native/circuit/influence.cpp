@@ -230,18 +230,35 @@ std::vector<double> interplay(Question& question, const Rows& rows, const Influe
 
 namespace {
 
-// How much is left to know: (input, output) dependencies, rare ones nearly in full.
-double left_to_know(const std::vector<std::uint32_t>& seen) {
+// How much is left to know: (input, output) dependencies seen in a number of rows, rare ones nearly in full.
+double left_to_know(const std::vector<std::uint32_t>& seen, std::size_t rows) {
     double sum = 0;
     for (const std::uint32_t count : seen)
         sum += std::sqrt(std::sqrt(static_cast<double>(count)));
-    return sum;
+    return rows ? sum / std::sqrt(std::sqrt(static_cast<double>(rows))) : 0;
 }
 
 void count_bits(const Word* changes, std::size_t wide, std::uint32_t* seen) {
     for (std::size_t w = 0; w < wide; ++w)
         for (Word left = changes[w]; left; left &= left - 1)
             ++seen[w * 64 + static_cast<std::size_t>(std::countr_zero(left))];
+}
+
+// What the liveliest rows of one half (of all: `half` is 2) leave to know.
+double liveliest(const Rows& rows, const std::vector<std::size_t>& order, const Influence& influence, std::size_t input,
+                 int half, std::size_t wide) {
+    const std::size_t n = influence.support.size(), outputs = wide * 64;
+    std::vector<std::uint32_t> seen(n * outputs);
+    std::size_t used = 0;
+    for (std::size_t i = 0; i < order.size() && used < kLivelyProbes; ++i) {
+        if (half < 2 && get_bit(rows[order[i]], static_cast<std::size_t>(influence.support[input])) != (half == 1))
+            continue;
+        ++used;
+        for (std::size_t u = 0; u < n; ++u)
+            if (u != input)
+                count_bits(influence.changes[u].data() + order[i] * wide, wide, &seen[u * outputs]);
+    }
+    return left_to_know(seen, used);
 }
 
 } // namespace
@@ -261,6 +278,7 @@ std::vector<Split> rank_splits(Question& question, const Rows& rows, const Influ
     Rows asked(rows.width(), probes.size() * n), got;
     std::vector<Word> change(wide);
     std::vector<Split> splits;
+    const double whole = n ? liveliest(rows, order, influence, 0, 2, wide) : 0;
     for (std::size_t c = 0; c < n; ++c) {
         for (std::size_t p = 0; p < probes.size(); ++p)
             for (std::size_t u = 0; u < n; ++u) {
@@ -284,10 +302,14 @@ std::vector<Split> rank_splits(Question& question, const Rows& rows, const Influ
                 count_bits(change.data(), wide, &seen[!one][u * outputs]);
             }
         }
-        const double zero = left_to_know(seen[0]), one = left_to_know(seen[1]);
+        const double zero = left_to_know(seen[0], probes.size()), one = left_to_know(seen[1], probes.size());
         for (std::size_t i = 0; i < n * outputs; ++i)
             seen[0][i] += seen[1][i];
-        splits.push_back({influence.support[c], (zero + one) / (std::pow(2.0, 0.75) * left_to_know(seen[0]) + 1e-9)});
+        const double paired = (zero + one) / (2 * left_to_know(seen[0], 2 * probes.size()) + 1e-9);
+        // Rows that were picked for being lively die of any change to the operands of a comparison: so the liveliest
+        // of each half have to agree.
+        const double picked = (liveliest(rows, order, influence, c, 0, wide) + liveliest(rows, order, influence, c, 1, wide)) / (2 * whole + 1e-9);
+        splits.push_back({influence.support[c], std::max(paired, picked)});
     }
     std::stable_sort(splits.begin(), splits.end(), [](const Split& a, const Split& b) { return a.left < b.left; });
     return splits;

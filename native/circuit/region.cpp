@@ -31,7 +31,7 @@ class Job {
 public:
     // `direct`: learn the question itself, do not look for a selection.
     Job(Question& question, const RegionTask& task, bool direct = false)
-        : task_(task), most_queries_(direct ? kFewQueries : kManyQueries), question_(question), region_(question.input_width()),
+        : task_(task), most_queries_(question.queries() + (direct ? kFewQueries : kManyQueries)), question_(question), region_(question.input_width()),
           sampler_(task.words, question.input_width(), region_, task.seed), hints_(question.input_width(), 0),
           lively_(question.input_width(), 0), direct_(direct) {
         region_.mask = task.mask;
@@ -119,7 +119,7 @@ private:
         solved_ = true;
     }
 
-    // Where inputs of several words compete, the halves are tried: the split that leaves two small diagrams, if any.
+    // Where inputs of several words compete: the first split both of whose halves are learned with few queries, if any.
     std::optional<Split> look_ahead(const std::vector<Split>& splits) {
         std::vector<Split> tried; // the best of each word
         std::vector<std::size_t> seen(task_.words.size());
@@ -128,32 +128,20 @@ private:
             if (split.left < splits[0].left + kClose && ++seen[word] <= kOfEachWord)
                 tried.push_back(split);
         }
-        if (std::count(seen.begin(), seen.end(), std::size_t{0}) + 1 >= static_cast<std::ptrdiff_t>(seen.size()))
+        if (std::count_if(seen.begin(), seen.end(), [](std::size_t count) { return count > 0; }) < 2)
             return std::nullopt;
-        const std::size_t soft = soft_limit();
-        std::optional<Split> best;
-        std::size_t least = 2 * soft + 1;
-        for (const Split& split : tried) {
-            std::size_t cost = 0;
-            for (const bool value : {false, true}) {
-                if (cost >= least)
-                    break;
-                RegionTask half = task_;
-                set_bit(half.mask.data(), static_cast<std::size_t>(split.bit), true);
-                set_bit(half.value.data(), static_cast<std::size_t>(split.bit), value);
-                half.hints = Rows(question_.input_width(), 0);
-                Job job(question_, half, true);
-                job.survey();
-                const auto choice = job.choose_order(soft);
-                cost += choice && choice->cost <= soft ? choice->cost : least;
-            }
-            if (cost < least) {
-                least = cost;
-                best = split;
-            }
-        }
-        if (getenv("DBG") && best) fprintf(stderr, "ahead %zu -> %d %zu\n", tried.size(), best->bit, least);
-        return best;
+        const auto solves = [&](const Split& split, bool value) {
+            RegionTask half = task_;
+            set_bit(half.mask.data(), static_cast<std::size_t>(split.bit), true);
+            set_bit(half.value.data(), static_cast<std::size_t>(split.bit), value);
+            half.hints = hints_;
+            Job job(question_, half, true);
+            return !job.run().outputs.empty();
+        };
+        for (const Split& split : tried)
+            if (solves(split, false) && solves(split, true))
+                return split;
+        return std::nullopt;
     }
 
     void try_all() {
