@@ -19,9 +19,10 @@ constexpr std::size_t kTrial = 128, kPool = 256; // suffixes for trying orders, 
 constexpr std::size_t kSteps = 40, kOutgrown = 3, kRounds = 40;
 constexpr std::size_t kLively = 64;        // rows in which many inputs matter, to test around
 constexpr Word kManyQueries = 150'000'000; // a job that has asked so much is better split
-constexpr Word kFewQueries = 10'000'000;   // to see whether a word is a choice
+constexpr Word kSomeQueries = 40'000'000;  // with a fair split at hand
+constexpr Word kFewQueries = 10'000'000;   // with a clear one; and to see whether a word is a choice, or a half simple
 constexpr std::size_t kEfforts = 4;
-constexpr double kClearSplit = 0.85; // of what is to be known is left
+constexpr double kClearSplit = 0.7, kPoorSplit = 0.85; // what is left to be known by then
 constexpr double kClose = 0.15;                // splits that are near the best
 constexpr std::size_t kOfEachWord = 2;
 constexpr std::size_t kSmall = 10;   // inputs whose diagrams are small in any order
@@ -44,30 +45,13 @@ public:
     }
 
     RegionResult run() {
-        Split split;
-        std::vector<Split> splits;
-        for (effort_ = 0; effort_ < (direct_ ? 1 : kEfforts) && !solved_; ++effort_) {
-            survey();
-            if (effort_ == 0 && !direct_)
-                select();
-            if (solved_)
-                break;
-            if (!direct_) {
-                splits = rank_splits(question_, rows_, influence_);
-                if (getenv("DBG")) { for (size_t i = 0; i < 8 && i < splits.size(); ++i) fprintf(stderr, " %d:%.3f", splits[i].bit, splits[i].left); fprintf(stderr, "\n"); }
-                if (!splits.empty() && splits[0].left < split.left)
-                    split = splits[0];
-                most_queries_ = split.left < kClearSplit ? question_.queries() + kFewQueries : kManyQueries;
-            }
+        survey();
+        if (!direct_)
+            select();
+        if (!solved_ && direct_)
             try_all();
-            if (!solved_ && !direct_ && effort_ == 0)
-                if (const auto better = look_ahead(splits))
-                    split = *better;
-            if (split.left < kClearSplit || question_.queries() > most_queries_)
-                break;
-        }
-        if (!solved_)
-            result_.split = split.bit, result_.left = split.left;
+        if (!solved_ && !direct_)
+            learn_or_split();
         result_.support = influence_.support;
         result_.hints = hints_;
         result_.lively = lively_;
@@ -76,6 +60,31 @@ public:
     }
 
 private:
+    // The clearer a split is, the less is tried before it is taken.
+    void learn_or_split() {
+        auto splits = rank_splits(question_, rows_, influence_);
+        if (getenv("DBG")) { for (size_t i = 0; i < 8 && i < splits.size(); ++i) fprintf(stderr, " %d:%.3f", splits[i].bit, splits[i].left); fprintf(stderr, "\n"); }
+        if (splits.empty())
+            splits.emplace_back();
+        const Split& best = splits.front();
+        const Word before = question_.queries();
+        most_queries_ = before + (best.left < kClearSplit ? kFewQueries : kSomeQueries);
+        try_all();
+        std::optional<Split> split;
+        if (!solved_ && best.left >= kClearSplit)
+            split = look_ahead(splits);
+        most_queries_ = before + kManyQueries;
+        while (!solved_ && !split && best.left >= kPoorSplit && ++effort_ < kEfforts &&
+               question_.queries() < most_queries_) {
+            survey();
+            try_all();
+        }
+        if (!solved_) {
+            result_.split = split.value_or(best).bit;
+            result_.left = split.value_or(best).left;
+        }
+    }
+
     // Learns the choice where the word is one of two simple words.
     void select() {
         const auto selection = find_selection(rows_, answers_, influence_, question_.outputs());
@@ -149,7 +158,7 @@ private:
         grown_ = 0;
         std::size_t outgrown = 0;
         for (std::size_t step = 0;
-             step < kSteps && outgrown < kOutgrown && !done_ && question_.queries() < most_queries_; ++step) {
+             step < kSteps && outgrown < (direct_ ? 1 : kOutgrown) && !done_ && question_.queries() < most_queries_; ++step) {
             attempt();
             if (done_)
                 break;
