@@ -25,6 +25,7 @@ constexpr std::size_t kEfforts = 4;
 constexpr double kClearSplit = 0.7, kPoorSplit = 0.85; // what is left to be known by then
 constexpr double kClose = 0.15;                // splits that are near the best
 constexpr std::size_t kOfEachWord = 2;
+constexpr std::size_t kModest = 80; // inputs whose halves may well be simple
 constexpr std::size_t kSmall = 10;   // inputs whose diagrams are small in any order
 constexpr std::size_t kMost = 64;    // counterexamples of one round
 
@@ -71,7 +72,7 @@ private:
         most_queries_ = before + (best.left < kClearSplit ? kFewQueries : kSomeQueries);
         try_all();
         std::optional<Split> split;
-        if (!solved_ && best.left >= kClearSplit)
+        if (!solved_ && (best.left >= kClearSplit || influence_.support.size() <= kModest))
             split = look_ahead(splits);
         most_queries_ = before + kManyQueries;
         while (!solved_ && !split && best.left >= kPoorSplit && ++effort_ < kEfforts &&

@@ -177,10 +177,22 @@ class ExactLearner:
     def _settle(self) -> Netlist:
         netlist = assemble(self.interface, self.trees)
         for stage, rows in enumerate(CHECKS):
-            while not self._over() and (wrong := self._check(netlist, rows, stage)):
+            regions = self._regions()
+            while regions and not self._over():
+                wrong, again = self._check(netlist, rows, stage, regions)
+                if not wrong:
+                    break
+                known = set(self._regions())
                 self._grow_all(wrong)
                 netlist = assemble(self.interface, self.trees)
+                # What was learned again is checked again, and where it was wrong; the rest stays as it was found right.
+                nodes = {node.fixed for frontier in wrong.values() for node in frontier}
+                regions = [fixed for fixed in self._regions() if fixed in nodes | again or fixed not in known]
         return netlist
+
+    def _regions(self) -> list[Fixed]:
+        """Where the leaves of all words are, each region once."""
+        return list(dict.fromkeys(node.fixed for node in self._leaves()))
 
     def _grow_all(self, frontiers: dict[int, list[Node]]) -> None:
         todo = [tree for tree in self.trees if id(tree) in frontiers]
@@ -269,16 +281,17 @@ class ExactLearner:
 
     # ---- checking and repairing
 
-    def _check(self, netlist: Netlist, rows: int, stage: int) -> dict[int, list[Node]]:
-        """Checks all words in the regions of all words' leaves; returns the nodes to learn again, by tree."""
+    def _check(
+        self, netlist: Netlist, rows: int, stage: int, regions: list[Fixed]
+    ) -> tuple[dict[int, list[Node]], set[Fixed]]:
+        """Checks all words in some regions; returns the nodes to learn again, by tree, and the regions found wrong."""
         leaves = self._leaves()
-        regions = list(dict.fromkeys(node.fixed for node in leaves))
         hints = np.concatenate(
             [rows for node in leaves if node.leaf for rows in (node.hints, node.leaf.facts["lively"])]
         )
         hints = np.ascontiguousarray(hints[:: max(1, len(hints) // MOST_HINTS)])
         self.check_rounds += 1
-        self.checked_rows = rows * len(regions)
+        self.checked_rows = rows * len(self._regions())
 
         def check(fixed: Fixed) -> dict[str, Any]:
             seed = _seed(self.seed, "check", self.check_rounds, stage, fixed)
@@ -289,7 +302,8 @@ class ExactLearner:
         wrong_rows = np.concatenate([part["rows"] for part in found])
         wrong_bits = np.concatenate([part["outputs"] for part in found])
         self._progress(f"check {self.check_rounds}: {len(regions)} regions, {rows} rows each, {len(wrong_rows)} wrong")
-        return self._wrong_nodes(wrong_rows, wrong_bits)
+        again = {fixed for fixed, part in zip(regions, found, strict=True) if len(part["rows"])}
+        return self._wrong_nodes(wrong_rows, wrong_bits), again
 
     def _wrong_nodes(self, rows: Rows, wrong: Rows) -> dict[int, list[Node]]:
         bits = unpack(wrong, self.interface.output_bits)
