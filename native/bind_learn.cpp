@@ -54,9 +54,8 @@ RegionTask make_task(const Oracle& oracle, const Pairs& words, std::vector<int> 
 }
 
 Facts learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed,
-            std::vector<int> candidates, const RowArray& hints, Word seed, std::size_t tests) {
+            const RowArray& hints, Word seed, std::size_t tests) {
     RegionTask task = make_task(oracle, words, std::move(outputs), fixed, seed);
-    task.candidates = std::move(candidates);
     task.hints = rows_of(hints);
     if (task.hints.width() != row_words(oracle.input_bits()))
         task.hints = Rows(row_words(oracle.input_bits()), 0);
@@ -82,7 +81,7 @@ Facts learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const 
     answer["cut"] = result.cut;
     answer["rounds"] = result.rounds;
     answer["orders"] = result.orders;
-    answer["share"] = result.share;
+    answer["left"] = result.left;
     return answer;
 }
 
@@ -139,7 +138,7 @@ std::pair<Word, Word> signature(Oracle& oracle, const Pairs& words, std::vector<
 
 void bind_learn(nb::module_& m) {
     using namespace nb::literals;
-    m.def("learn_region", &learn, "oracle"_a, "words"_a, "outputs"_a, "fixed"_a, "candidates"_a, "hints"_a, "seed"_a,
+    m.def("learn_region", &learn, "oracle"_a, "words"_a, "outputs"_a, "fixed"_a, "hints"_a, "seed"_a,
           "tests"_a,
           "One job of the exact learner: a circuit for the outputs on a region, or the input to split it on.");
     m.def("check_region", &check, "oracle"_a, "fanins"_a, "outputs"_a, "words"_a, "fixed"_a, "hints"_a, "seed"_a,

@@ -58,7 +58,6 @@ class Node:
     """A node of a control tree: split on an input bit, computed by a leaf, or equal to another node."""
 
     fixed: Fixed
-    candidates: list[int]
     hints: Rows
     signature: tuple[int, int] | None = None
     tries: int = 0
@@ -167,7 +166,7 @@ class ExactLearner:
         wrong."""
         start = 0
         for word in self.interface.outputs:
-            root = Node((), list(range(self.interface.input_bits)), np.zeros((0, self._width), np.uint64))
+            root = Node((), np.zeros((0, self._width), np.uint64))
             self.trees.append(WordTree(word.name, list(range(start, start + word.width)), root))
             start += word.width
         self._grow_all({id(tree): [tree.root] for tree in self.trees})
@@ -185,14 +184,25 @@ class ExactLearner:
     def _settle(self) -> Netlist:
         netlist = assemble(self.interface, self.trees)
         for stage, rows in enumerate(CHECKS):
+            regions = self._regions()
             self.settled = False
             while not self._over() and not self.settled:
-                wrong = self._check(netlist, rows, stage)
-                self.settled = not wrong
-                if wrong:
-                    self._grow_all(wrong)
-                    netlist = assemble(self.interface, self.trees)
+                wrong, again = self._check(netlist, rows, stage, regions)
+                if not wrong:
+                    self.settled = True
+                    break
+                known = set(self._regions())
+                self._grow_all(wrong)
+                netlist = assemble(self.interface, self.trees)
+                # What was learned again is checked again, and where it was wrong; the rest stays as it was found right.
+                nodes = {node.fixed for frontier in wrong.values() for node in frontier}
+                regions = [fixed for fixed in self._regions() if fixed in nodes | again or fixed not in known]
+                self.settled = not regions
         return netlist
+
+    def _regions(self) -> list[Fixed]:
+        """Where the leaves of all words are, each region once."""
+        return list(dict.fromkeys(node.fixed for node in self._leaves()))
 
     def _grow_all(self, frontiers: dict[int, list[Node]]) -> None:
         todo = [tree for tree in self.trees if id(tree) in frontiers]
@@ -254,9 +264,8 @@ class ExactLearner:
                 self._progress(f"{place}: split on {self.describe(((bit, 1),))}, {len(result['support'])} inputs")
                 if node.signature is not None and tree.known.get(node.signature) is node:
                     del tree.known[node.signature]
-                candidates = [v for v in result["support"] if v != bit]
                 node.split = bit
-                low, high = (Node((*node.fixed, (bit, value)), candidates, result["hints"]) for value in (0, 1))
+                low, high = (Node((*node.fixed, (bit, value)), result["hints"]) for value in (0, 1))
                 node.children = low, high
                 frontier += node.children
 
@@ -284,21 +293,22 @@ class ExactLearner:
 
     def _learn(self, outputs: list[int], node: Node) -> dict[str, Any]:
         seed = _seed(self.seed, outputs, node.fixed, node.tries)
-        arguments = (self._spans, outputs, list(node.fixed), node.candidates, node.hints, seed, EDGE_TESTS)
+        arguments = (self._spans, outputs, list(node.fixed), node.hints, seed, EDGE_TESTS)
         return self._store.run("learn", arguments, lambda: self._runner.run("learn_region", *arguments))
 
     # ---- checking and repairing
 
-    def _check(self, netlist: Netlist, rows: int, stage: int) -> dict[int, list[Node]]:
-        """Checks all words in the regions of all words' leaves; returns the nodes to learn again, by tree."""
+    def _check(
+        self, netlist: Netlist, rows: int, stage: int, regions: list[Fixed]
+    ) -> tuple[dict[int, list[Node]], set[Fixed]]:
+        """Checks all words in some regions; returns the nodes to learn again, by tree, and the regions found wrong."""
         leaves = self._leaves()
-        regions = list(dict.fromkeys(node.fixed for node in leaves))
         hints = np.concatenate(
             [rows for node in leaves if node.leaf for rows in (node.hints, node.leaf.facts["lively"])]
         )
         hints = np.ascontiguousarray(hints[:: max(1, len(hints) // MOST_HINTS)])
         self.check_rounds += 1
-        self.checked_rows = rows * len(regions)
+        self.checked_rows = rows * len(self._regions())
 
         def check(fixed: Fixed) -> dict[str, Any]:
             seed = _seed(self.seed, "check", self.check_rounds, stage, fixed)
@@ -313,7 +323,8 @@ class ExactLearner:
         wrong_rows = np.concatenate([part["rows"] for part in found])
         wrong_bits = np.concatenate([part["outputs"] for part in found])
         self._progress(f"check {self.check_rounds}: {len(regions)} regions, {rows} rows each, {len(wrong_rows)} wrong")
-        return self._wrong_nodes(wrong_rows, wrong_bits)
+        again = {fixed for fixed, part in zip(regions, found, strict=True) if len(part["rows"])}
+        return self._wrong_nodes(wrong_rows, wrong_bits), again
 
     def _wrong_nodes(self, rows: Rows, wrong: Rows) -> dict[int, list[Node]]:
         bits = unpack(wrong, self.interface.output_bits)
@@ -337,8 +348,6 @@ class ExactLearner:
             node.hints = hints if node.alias is not None else np.concatenate([node.hints, hints])
             node.alias, node.leaf = None, None
             node.tries += 1
-            taken = {bit for bit, _ in node.fixed}
-            node.candidates = [bit for bit in range(self.interface.input_bits) if bit not in taken]
         return [node for node, _ in groups.values()]
 
     def describe(self, fixed: Iterable[tuple[int, int]]) -> str:

@@ -76,7 +76,7 @@ def checks(learner: ExactLearner) -> str:
     end = "the last found nothing wrong" if learner.settled else "the budget ended before they were clean"
     return (
         f"{learner.check_rounds:,} checks of {regions:,} regions, up to {CHECKS[-1]:,} rows directed at each "
-        f"({learner.checked_rows:,} rows in the last); {end}"
+        f"({learner.checked_rows:,} rows for the regions there are in the end); {end}"
     )
 
 

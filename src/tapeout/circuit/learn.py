@@ -223,7 +223,7 @@ def _exact(oracle: Oracle, request: Request) -> Learned:
     netlist, sizes = _smaller(learned, request, "medium")
     whole, tested = ask_again(netlist, oracle, request.seed)
     directed = Tested("directed at the regions found", learner.checked_rows, 0)
-    if not learner.speculated and learner.checked_rows:
+    if not learner.speculated and learner.settled:
         tested = {name: (*tests, directed) for name, tests in tested.items()}
     guesses = {
         name: f"the budget ended with {count:,} regions taken for constants"
