@@ -26,8 +26,10 @@ def late(fault):
         return fault(*answer) if asked > int(os.environ.get("FINE", "3000")) else answer
     return box
 
+random = np.random.default_rng(7)
+
 def rarely(s, less):
-    wrong = np.random.default_rng().integers(0, 5000, len(s)) == 0
+    wrong = random.integers(0, 300, len(s)) == 0
     return s ^ wrong.astype(np.uint64), less
 
 def fails(s, less):
@@ -69,7 +71,7 @@ int tapeout_evaluate(const uint64_t *in, uint64_t *out, size_t rows) {
 """
 FAULTS = {
     "crashes": "*(volatile int *)8 = 1", "aborts": "abort()", "exits": "exit(0)", "hangs": "for (;;) sleep(1)",
-    "wavers": "seed = seed * 6364136223846793005u + 1442695040888963407u; out[i] ^= (seed >> 40) % 3000 == 0",
+    "wavers": "seed = seed * 6364136223846793005u + 1442695040888963407u; out[i] ^= (seed >> 40) % 300 == 0",
     "wide": "out[i] |= 1 << 17", "fails": "return 7",
 }  # fmt: skip
 
