@@ -1,0 +1,415 @@
+#include "circuit/port_oracle.h"
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace tapeout::circuit {
+
+struct PortOracle::Batch {
+    Batch(std::size_t in_width, std::size_t out_width) : rows(in_width, 0), answers(out_width, 0) {}
+    Rows rows, answers;
+    std::vector<std::uint32_t> origin; // the row of another batch that this one is about
+    std::vector<std::uint32_t> doubts;
+    std::vector<std::uint32_t> moved; // write ports whose index is not that of the row as it was
+    std::vector<char> unsure;         // a read was moved after them
+    std::vector<Entries> entries;
+    std::vector<Word> whole, answer; // of the whole box
+    void push(const Word* row, std::uint32_t from) {
+        rows.push(row);
+        origin.push_back(from);
+    }
+};
+
+namespace {
+
+constexpr std::size_t kChunk = 512;           // rows of both forms stay in the cache
+constexpr std::size_t kSerialChunk = 1 << 14; // a box that is slow to call gets more at once
+constexpr std::size_t kMoves = 64;            // codes tried when an index is moved
+
+bool equal(const Word* a, const Word* b, std::size_t words) {
+    return std::equal(a, a + words, b);
+}
+
+} // namespace
+
+PortOracle::PortOracle(Oracle& inner, std::size_t input_bits, std::size_t output_bits, const std::vector<Move>& inputs,
+                       const std::vector<Move>& outputs, std::vector<Array> arrays, const std::vector<Port>& reads,
+                       const std::vector<Port>& writes)
+    : inner_(inner), input_bits_(input_bits), output_bits_(output_bits), in_width_(row_words(input_bits)),
+      out_width_(row_words(output_bits)), whole_in_(row_words(inner.input_bits())),
+      whole_out_(row_words(inner.output_bits())), inputs_(inputs), outputs_(outputs), arrays_(std::move(arrays)),
+      reads_(reads.begin(), reads.end()), writes_(writes.begin(), writes.end()), background_(whole_in_),
+      array_mask_(whole_in_), rest_mask_(out_width_) {
+    if (ports() > kPorts)
+        throw std::invalid_argument("more than " + std::to_string(kPorts) + " ports");
+    Random random(1);
+    for (Word& word : background_)
+        word = random.word();
+    for (const Array& array : arrays_)
+        for (const std::uint32_t at : array.in)
+            set_field(array_mask_.data(), at, array.width, low_bits(array.width));
+    for (std::size_t bit = 0; bit < output_bits; ++bit)
+        set_bit(rest_mask_.data(), bit, true);
+    for (const Source& write : writes_) {
+        set_field(rest_mask_.data(), write.value, width(write), 0);
+        if (write.enable >= 0)
+            set_bit(rest_mask_.data(), static_cast<std::size_t>(write.enable), false);
+    }
+}
+
+void PortOracle::locate(const Word* row, Entries& entries) const {
+    std::size_t p = 0;
+    for (const Source& read : reads_)
+        entries[p++] = read.entry(row);
+    for (const Source& write : writes_)
+        entries[p++] = write.entry(row);
+}
+
+void PortOracle::build(const Word* row, const Entries& entries, Word* whole) const {
+    Word hash = 0;
+    for (std::size_t i = 0; i < in_width_; ++i)
+        hash = std::rotl((hash ^ row[i]) * 0x9e3779b97f4a7c15u, 29);
+    hash = mix(hash);
+    for (std::size_t i = 0; i < whole_in_; ++i)
+        whole[i] = (background_[i] ^ hash) & array_mask_[i];
+    inputs_(row, whole);
+    for (std::size_t p = reads_.size(); p-- > 0;) // backwards: the first port wins
+        if (entries[p] >= 0) {
+            const Array& array = arrays_[reads_[p].array];
+            set_field(whole, array.in[static_cast<std::size_t>(entries[p])], array.width, content(row, reads_[p]));
+        }
+}
+
+// The write ports' part of an answer; rows that have to be asked again to be certain go to `again`.
+void PortOracle::extract(Batch& batch, std::size_t i, std::vector<std::uint32_t>& again) const {
+    const Entries& entries = batch.entries[i];
+    const Word *whole = batch.whole.data() + i * whole_in_, *answer = batch.answer.data() + i * whole_out_;
+    Word* out = batch.answers[i];
+    std::uint32_t doubts = 0;
+    bool held_unread = false;
+    for (std::size_t k = 0; k < writes_.size(); ++k) {
+        const Source& write = writes_[k];
+        const Array& array = arrays_[write.array];
+        const std::int32_t entry = entries[reads_.size() + k];
+        if (entry < 0) {
+            doubts |= 1u << k;
+            continue;
+        }
+        bool written_before = false, read = false;
+        for (std::size_t p = 0; p < reads_.size() + k; ++p)
+            if (entries[p] == entry && port(p).array == write.array)
+                (p < reads_.size() ? read : written_before) = true;
+        if (written_before) { // until it is settled, the first port has it all
+            doubts |= 1u << k;
+            continue;
+        }
+        const Word next = get_field(answer, array.out[static_cast<std::size_t>(entry)], array.width);
+        if (write.enable < 0) {
+            set_field(out, write.value, array.width, next);
+            continue;
+        }
+        if (next != get_field(whole, array.in[static_cast<std::size_t>(entry)], array.width)) {
+            set_field(out, write.value, array.width, next);
+            set_bit(out, static_cast<std::size_t>(write.enable), true);
+        } else if (read) {
+            doubts |= 1u << k;
+        } else {
+            held_unread = true;
+        }
+    }
+    batch.doubts[i] = doubts;
+    if (held_unread)
+        again.push_back(static_cast<std::uint32_t>(i));
+}
+
+void PortOracle::ask(Batch& batch) const {
+    const std::size_t count = batch.rows.size();
+    batch.answers.resize(0);
+    batch.answers.resize(count);
+    batch.doubts.assign(count, 0);
+    if (!count)
+        return;
+    batch.entries.resize(count);
+    batch.whole.resize(count * whole_in_);
+    batch.answer.resize(count * whole_out_);
+    for (std::size_t i = 0; i < count; ++i) {
+        locate(batch.rows[i], batch.entries[i]);
+        build(batch.rows[i], batch.entries[i], batch.whole.data() + i * whole_in_);
+    }
+    inner_.evaluate(batch.whole.data(), batch.answer.data(), count);
+    std::vector<std::uint32_t> again;
+    for (std::size_t i = 0; i < count; ++i) {
+        outputs_(batch.answer.data() + i * whole_out_, batch.answers[i]);
+        extract(batch, i, again);
+    }
+    if (!again.empty())
+        ask_complemented(batch, again);
+}
+
+// An entry that no port reads keeps its content, or is given the same: with another content it shows which.
+void PortOracle::ask_complemented(Batch& batch, const std::vector<std::uint32_t>& held) const {
+    std::vector<Word> whole(held.size() * whole_in_), answer(held.size() * whole_out_);
+    const auto each_held = [&](std::size_t i, const auto& visit) {
+        for (std::size_t k = 0; k < writes_.size(); ++k) {
+            const Source& write = writes_[k];
+            const std::int32_t entry = batch.entries[i][reads_.size() + k];
+            if (entry < 0 || write.enable < 0 || batch.doubts[i] >> k & 1 ||
+                get_bit(batch.answers[i], static_cast<std::size_t>(write.enable)))
+                continue;
+            visit(write, arrays_[write.array], static_cast<std::size_t>(entry));
+        }
+    };
+    for (std::size_t n = 0; n < held.size(); ++n) {
+        Word* row = whole.data() + n * whole_in_;
+        build(batch.rows[held[n]], batch.entries[held[n]], row);
+        each_held(held[n], [row](const Source&, const Array& array, std::size_t entry) {
+            const Word now = get_field(row, array.in[entry], array.width);
+            set_field(row, array.in[entry], array.width, ~now & low_bits(array.width));
+        });
+    }
+    inner_.evaluate(whole.data(), answer.data(), held.size());
+    for (std::size_t n = 0; n < held.size(); ++n)
+        each_held(held[n], [&](const Source& write, const Array& array, std::size_t entry) {
+            const Word next = get_field(answer.data() + n * whole_out_, array.out[entry], array.width);
+            if (next == get_field(whole.data() + n * whole_in_, array.in[entry], array.width))
+                return;
+            set_field(batch.answers[held[n]], write.value, array.width, next);
+            set_bit(batch.answers[held[n]], static_cast<std::size_t>(write.enable), true);
+        });
+}
+
+// Whether the read port names no entry, or one that an earlier port gives another value, which is then `shared`.
+bool PortOracle::conflict(const Word* row, const Entries& entries, std::size_t port, Word& shared) const {
+    const Source& read = reads_[port];
+    const Word value = content(row, read);
+    shared = 0;
+    if (entries[port] < 0)
+        return value != 0;
+    for (std::size_t p = 0; p < port; ++p)
+        if (entries[p] == entries[port] && reads_[p].array == read.array) {
+            shared = content(row, reads_[p]);
+            return value != shared;
+        }
+    return false;
+}
+
+// Changes the index of a port in `moved`, a copy of the row, so that it names an entry that nothing else does.
+bool PortOracle::movable(const Word* row, std::size_t p, Word* moved) const {
+    const Source& source = port(p);
+    const std::size_t code = source.code(row);
+    Entries before;
+    locate(row, before);
+    for (std::size_t step = 1; step < std::min(source.table.size(), kMoves); ++step) {
+        if (source.table[code ^ step] < 0)
+            continue;
+        source.code.put(moved, code ^ step);
+        Entries after;
+        locate(moved, after);
+        bool clear = true;
+        for (std::size_t q = 0; q < ports() && clear; ++q) {
+            const bool same = port(q).bits == source.bits && port(q).array == source.array;
+            if (!same && after[q] == before[q])
+                continue;
+            if (after[q] < 0)
+                clear = same;
+            for (std::size_t r = 0; r < ports() && clear; ++r)
+                clear = after[r] != after[q] || port(r).array != port(q).array || port(r).bits == port(q).bits;
+        }
+        if (clear)
+            return true;
+    }
+    std::copy_n(row, in_width_, moved);
+    return false;
+}
+
+void PortOracle::settle_read(Batch& cases, std::size_t p) const {
+    Batch trials(in_width_, out_width_);
+    for (std::size_t i = 0; i < cases.rows.size(); ++i) {
+        Entries entries;
+        Word shared;
+        locate(cases.rows[i], entries);
+        if (!conflict(cases.rows[i], entries, p, shared))
+            continue;
+        trials.push(cases.rows[i], static_cast<std::uint32_t>(i));
+        Word* moved = trials.rows[trials.rows.size() - 1];
+        if (movable(cases.rows[i], p, moved)) {
+            set_field(moved, reads_[p].value, width(reads_[p]), shared);
+        } else {
+            trials.rows.resize(trials.rows.size() - 1);
+            trials.origin.pop_back();
+        }
+    }
+    ask(trials);
+    Batch own(in_width_, out_width_);
+    for (std::size_t t = 0; t < trials.rows.size(); ++t) {
+        const std::uint32_t i = trials.origin[t];
+        if (!equal(trials.answers[t], cases.answers[i], out_width_))
+            continue;
+        set_field(trials.rows[t], reads_[p].value, width(reads_[p]), content(cases.rows[i], reads_[p]));
+        own.push(trials.rows[t], i);
+    }
+    ask(own);
+    for (std::size_t t = 0; t < own.rows.size(); ++t) {
+        const std::uint32_t i = own.origin[t];
+        std::copy_n(own.rows[t], in_width_, cases.rows[i]);
+        std::copy_n(own.answers[t], out_width_, cases.answers[i]);
+        cases.doubts[i] = own.doubts[t];
+        cases.unsure[i] = cases.moved[i] != 0;
+    }
+}
+
+// A copy of the row where the write port's entry is named by no other port.
+bool PortOracle::separate(const Word* row, const Entries& entries, std::size_t k, Word* moved) const {
+    const std::size_t p = reads_.size() + k;
+    if (!writes_[k].bits.empty())
+        return movable(row, p, moved);
+    std::vector<Word> from(row, row + in_width_); // the port stays: all others must move
+    for (std::size_t q = 0; q < ports(); ++q) {
+        if (q == p || entries[q] != entries[p] || port(q).array != writes_[k].array)
+            continue;
+        Entries now;
+        locate(from.data(), now);
+        if (now[q] != entries[p])
+            continue; // moved along with another
+        if (!movable(from.data(), q, moved))
+            return false;
+        std::copy_n(moved, in_width_, from.data());
+    }
+    return true;
+}
+
+bool PortOracle::same_rest(const Word* a, const Word* b) const {
+    for (std::size_t w = 0; w < out_width_; ++w)
+        if ((a[w] ^ b[w]) & rest_mask_[w])
+            return false;
+    return true;
+}
+
+// Whether the moved row did the same as the row itself, as far as that shows.
+bool PortOracle::agrees(const Batch& cases, std::size_t i, const Batch& trials, std::size_t t, std::size_t k) const {
+    const Word *was = cases.answers[i], *is = trials.answers[t];
+    if (!same_rest(was, is))
+        return false;
+    Entries entries;
+    locate(cases.rows[i], entries);
+    const std::int32_t entry = entries[reads_.size() + k];
+    const std::uint32_t array = writes_[k].array;
+    const auto stores = [](const Word* answer, const Source& write) {
+        return write.enable < 0 || get_bit(answer, static_cast<std::size_t>(write.enable));
+    };
+    // What the entry held, where a port tells; what it holds then by either answer.
+    bool known = false;
+    Word held = 0;
+    for (std::size_t p = reads_.size(); p-- > 0;)
+        if (entry >= 0 && entries[p] == entry && reads_[p].array == array) {
+            known = true;
+            held = content(cases.rows[i], reads_[p]);
+        }
+    bool stored[2] = {false, false};
+    Word after[2] = {held, held};
+    for (std::size_t m = 0; m < writes_.size(); ++m) {
+        const Source& write = writes_[m];
+        const bool here = m == k || (entry >= 0 && entries[reads_.size() + m] == entry && write.array == array);
+        const Word values[2] = {get_field(was, write.value, width(write)), get_field(is, write.value, width(write))};
+        if (here) {
+            for (int side = 0; side < 2; ++side)
+                if (stores(side ? is : was, write)) {
+                    stored[side] = true;
+                    after[side] = values[side];
+                }
+        } else if (!(cases.doubts[i] >> m & 1) && (stores(was, write) != stores(is, write) || values[0] != values[1])) {
+            return false;
+        }
+    }
+    if (entry < 0)
+        return true;
+    return (stored[0] == stored[1] || known) && after[0] == after[1];
+}
+
+void PortOracle::settle_write(Batch& cases, std::size_t k) const {
+    Batch trials(in_width_, out_width_);
+    for (std::size_t i = 0; i < cases.rows.size(); ++i) {
+        if (!(cases.doubts[i] >> k & 1))
+            continue;
+        Entries entries;
+        locate(cases.rows[i], entries);
+        trials.push(cases.rows[i], static_cast<std::uint32_t>(i));
+        if (!separate(cases.rows[i], entries, k, trials.rows[trials.rows.size() - 1])) {
+            trials.rows.resize(trials.rows.size() - 1);
+            trials.origin.pop_back();
+        }
+    }
+    ask(trials);
+    for (std::size_t t = 0; t < trials.rows.size(); ++t) {
+        const std::uint32_t i = trials.origin[t];
+        if (!agrees(cases, i, trials, t, k))
+            continue;
+        std::copy_n(trials.rows[t], in_width_, cases.rows[i]);
+        std::copy_n(trials.answers[t], out_width_, cases.answers[i]);
+        cases.doubts[i] = trials.doubts[t];
+        cases.moved[i] |= 1u << k;
+    }
+}
+
+// A write's index that was moved while it did not matter may matter with the reads' own values (the offset of a branch
+// that is taken only then): such rows are asked with that index as it was.
+void PortOracle::settle_moved(Batch& cases, const Batch& batch) const {
+    Batch back(in_width_, out_width_);
+    for (std::size_t i = 0; i < cases.rows.size(); ++i) {
+        if (!cases.unsure[i])
+            continue;
+        back.push(cases.rows[i], static_cast<std::uint32_t>(i));
+        for (std::size_t k = 0; k < writes_.size(); ++k)
+            if (cases.moved[i] >> k & 1)
+                writes_[k].code.put(back.rows[back.rows.size() - 1], writes_[k].code(batch.rows[cases.origin[i]]));
+    }
+    ask(back);
+    for (std::size_t t = 0; t < back.rows.size(); ++t) {
+        const std::uint32_t i = back.origin[t];
+        if (!same_rest(cases.answers[i], back.answers[t]))
+            std::copy_n(back.answers[t], out_width_, cases.answers[i]);
+    }
+}
+
+// Moves indices where the rows as they were asked leave something open.
+void PortOracle::settle(Batch& batch) const {
+    Batch cases(in_width_, out_width_);
+    for (std::size_t i = 0; i < batch.rows.size(); ++i) {
+        bool open = batch.doubts[i] != 0;
+        Word shared;
+        for (std::size_t p = 0; p < reads_.size() && !open; ++p)
+            open = conflict(batch.rows[i], batch.entries[i], p, shared);
+        if (!open)
+            continue;
+        cases.push(batch.rows[i], static_cast<std::uint32_t>(i));
+        cases.answers.push(batch.answers[i]);
+        cases.doubts.push_back(batch.doubts[i]);
+    }
+    if (cases.rows.size() == 0)
+        return;
+    cases.moved.resize(cases.rows.size());
+    cases.unsure.resize(cases.rows.size());
+    // Writes first: what a row does must show before it is compared with moved rows.
+    for (std::size_t k = 0; k < writes_.size(); ++k)
+        settle_write(cases, k);
+    for (std::size_t p = 0; p < reads_.size(); ++p)
+        settle_read(cases, p);
+    settle_moved(cases, batch);
+    for (std::size_t n = 0; n < cases.rows.size(); ++n)
+        std::copy_n(cases.answers[n], out_width_, batch.answers[cases.origin[n]]);
+}
+
+void PortOracle::evaluate(const std::uint64_t* in, std::uint64_t* out, std::size_t rows) {
+    const std::size_t chunk = inner_.concurrent() ? kChunk : kSerialChunk;
+    Batch batch(in_width_, out_width_);
+    for (std::size_t begin = 0; begin < rows; begin += chunk) {
+        const std::size_t count = std::min(chunk, rows - begin);
+        batch.rows.resize(count);
+        std::copy_n(in + begin * in_width_, count * in_width_, batch.rows.data());
+        ask(batch);
+        settle(batch);
+        std::copy_n(batch.answers.data(), count * out_width_, out + begin * out_width_);
+    }
+}
+
+} // namespace tapeout::circuit
