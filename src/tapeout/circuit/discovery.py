@@ -26,7 +26,7 @@ Table = NDArray[np.bool_]
 Event = tuple[int, int, frozenset[int]]
 """A row, the entry that is changed (or that matters) there, and the bits that move this to another entry."""
 
-LEAST_ENTRIES = 4
+LEAST_ENTRIES = 3
 MOST_BITS = 8
 """Index bits of a port: all codes are asked."""
 MOST_PORTS = 12
@@ -69,7 +69,7 @@ def _groups(interface: Interface) -> list[list[str]]:
     outputs = {word.name: word.width for word in interface.outputs}
     widths: dict[int, list[str]] = {}
     for word in interface.inputs:
-        if outputs.get(word.name + NEXT) == word.width and word.width <= 64:
+        if outputs.get(word.name + NEXT) == word.width and 2 <= word.width <= 64:
             widths.setdefault(word.width, []).append(word.name)
     return [names for names in widths.values() if len(names) >= LEAST_ENTRIES]
 
@@ -165,7 +165,8 @@ class _Box:
             after = self.ask(other)
             rest = (answers ^ after) & ~_mask(next_at, answers.shape[1])
             held = (_field(rows, at) == _field(answers, next_at)) & (_field(other, at) == _field(after, next_at))
-            shows.append(rest.any(axis=1) | ~held & (_field(answers, next_at) != _field(after, next_at)))
+            stored = ~held & (_field(answers, next_at) != _field(after, next_at))
+            shows.append(np.asarray(rest.any(axis=1) | stored, np.bool_))
         return np.stack(shows, axis=1)
 
     def unexplained(self, form: PortForm, near: Rows | None = None) -> Rows:
@@ -205,31 +206,57 @@ class _Search:
     def run(self) -> Array | str:
         """The array, or why it is none."""
         rows, _ = self.box.write_rows(self.words)
+        named = self._named(rows)
+        if len(named) < LEAST_ENTRIES:
+            return "no bits that say which of them is written"
+        if len(named) < len(self.words):
+            return _Search(self.box, [self.words[entry] for entry in named]).run()
         self._add_ports("write", rows)
         self._add_ports("read", self._read_rows())
         near = rows
         for _ in range(_ROUNDS):
             ports = sum(map(len, self.ports.values()))
-            constant = sum(not port.bits for kind in self.ports.values() for port in kind)
-            if not any(port.bits for port in self.ports["write"]):
-                return "no bits that say which of them is written"
-            if ports > MOST_PORTS or constant > max(1, len(self.words) // 4):
-                return f"{ports} ports, {constant} of them always to the same word, and more to come"
+            if ports > MOST_PORTS:
+                return f"{ports} ports, and more to come"
             array = self._array()
             wrong = self.box.unexplained(PortForm(self.box.interface, (array,)), near)
             if not len(wrong):
-                return array
-            some = wrong[: _READ_ROWS]
+                array = self._without_needless(near)
+                constant = sum(not port.bits for port in (*array.reads, *array.writes))
+                if constant <= len(self.words) // 4:
+                    return array
+                return f"{constant} ports of it are always to the same word"
+            some = wrong[:_READ_ROWS]
+            before = (list(self.ports["read"]), list(self.ports["write"]))
             self._add_ports("write", some)
             self._add_ports("read", some)
-            if sum(map(len, self.ports.values())) == ports:
+            if (self.ports["read"], self.ports["write"]) == before:
                 return f"{len(wrong):,} rows that no port explains"
             near = np.concatenate([near, some])
         return "new ports in every round"
 
+    def _named(self, rows: Rows) -> list[int]:
+        """The words that the commonest index names: others are written in their place by other instructions."""
+        rows, touched, events = self._events("write", rows)
+        counts = Counter(bits for _, _, bits in events if 1 <= len(bits) <= MOST_BITS)
+        if not counts:
+            return []
+        index = max(counts, key=lambda bits: (counts[bits] * len(bits), sorted(bits)))
+        return sorted(set(self._port("write", rows, touched, events, index).table) - {NOTHING})
+
+    def _without_needless(self, near: Rows) -> Array:
+        """The array without the ports that the others make up for."""
+        for kind in ("read", "write"):
+            for port in sorted(self.ports[kind], key=lambda port: len(port.bits)):
+                if len(self.ports[kind]) == 1:
+                    break
+                self.ports[kind].remove(port)
+                if len(self.box.unexplained(PortForm(self.box.interface, (self._array(),)), near)):
+                    self.ports[kind].append(port)
+        return self._array()
+
     def _array(self) -> Array:
-        order = lambda port: (not port.bits, port.bits, port.table)  # noqa: E731
-        reads, writes = (tuple(sorted(self.ports[kind], key=order)) for kind in ("read", "write"))
+        reads, writes = (tuple(sorted(self.ports[kind], key=_order)) for kind in ("read", "write"))
         width = next(word.width for word in self.box.interface.inputs if word.name == self.words[0])
         return Array(_array_name(self.words, self.box.interface), width, tuple(self.words), reads, writes)
 
@@ -300,16 +327,34 @@ class _Search:
         while len(self.ports[kind]) < MOST_PORTS:
             named = [port.entries(rows) for port in self.ports[kind]]
             events = [event for event in events if all(entries[event[0]] != event[1] for entries in named)]
+            if self._complete(kind, rows, events):
+                continue
             found = self._best(kind, rows, touched, events)
             if found is None:
                 return
             self.ports[kind].append(found)
+
+    def _complete(self, kind: str, rows: Rows, events: list[Event]) -> bool:
+        """Names an entry by a code of a port that named none where that explains all events of the entry."""
+        everything = Counter(entry for _, entry, _ in events)
+        gaps: Counter[tuple[int, int, int]] = Counter()
+        for index, port in enumerate(self.ports[kind]):
+            codes = port.codes(rows).tolist()
+            gaps.update((index, codes[row], entry) for row, entry, _ in events if port.table[codes[row]] == NOTHING)
+        for (index, code, entry), count in sorted(gaps.items(), key=lambda gap: (-gap[1], gap[0])):
+            if count >= 2 and count == everything[entry]:
+                port = self.ports[kind][index]
+                table = (*port.table[:code], entry, *port.table[code + 1 :])
+                self.ports[kind][index] = Port(port.bits, table)
+                return True
+        return False
 
     def _best(self, kind: str, rows: Rows, touched: Table, events: list[Event]) -> Port | None:
         """The port that explains most of the events; of equal ones that with the fewest bits."""
         counts = Counter(bits for _, _, bits in events if 1 <= len(bits) <= MOST_BITS)
         tried = sorted(counts, key=lambda bits: (-counts[bits] * len(bits), sorted(bits)))[:6]
         ports = [self._port(kind, rows, touched, events, bits) for bits in tried]
+        ports += self.ports["write"] if kind == "read" else self.ports["read"]  # operands that are results as well
         ports += [Port((), (entry,)) for entry in sorted({entry for _, entry, _ in events})]
         best: Port | None = None
         most = 1
@@ -338,7 +383,21 @@ class _Search:
             for code in codes.tolist():
                 named = np.flatnonzero(after[index_, code] & ~others)
                 votes[code][int(named[0]) if len(named) == 1 else NOTHING] += 1
-        return Port(tuple(bits), tuple(vote.most_common(1)[0][0] for vote in votes))
+        return Port(tuple(bits), tuple(_elected(vote) for vote in votes))
+
+
+def _order(port: Port) -> tuple[bool, tuple[int, ...], tuple[int, ...]]:
+    """Ports that are always at the same entry come last."""
+    return not port.bits, port.bits, port.table
+
+
+def _elected(votes: Counter[int]) -> int:
+    """The entry that most rows show, though many show none: not every content shows when it is complemented."""
+    total = votes.total()
+    entry, most = max(
+        ((entry, count) for entry, count in votes.items() if entry != NOTHING), key=lambda v: v[1], default=(NOTHING, 0)
+    )
+    return entry if 4 * most > total else NOTHING
 
 
 def _moves(before: Table, after: Table) -> tuple[NDArray[np.intp], NDArray[np.intp], Table]:

@@ -177,7 +177,9 @@ class PortForm:
         reads: list[tuple[int, list[int], list[int], int, int]] = []
         writes: list[tuple[int, list[int], list[int], int, int]] = []
         for number, array in enumerate(self.arrays):
-            inputs, outputs = ([s[name + end] for name in array.words] for s, end in ((starts_in, ""), (starts_out, NEXT)))
+            inputs, outputs = (
+                [s[name + end] for name in array.words] for s, end in ((starts_in, ""), (starts_out, NEXT))
+            )
             arrays.append((array.width, inputs, outputs))
             for index, port in enumerate(array.reads):
                 at = at_in[array.read_word(index).name]
