@@ -150,7 +150,8 @@ class _Box:
             found.append((rows[few], changed[few]))
             if sum(len(part) for part, _ in found) >= _EVENT_ROWS:
                 break
-        rows, changed = (np.concatenate([part[index] for part in found]) for index in (0, 1))
+        rows = np.concatenate([part for part, _ in found])
+        changed = np.concatenate([part for _, part in found])
         return rows[:_EVENT_ROWS], changed[:_EVENT_ROWS]
 
     def influences(self, rows: Rows, words: Sequence[str]) -> Table:

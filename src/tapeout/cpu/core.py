@@ -34,7 +34,8 @@ class Design:
     """A learned step in port form (docs/processor.md) and what is known of it.
 
     ``discovery`` says which arrays were found in the state. ``netlist`` is minimised, ``learned`` is as it was learned;
-    ``proof`` compares ``netlist`` with the reference where a state can lead. ``counterexamples`` rows had to come from the proof; ``speculated`` names words that the budget left to guesses.
+    ``proof`` compares ``netlist`` with the reference where a state can lead. ``counterexamples`` rows had to come from
+    the proof; ``speculated`` names words that the budget left to guesses.
     """
 
     variant: str
