@@ -89,4 +89,6 @@ def run_core(
     subprocess.run(["iverilog", "-g2005", "-Wall", "-Wno-timescale", "-o", str(built), *sources], check=True)
     done = subprocess.run(["vvp", "-n", str(built)], cwd=folder, capture_output=True, text=True, check=True)
     rows = [line.split() for line in done.stdout.splitlines() if " " in line and not line.startswith("WARNING")]
-    return [{name: int(value, 16) for name, value in zip(state, row, strict=True)} for row in rows if "finish" not in row[0]]
+    return [
+        {name: int(value, 16) for name, value in zip(state, row, strict=True)} for row in rows if "finish" not in row[0]
+    ]

@@ -26,10 +26,6 @@ constexpr std::size_t kChunk = 512;           // rows of both forms stay in the 
 constexpr std::size_t kSerialChunk = 1 << 14; // a box that is slow to call gets more at once
 constexpr std::size_t kMoves = 64;            // codes tried when an index is moved
 
-bool equal(const Word* a, const Word* b, std::size_t words) {
-    return std::equal(a, a + words, b);
-}
-
 } // namespace
 
 PortOracle::PortOracle(Oracle& inner, std::size_t input_bits, std::size_t output_bits, const std::vector<Move>& inputs,
@@ -222,6 +218,17 @@ bool PortOracle::movable(const Word* row, std::size_t p, Word* moved) const {
     return false;
 }
 
+// A write port whose entry an earlier one names too: which of the two stored is not known. Else the number of ports.
+std::size_t PortOracle::shared_write(const Word* row) const {
+    Entries entries;
+    locate(row, entries);
+    for (std::size_t p = reads_.size() + 1; p < ports(); ++p)
+        for (std::size_t q = reads_.size(); q < p; ++q)
+            if (entries[p] >= 0 && entries[p] == entries[q] && port(p).array == port(q).array)
+                return p - reads_.size();
+    return writes_.size();
+}
+
 void PortOracle::settle_read(Batch& cases, std::size_t p) const {
     Batch trials(in_width_, out_width_);
     for (std::size_t i = 0; i < cases.rows.size(); ++i) {
@@ -243,7 +250,9 @@ void PortOracle::settle_read(Batch& cases, std::size_t p) const {
     Batch own(in_width_, out_width_);
     for (std::size_t t = 0; t < trials.rows.size(); ++t) {
         const std::uint32_t i = trials.origin[t];
-        if (!equal(trials.answers[t], cases.answers[i], out_width_))
+        const std::size_t k = shared_write(cases.rows[i]);
+        if (k < writes_.size() ? !agrees(cases, i, trials, t, k)
+                               : !std::equal(trials.answers[t], trials.answers[t] + out_width_, cases.answers[i]))
             continue;
         set_field(trials.rows[t], reads_[p].value, width(reads_[p]), content(cases.rows[i], reads_[p]));
         own.push(trials.rows[t], i);
@@ -263,9 +272,16 @@ bool PortOracle::separate(const Word* row, const Entries& entries, std::size_t k
     const std::size_t p = reads_.size() + k;
     if (!writes_[k].bits.empty())
         return movable(row, p, moved);
-    std::vector<Word> from(row, row + in_width_); // the port stays: all others must move
-    for (std::size_t q = 0; q < ports(); ++q) {
-        if (q == p || entries[q] != entries[p] || port(q).array != writes_[k].array)
+    const auto here = [&](std::size_t q) {
+        return q != p && entries[q] == entries[p] && port(q).array == writes_[k].array;
+    };
+    std::size_t first = reads_.size(); // the port stays: the other write ports must move, or else the reads
+    while (first < ports() && !here(first))
+        ++first;
+    const bool writes = first < ports();
+    std::vector<Word> from(row, row + in_width_);
+    for (std::size_t q = writes ? reads_.size() : 0; q < (writes ? ports() : reads_.size()); ++q) {
+        if (!here(q))
             continue;
         Entries now;
         locate(from.data(), now);
@@ -326,6 +342,66 @@ bool PortOracle::agrees(const Batch& cases, std::size_t i, const Batch& trials, 
     return (stored[0] == stored[1] || known) && after[0] == after[1];
 }
 
+// Whether a read port that conflicts with others, and so does not see its own value, was moved.
+bool PortOracle::moves_conflict(const Word* row, const Entries& entries, const Word* moved) const {
+    Entries now;
+    locate(moved, now);
+    Word shared;
+    for (std::size_t p = 0; p < reads_.size(); ++p)
+        if (now[p] != entries[p] && conflict(row, entries, p, shared))
+            return true;
+    return false;
+}
+
+// The entry that the port names is read, and holds or is given the same: with another content it may show which.
+void PortOracle::settle_stored(Batch& cases, std::size_t i, std::size_t k) const {
+    const Source& write = writes_[k];
+    Entries entries;
+    locate(cases.rows[i], entries);
+    const std::int16_t entry = entries[reads_.size() + k];
+    if (entry < 0 || write.enable < 0)
+        return;
+    Batch trial(in_width_, out_width_);
+    trial.push(cases.rows[i], static_cast<std::uint32_t>(i));
+    bool read = false;
+    Word held = 0;
+    for (std::size_t p = ports(); p-- > 0;) {
+        if (p == reads_.size() + k || entries[p] != entry || port(p).array != write.array)
+            continue;
+        if (p >= reads_.size())
+            return; // another port's write
+        read = true;
+        held = content(cases.rows[i], reads_[p]);
+        set_field(trial.rows[0], reads_[p].value, width(write), ~held & low_bits(width(write)));
+    }
+    if (!read)
+        return;
+    ask(trial);
+    const auto enable = static_cast<std::size_t>(write.enable);
+    if (!same_rest(cases.answers[i], trial.answers[0]) || !get_bit(trial.answers[0], enable) ||
+        get_field(trial.answers[0], write.value, width(write)) != held)
+        return;
+    set_field(cases.answers[i], write.value, width(write), held);
+    set_bit(cases.answers[i], enable, true);
+}
+
+// A port that stores in every step stores what it read where nothing is written, also in rows that conflict.
+void PortOracle::settle_held(Batch& cases) const {
+    for (std::size_t i = 0; i < cases.rows.size(); ++i) {
+        Entries entries;
+        locate(cases.rows[i], entries);
+        for (const Source& write : writes_)
+            for (std::size_t p = 0; p < reads_.size(); ++p) {
+                Word shared;
+                if (write.enable >= 0 || reads_[p].array != write.array || reads_[p].bits != write.bits ||
+                    !conflict(cases.rows[i], entries, p, shared))
+                    continue;
+                if (entries[p] < 0 || get_field(cases.answers[i], write.value, width(write)) == shared)
+                    set_field(cases.answers[i], write.value, width(write), content(cases.rows[i], reads_[p]));
+            }
+    }
+}
+
 void PortOracle::settle_write(Batch& cases, std::size_t k) const {
     Batch trials(in_width_, out_width_);
     for (std::size_t i = 0; i < cases.rows.size(); ++i) {
@@ -334,16 +410,20 @@ void PortOracle::settle_write(Batch& cases, std::size_t k) const {
         Entries entries;
         locate(cases.rows[i], entries);
         trials.push(cases.rows[i], static_cast<std::uint32_t>(i));
-        if (!separate(cases.rows[i], entries, k, trials.rows[trials.rows.size() - 1])) {
+        Word* moved = trials.rows[trials.rows.size() - 1];
+        if (!separate(cases.rows[i], entries, k, moved) || moves_conflict(cases.rows[i], entries, moved)) {
             trials.rows.resize(trials.rows.size() - 1);
             trials.origin.pop_back();
+            settle_stored(cases, i, k);
         }
     }
     ask(trials);
     for (std::size_t t = 0; t < trials.rows.size(); ++t) {
         const std::uint32_t i = trials.origin[t];
-        if (!agrees(cases, i, trials, t, k))
+        if (!agrees(cases, i, trials, t, k)) {
+            settle_stored(cases, i, k);
             continue;
+        }
         std::copy_n(trials.rows[t], in_width_, cases.rows[i]);
         std::copy_n(trials.answers[t], out_width_, cases.answers[i]);
         cases.doubts[i] = trials.doubts[t];
@@ -395,6 +475,9 @@ void PortOracle::settle(Batch& batch) const {
     for (std::size_t p = 0; p < reads_.size(); ++p)
         settle_read(cases, p);
     settle_moved(cases, batch);
+    for (std::size_t k = 0; k < writes_.size(); ++k)
+        settle_write(cases, k);
+    settle_held(cases);
     for (std::size_t n = 0; n < cases.rows.size(); ++n)
         std::copy_n(cases.answers[n], out_width_, batch.answers[cases.origin[n]]);
 }

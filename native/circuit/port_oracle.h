@@ -64,6 +64,10 @@ private:
     void settle(Batch& batch) const;
     void settle_read(Batch& cases, std::size_t port) const;
     void settle_write(Batch& cases, std::size_t port) const;
+    std::size_t shared_write(const Word* row) const;
+    void settle_stored(Batch& cases, std::size_t i, std::size_t write) const;
+    void settle_held(Batch& cases) const;
+    bool moves_conflict(const Word* row, const Entries& entries, const Word* moved) const;
     void settle_moved(Batch& cases, const Batch& batch) const;
     bool same_rest(const Word* a, const Word* b) const; // but for the write ports
     bool conflict(const Word* row, const Entries& entries, std::size_t port, Word& shared) const;

@@ -331,6 +331,9 @@ def learn(
     budget: Annotated[float | None, typer.Option(help="Seconds; what is not known by then is speculated.")] = None,
     queries: Annotated[int | None, typer.Option(min=1, help="Questions that may be asked.")] = None,
     max_nodes: Annotated[int | None, typer.Option(min=1, help="AND nodes of a netlist from examples.")] = None,
+    arrays: Annotated[
+        str | None, typer.Option(help="Register files in the state: as gates (whole), as ports, or off.")
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0.01, help="Seconds that one answer may take.")] = 60.0,
     isolate: Annotated[bool, typer.Option("--isolate", help="Keep a function or library in its own process.")] = False,
     checkpoint: Annotated[Path | None, typer.Option(help="A file to go on from after a kill.")] = None,
@@ -354,7 +357,7 @@ def learn(
     with closing(box) if isinstance(box, ProcessOracle) else nullcontext(), _progress(as_json) as progress:
         learned = learn_circuit(
             box, algorithm=algorithm, seed=seed, budget_s=budget, budget_queries=queries, checkpoint=checkpoint,
-            timeout_s=timeout, max_nodes=max_nodes, progress=progress,
+            timeout_s=timeout, max_nodes=max_nodes, arrays=arrays, progress=progress,
         )  # fmt: skip
     if output is not None:
         with replacing(output) as file:

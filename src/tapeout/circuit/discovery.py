@@ -9,6 +9,7 @@ an array that they do not explain is not taken.
 from __future__ import annotations
 
 import re
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -45,9 +46,30 @@ class Discovery:
     questions: int
 
 
-def find_arrays(oracle: _native.Oracle, interface: Interface, seed: int = 0) -> Discovery:
-    """The arrays in the state of a black box, each explained by its ports on fresh rows, as are all together."""
-    box = _Box(oracle, interface, np.random.default_rng([seed, 0xA77A]))
+class _OverError(Exception):
+    """The seconds or questions are used up."""
+
+
+def find_arrays(
+    oracle: _native.Oracle,
+    interface: Interface,
+    seed: int = 0,
+    *,
+    seconds: float | None = None,
+    questions: int | None = None,
+) -> Discovery:
+    """The arrays in the state of a black box, each explained by its ports on fresh rows, as are all together.
+
+    After ``seconds`` or ``questions`` none are taken, and ``rejected`` says so.
+    """
+    box = _Box(oracle, interface, np.random.default_rng([seed, 0xA77A]), seconds, questions)
+    try:
+        return _find(box, interface)
+    except _OverError:
+        return Discovery(PortForm(interface, ()), ("the budget ended while arrays were looked for",), box.questions)
+
+
+def _find(box: _Box, interface: Interface) -> Discovery:
     arrays: list[Array] = []
     rejected: list[str] = []
     for group in _groups(interface):
@@ -77,16 +99,29 @@ def _groups(interface: Interface) -> list[list[str]]:
 class _Box:
     """A black box, its words' places, and a count of the questions."""
 
-    def __init__(self, oracle: _native.Oracle, interface: Interface, random: np.random.Generator) -> None:
+    def __init__(
+        self,
+        oracle: _native.Oracle,
+        interface: Interface,
+        random: np.random.Generator,
+        seconds: float | None = None,
+        questions: int | None = None,
+    ) -> None:
         self.oracle = oracle
         self.interface = interface
         self.random = random
         self.questions = 0
+        self._most = questions
+        self._until = None if seconds is None else time.monotonic() + seconds
         self.inputs = _places(interface.inputs)
         self.outputs = _places(interface.outputs)
 
     def ask(self, rows: Rows) -> Rows:
         self.questions += len(rows)
+        if (self._most is not None and self.questions > self._most) or (
+            self._until is not None and time.monotonic() > self._until
+        ):
+            raise _OverError
         return self.oracle.evaluate(np.ascontiguousarray(rows))
 
     def uniform(self, count: int) -> Rows:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from tapeout.circuit.bsd import Diagram, Options, learn_bsd
 from tapeout.circuit.coverage import EXHAUSTIVE_BITS, Coverage, Status, Tested, ask_again, judge, word_failures
+from tapeout.circuit.discovery import find_arrays
 from tapeout.circuit.evaluate import evaluate
 from tapeout.circuit.exact import ExactLearner, Limits
 from tapeout.circuit.example_models import MAX_NODES, learn_outputs
@@ -19,6 +20,8 @@ from tapeout.circuit.examples import Examples
 from tapeout.circuit.jobs import JobStore
 from tapeout.circuit.netlist import Netlist
 from tapeout.circuit.oracle import TIMEOUT_S, Oracle, check_oracle, to_native, to_oracle
+from tapeout.circuit.port_netlists import put_back
+from tapeout.circuit.ports import PortForm
 from tapeout.circuit.words import Interface, row_words, unpack
 from tapeout.errors import UserError
 
@@ -32,13 +35,19 @@ class Learned:
 
     ``statistics`` has at least ``algorithm``, ``seed``, ``seconds``, ``queries``; ``outputs``, a list with a
     dictionary for each output bit (``name``, ``nodes``, and what the algorithm adds); ``curve``, a list of
-    ``(queries, nodes)`` while it was learning. ``structure`` are the facts that were found, a line each.
+    ``(queries, nodes)`` while it was learning. ``structure`` are the facts that were found, a line each. Where arrays
+    were found in the state, ``form`` has their ports and ``ports`` is the netlist in port form.
     """
 
     netlist: Netlist
     coverage: tuple[Coverage, ...]
     statistics: dict[str, Any]
     structure: list[str] = field(default_factory=list[str])
+    form: PortForm | None = None
+    ports: Netlist | None = None
+
+
+ARRAYS = ("whole", "ports", "off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +75,13 @@ def learn(
     checkpoint: Path | str | None = None,
     timeout_s: float = TIMEOUT_S,
     max_nodes: int | None = None,
+    arrays: str | None = None,
     progress: Progress | None = None,
 ) -> Learned:
     """Learns a netlist from a black box (an `Oracle`, or a function with its ``interface``) or from `Examples`.
+
+    ``arrays``: register files and the like are looked for in the state and learned around (``whole``: the netlist has
+    them as gates; ``ports``: it is in port form), or not (``off``). ``None`` means whole for exact, off for bsd.
 
     ``budget_s`` seconds and ``budget_queries`` questions end the learning: what is not known by then is speculated
     and reported. ``checkpoint`` is a file that a later call goes on from, where the algorithm can. ``timeout_s`` is
@@ -85,6 +98,9 @@ def learn(
         raise UserError(f"algorithm {algorithm!r} is unknown", "algorithm", f"use {' or '.join(ALGORITHMS)}")
     if budget_s is not None and budget_s <= 0:
         raise UserError(f"a budget of {budget_s:g} s leaves no time", "budget", "give more than 0 seconds")
+    arrays = arrays or ("whole" if algorithm == "exact" else "off")
+    if arrays not in ARRAYS:
+        raise UserError(f"arrays {arrays!r} is unknown", "arrays", f"use {', '.join(ARRAYS)}")
     box = to_oracle(oracle, interface)
     check_oracle(box, seed, timeout_s)
     request = Request(
@@ -92,7 +108,10 @@ def learn(
         progress or (lambda stage, done, total: None),
     )  # fmt: skip
     begin = time.perf_counter()
-    learned = ALGORITHMS[algorithm](box, request)
+    if arrays == "off":
+        learned = ALGORITHMS[algorithm](box, request)
+    else:
+        learned = learn_around_arrays(box, ALGORITHMS[algorithm], request, whole=arrays == "whole")
     learned.statistics.update(algorithm=algorithm, seed=seed, seconds=time.perf_counter() - begin)
     return learned
 
@@ -152,6 +171,49 @@ def _exact(oracle: Oracle, request: Request) -> Learned:
         "queries": learner.queries, "outputs": outputs, "curve": learner.curve, "jobs reused": store.reused,
     }  # fmt: skip
     return Learned(netlist, judge(interface, whole, tested, guesses), statistics, structure)
+
+
+def learn_around_arrays(oracle: Oracle, algorithm: Algorithm, request: Request, *, whole: bool) -> Learned:
+    """Finds arrays in the state, learns the circuit in port form, and, for ``whole``, puts them back as gates.
+
+    Half of the budget may go into finding them.
+    """
+    begin = time.monotonic()
+    native = to_native(oracle)
+    seconds, queries = request.budget_s, request.budget_queries
+    found = find_arrays(
+        native, oracle.interface, request.seed,
+        seconds=None if seconds is None else seconds / 2, questions=None if queries is None else queries // 2,
+    )  # fmt: skip
+    if seconds is not None:
+        seconds = max(0.01, seconds - (time.monotonic() - begin))
+    if queries is not None:
+        queries -= found.questions
+    request = replace(request, budget_s=seconds, budget_queries=queries)
+    form = found.form
+    learned = algorithm(form.oracle(native) if form.arrays else oracle, request)
+    learned.statistics["queries"] += found.questions
+    learned.statistics["arrays"] = form.record()
+    structure = [*form.facts(), *(f"no array: {reason}" for reason in found.rejected), *learned.structure]
+    if not form.arrays:
+        return replace(learned, structure=structure)
+    learned.statistics["and_nodes_ports"] = learned.netlist.nodes
+    learned = replace(learned, structure=structure, form=form, ports=learned.netlist)
+    return _whole(learned, form, oracle, request.seed) if whole else learned
+
+
+def _whole(learned: Learned, form: PortForm, oracle: Oracle, seed: int) -> Learned:
+    """The same with the arrays as gates, asked again as a whole; a guess in port form is one here."""
+    netlist = put_back(learned.netlist, form)
+    everything, tested = ask_again(netlist, oracle, seed)
+    known = {line.word: line for line in learned.coverage}
+    guesses: dict[str, str] = {}
+    for word in form.whole.outputs:
+        lines = [known[name] for name in form.sources(word.name)]
+        guesses |= {word.name: line.reason for line in lines if line.status is Status.speculated}
+        directed = [test for line in lines for test in line.tested if test.distribution.startswith("directed")]
+        tested[word.name] += tuple(directed[:1])
+    return replace(learned, netlist=netlist, coverage=judge(form.whole, everything, tested, guesses))
 
 
 def _constant(oracle: Oracle) -> Learned:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +96,14 @@ class PortForm:
                 outputs += [array.write_word(index), *([enable] if enable else [])]
         return Interface(tuple(inputs), tuple(outputs))
 
+    def sources(self, name: str) -> list[str]:
+        """The outputs in port form that an output of the whole circuit is made of."""
+        for array in self.arrays:
+            if name.removesuffix(NEXT) in array.words and name.endswith(NEXT):
+                words = [w for k in range(len(array.writes)) for w in (array.write_word(k), array.enable_word(k)) if w]
+                return [word.name for word in words]
+        return [name]
+
     def bits(self, port: Port) -> tuple[int, ...]:
         """A port's index bits as bits of an input row in port form."""
         moved = {start + bit: at + bit for start, at, width in self.input_moves() for bit in range(width)}
@@ -131,6 +140,19 @@ class PortForm:
                 without = f", {missing} of {len(port.table)} codes name no entry" if missing else ""
                 lines.append(f"array {array.name}, {kind} port {index}: {where}{always}{without}")
         return lines
+
+    def record(self) -> list[dict[str, Any]]:
+        """The arrays as plain values, for JSON."""
+        return [
+            {
+                "name": array.name, "width": array.width, "words": list(array.words),
+                **{
+                    kind: [{"index": self.describe(port), "table": list(port.table)} for port in ports]
+                    for kind, ports in (("reads", array.reads), ("writes", array.writes))
+                },
+            }
+            for array in self.arrays
+        ]  # fmt: skip
 
     def input_moves(self) -> list[tuple[int, int, int]]:
         """Where the words outside of arrays stand: bit of a whole row, bit of a row in port form, width."""
