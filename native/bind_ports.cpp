@@ -34,12 +34,13 @@ std::vector<PortOracle::Port> to_ports(const Ports& ports) {
 }
 
 void make(PortOracle* self, Oracle& inner, std::size_t input_bits, std::size_t output_bits, const Moves& inputs,
-          const Moves& outputs, const Arrays& arrays, const Ports& reads, const Ports& writes) {
+          const Moves& outputs, const Arrays& arrays, const Ports& reads, const Ports& writes,
+          const std::vector<std::uint32_t>& copies) {
     std::vector<PortOracle::Array> entries;
     for (const auto& [width, in, out] : arrays)
         entries.push_back({width, in, out});
     new (self) PortOracle(inner, input_bits, output_bits, to_moves(inputs), to_moves(outputs), std::move(entries),
-                          to_ports(reads), to_ports(writes));
+                          to_ports(reads), to_ports(writes), copies);
 }
 
 } // namespace
@@ -47,5 +48,6 @@ void make(PortOracle* self, Oracle& inner, std::size_t input_bits, std::size_t o
 void bind_ports(nb::module_& m) {
     nb::class_<PortOracle, Oracle>(m, "PortOracle", "A black box in port form; see native/circuit/port_oracle.h.")
         .def("__init__", &make, nb::arg("inner"), nb::arg("input_bits"), nb::arg("output_bits"), nb::arg("inputs"),
-             nb::arg("outputs"), nb::arg("arrays"), nb::arg("reads"), nb::arg("writes"), nb::keep_alive<1, 2>());
+             nb::arg("outputs"), nb::arg("arrays"), nb::arg("reads"), nb::arg("writes"), nb::arg("copies"),
+             nb::keep_alive<1, 2>());
 }

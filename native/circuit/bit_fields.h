@@ -84,6 +84,8 @@ public:
         }
     }
     std::size_t operator()(const Word* row) const {
+        if (runs_.size() == 1)
+            return row[runs_[0].word] >> runs_[0].right & runs_[0].mask;
         Word value = 0;
         for (const Run& run : runs_)
             value |= (row[run.word] >> run.right & run.mask) << run.left;

@@ -11,6 +11,7 @@ struct PortOracle::Batch {
     std::vector<std::uint32_t> origin; // the row of another batch that this one is about
     std::vector<std::uint32_t> doubts;
     std::vector<std::uint32_t> moved; // write ports whose index is not that of the row as it was
+    std::vector<char> conflicts;      // the read ports do not all see their values
     std::vector<char> unsure;         // a read was moved after them
     std::vector<Entries> entries;
     std::vector<Word> whole, answer; // of the whole box
@@ -30,14 +31,17 @@ constexpr std::size_t kMoves = 64;            // codes tried when an index is mo
 
 PortOracle::PortOracle(Oracle& inner, std::size_t input_bits, std::size_t output_bits, const std::vector<Move>& inputs,
                        const std::vector<Move>& outputs, std::vector<Array> arrays, const std::vector<Port>& reads,
-                       const std::vector<Port>& writes)
+                       const std::vector<Port>& writes, const std::vector<std::uint32_t>& copies)
     : inner_(inner), input_bits_(input_bits), output_bits_(output_bits), in_width_(row_words(input_bits)),
       out_width_(row_words(output_bits)), whole_in_(row_words(inner.input_bits())),
       whole_out_(row_words(inner.output_bits())), inputs_(inputs), outputs_(outputs), arrays_(std::move(arrays)),
-      reads_(reads.begin(), reads.end()), writes_(writes.begin(), writes.end()), background_(whole_in_),
-      array_mask_(whole_in_), rest_mask_(out_width_) {
-    if (ports() > kPorts)
+      background_(whole_in_), array_mask_(whole_in_), rest_mask_(out_width_), copies_mask_(out_width_) {
+    if (reads.size() + writes.size() > kPorts)
         throw std::invalid_argument("more than " + std::to_string(kPorts) + " ports");
+    for (const Port& read : reads)
+        reads_.emplace_back(read, arrays_[read.array]);
+    for (const Port& write : writes)
+        writes_.emplace_back(write, arrays_[write.array]);
     Random random(1);
     for (Word& word : background_)
         word = random.word();
@@ -46,8 +50,12 @@ PortOracle::PortOracle(Oracle& inner, std::size_t input_bits, std::size_t output
             set_field(array_mask_.data(), at, array.width, low_bits(array.width));
     for (std::size_t bit = 0; bit < output_bits; ++bit)
         set_bit(rest_mask_.data(), bit, true);
+    for (const std::uint32_t bit : copies) {
+        set_bit(rest_mask_.data(), bit, false);
+        set_bit(copies_mask_.data(), bit, true);
+    }
     for (const Source& write : writes_) {
-        set_field(rest_mask_.data(), write.value, width(write), 0);
+        set_field(rest_mask_.data(), write.value, write.width, 0);
         if (write.enable >= 0)
             set_bit(rest_mask_.data(), static_cast<std::size_t>(write.enable), false);
     }
@@ -62,18 +70,19 @@ void PortOracle::locate(const Word* row, Entries& entries) const {
 }
 
 void PortOracle::build(const Word* row, const Entries& entries, Word* whole) const {
-    Word hash = 0;
-    for (std::size_t i = 0; i < in_width_; ++i)
-        hash = std::rotl((hash ^ row[i]) * 0x9e3779b97f4a7c15u, 29);
+    Word hash = 0, factor = 0x9e3779b97f4a7c15u;
+    for (std::size_t i = 0; i < in_width_; ++i, factor += 0x6a09e667f3bcc908u)
+        hash += (row[i] ^ row[i] >> 31) * factor; // the factors are odd: no bit is lost
     hash = mix(hash);
-    for (std::size_t i = 0; i < whole_in_; ++i)
-        whole[i] = (background_[i] ^ hash) & array_mask_[i];
+    const Word *background = background_.data(), *mask = array_mask_.data();
+    for (std::size_t i = 0, n = whole_in_; i < n; ++i)
+        whole[i] = (background[i] ^ hash) & mask[i];
     inputs_(row, whole);
-    for (std::size_t p = reads_.size(); p-- > 0;) // backwards: the first port wins
-        if (entries[p] >= 0) {
-            const Array& array = arrays_[reads_[p].array];
-            set_field(whole, array.in[static_cast<std::size_t>(entries[p])], array.width, content(row, reads_[p]));
-        }
+    for (std::size_t p = reads_.size(); p-- > 0;) { // backwards: the first port wins
+        const Source& read = reads_[p];
+        if (entries[p] >= 0)
+            set_field(whole, read.in[entries[p]], read.width, content(row, read));
+    }
 }
 
 // The write ports' part of an answer; rows that have to be asked again to be certain go to `again`.
@@ -85,8 +94,7 @@ void PortOracle::extract(Batch& batch, std::size_t i, std::vector<std::uint32_t>
     bool held_unread = false;
     for (std::size_t k = 0; k < writes_.size(); ++k) {
         const Source& write = writes_[k];
-        const Array& array = arrays_[write.array];
-        const std::int32_t entry = entries[reads_.size() + k];
+        const std::int16_t entry = entries[reads_.size() + k];
         if (entry < 0) {
             doubts |= 1u << k;
             continue;
@@ -99,13 +107,13 @@ void PortOracle::extract(Batch& batch, std::size_t i, std::vector<std::uint32_t>
             doubts |= 1u << k;
             continue;
         }
-        const Word next = get_field(answer, array.out[static_cast<std::size_t>(entry)], array.width);
+        const Word next = get_field(answer, write.out[entry], write.width);
         if (write.enable < 0) {
-            set_field(out, write.value, array.width, next);
+            set_field(out, write.value, write.width, next);
             continue;
         }
-        if (next != get_field(whole, array.in[static_cast<std::size_t>(entry)], array.width)) {
-            set_field(out, write.value, array.width, next);
+        if (next != get_field(whole, write.in[entry], write.width)) {
+            set_field(out, write.value, write.width, next);
             set_bit(out, static_cast<std::size_t>(write.enable), true);
         } else if (read) {
             doubts |= 1u << k;
@@ -118,25 +126,32 @@ void PortOracle::extract(Batch& batch, std::size_t i, std::vector<std::uint32_t>
         again.push_back(static_cast<std::uint32_t>(i));
 }
 
-void PortOracle::ask(Batch& batch) const {
+void PortOracle::ask(Batch& batch, bool writes) const {
     const std::size_t count = batch.rows.size();
     batch.answers.resize(0);
     batch.answers.resize(count);
     batch.doubts.assign(count, 0);
+    batch.conflicts.assign(count, 0);
     if (!count)
         return;
     batch.entries.resize(count);
     batch.whole.resize(count * whole_in_);
     batch.answer.resize(count * whole_out_);
     for (std::size_t i = 0; i < count; ++i) {
-        locate(batch.rows[i], batch.entries[i]);
-        build(batch.rows[i], batch.entries[i], batch.whole.data() + i * whole_in_);
+        const Word* row = batch.rows[i];
+        Entries& entries = batch.entries[i];
+        locate(row, entries);
+        build(row, entries, batch.whole.data() + i * whole_in_);
+        Word shared;
+        for (std::size_t p = 0; p < reads_.size() && !batch.conflicts[i]; ++p)
+            batch.conflicts[i] = conflict(row, entries, p, shared);
     }
     inner_.evaluate(batch.whole.data(), batch.answer.data(), count);
     std::vector<std::uint32_t> again;
     for (std::size_t i = 0; i < count; ++i) {
         outputs_(batch.answer.data() + i * whole_out_, batch.answers[i]);
-        extract(batch, i, again);
+        if (writes || batch.conflicts[i])
+            extract(batch, i, again);
     }
     if (!again.empty())
         ask_complemented(batch, again);
@@ -240,7 +255,7 @@ void PortOracle::settle_read(Batch& cases, std::size_t p) const {
         trials.push(cases.rows[i], static_cast<std::uint32_t>(i));
         Word* moved = trials.rows[trials.rows.size() - 1];
         if (movable(cases.rows[i], p, moved)) {
-            set_field(moved, reads_[p].value, width(reads_[p]), shared);
+            set_field(moved, reads_[p].value, reads_[p].width, shared);
         } else {
             trials.rows.resize(trials.rows.size() - 1);
             trials.origin.pop_back();
@@ -250,11 +265,13 @@ void PortOracle::settle_read(Batch& cases, std::size_t p) const {
     Batch own(in_width_, out_width_);
     for (std::size_t t = 0; t < trials.rows.size(); ++t) {
         const std::uint32_t i = trials.origin[t];
-        const std::size_t k = shared_write(cases.rows[i]);
+        std::size_t k = shared_write(cases.rows[i]);
+        if (k == writes_.size() && cases.doubts[i])
+            k = static_cast<std::size_t>(std::countr_zero(cases.doubts[i]));
         if (k < writes_.size() ? !agrees(cases, i, trials, t, k)
-                               : !std::equal(trials.answers[t], trials.answers[t] + out_width_, cases.answers[i]))
+                               : !same(cases.answers[i], trials.answers[t], copies_mask_, true))
             continue;
-        set_field(trials.rows[t], reads_[p].value, width(reads_[p]), content(cases.rows[i], reads_[p]));
+        set_field(trials.rows[t], reads_[p].value, reads_[p].width, content(cases.rows[i], reads_[p]));
         own.push(trials.rows[t], i);
     }
     ask(own);
@@ -294,9 +311,10 @@ bool PortOracle::separate(const Word* row, const Entries& entries, std::size_t k
     return true;
 }
 
-bool PortOracle::same_rest(const Word* a, const Word* b) const {
+// Whether answers are the same in the bits of a mask, or outside of it.
+bool PortOracle::same(const Word* a, const Word* b, const std::vector<Word>& mask, bool outside) const {
     for (std::size_t w = 0; w < out_width_; ++w)
-        if ((a[w] ^ b[w]) & rest_mask_[w])
+        if ((a[w] ^ b[w]) & (outside ? ~mask[w] : mask[w]))
             return false;
     return true;
 }
@@ -304,7 +322,7 @@ bool PortOracle::same_rest(const Word* a, const Word* b) const {
 // Whether the moved row did the same as the row itself, as far as that shows.
 bool PortOracle::agrees(const Batch& cases, std::size_t i, const Batch& trials, std::size_t t, std::size_t k) const {
     const Word *was = cases.answers[i], *is = trials.answers[t];
-    if (!same_rest(was, is))
+    if (!same(was, is, rest_mask_, false))
         return false;
     Entries entries;
     locate(cases.rows[i], entries);
@@ -326,7 +344,7 @@ bool PortOracle::agrees(const Batch& cases, std::size_t i, const Batch& trials, 
     for (std::size_t m = 0; m < writes_.size(); ++m) {
         const Source& write = writes_[m];
         const bool here = m == k || (entry >= 0 && entries[reads_.size() + m] == entry && write.array == array);
-        const Word values[2] = {get_field(was, write.value, width(write)), get_field(is, write.value, width(write))};
+        const Word values[2] = {get_field(was, write.value, write.width), get_field(is, write.value, write.width)};
         if (here) {
             for (int side = 0; side < 2; ++side)
                 if (stores(side ? is : was, write)) {
@@ -372,16 +390,16 @@ void PortOracle::settle_stored(Batch& cases, std::size_t i, std::size_t k) const
             return; // another port's write
         read = true;
         held = content(cases.rows[i], reads_[p]);
-        set_field(trial.rows[0], reads_[p].value, width(write), ~held & low_bits(width(write)));
+        set_field(trial.rows[0], reads_[p].value, write.width, ~held & low_bits(write.width));
     }
     if (!read)
         return;
     ask(trial);
     const auto enable = static_cast<std::size_t>(write.enable);
-    if (!same_rest(cases.answers[i], trial.answers[0]) || !get_bit(trial.answers[0], enable) ||
-        get_field(trial.answers[0], write.value, width(write)) != held)
+    if (!same(cases.answers[i], trial.answers[0], rest_mask_, false) || !get_bit(trial.answers[0], enable) ||
+        get_field(trial.answers[0], write.value, write.width) != held)
         return;
-    set_field(cases.answers[i], write.value, width(write), held);
+    set_field(cases.answers[i], write.value, write.width, held);
     set_bit(cases.answers[i], enable, true);
 }
 
@@ -396,8 +414,8 @@ void PortOracle::settle_held(Batch& cases) const {
                 if (write.enable >= 0 || reads_[p].array != write.array || reads_[p].bits != write.bits ||
                     !conflict(cases.rows[i], entries, p, shared))
                     continue;
-                if (entries[p] < 0 || get_field(cases.answers[i], write.value, width(write)) == shared)
-                    set_field(cases.answers[i], write.value, width(write), content(cases.rows[i], reads_[p]));
+                if (entries[p] < 0 || get_field(cases.answers[i], write.value, write.width) == shared)
+                    set_field(cases.answers[i], write.value, write.width, content(cases.rows[i], reads_[p]));
             }
     }
 }
@@ -446,7 +464,7 @@ void PortOracle::settle_moved(Batch& cases, const Batch& batch) const {
     ask(back);
     for (std::size_t t = 0; t < back.rows.size(); ++t) {
         const std::uint32_t i = back.origin[t];
-        if (!same_rest(cases.answers[i], back.answers[t]))
+        if (!same(cases.answers[i], back.answers[t], rest_mask_, false))
             std::copy_n(back.answers[t], out_width_, cases.answers[i]);
     }
 }
@@ -455,11 +473,7 @@ void PortOracle::settle_moved(Batch& cases, const Batch& batch) const {
 void PortOracle::settle(Batch& batch) const {
     Batch cases(in_width_, out_width_);
     for (std::size_t i = 0; i < batch.rows.size(); ++i) {
-        bool open = batch.doubts[i] != 0;
-        Word shared;
-        for (std::size_t p = 0; p < reads_.size() && !open; ++p)
-            open = conflict(batch.rows[i], batch.entries[i], p, shared);
-        if (!open)
+        if (!batch.doubts[i] && !batch.conflicts[i])
             continue;
         cases.push(batch.rows[i], static_cast<std::uint32_t>(i));
         cases.answers.push(batch.answers[i]);
@@ -478,18 +492,29 @@ void PortOracle::settle(Batch& batch) const {
     for (std::size_t k = 0; k < writes_.size(); ++k)
         settle_write(cases, k);
     settle_held(cases);
-    for (std::size_t n = 0; n < cases.rows.size(); ++n)
-        std::copy_n(cases.answers[n], out_width_, batch.answers[cases.origin[n]]);
+    for (std::size_t n = 0; n < cases.rows.size(); ++n) {
+        Word* answer = batch.answers[cases.origin[n]];
+        for (std::size_t w = 0; w < out_width_; ++w)
+            answer[w] = (answer[w] & copies_mask_[w]) | (cases.answers[n][w] & ~copies_mask_[w]);
+    }
 }
 
-void PortOracle::evaluate(const std::uint64_t* in, std::uint64_t* out, std::size_t rows) {
+void PortOracle::evaluate_for(const std::vector<int>& outputs, const std::uint64_t* in, std::uint64_t* out,
+                              std::size_t rows) {
+    const bool rest = std::all_of(outputs.begin(), outputs.end(), [this](int bit) {
+        return get_bit(rest_mask_.data(), static_cast<std::size_t>(bit));
+    });
+    answer(in, out, rows, !rest);
+}
+
+void PortOracle::answer(const Word* in, Word* out, std::size_t rows, bool writes) const {
     const std::size_t chunk = inner_.concurrent() ? kChunk : kSerialChunk;
     Batch batch(in_width_, out_width_);
     for (std::size_t begin = 0; begin < rows; begin += chunk) {
         const std::size_t count = std::min(chunk, rows - begin);
         batch.rows.resize(count);
         std::copy_n(in + begin * in_width_, count * in_width_, batch.rows.data());
-        ask(batch);
+        ask(batch, writes);
         settle(batch);
         std::copy_n(batch.answers.data(), count * out_width_, out + begin * out_width_);
     }

@@ -33,22 +33,30 @@ public:
         std::int32_t enable;             // write: where its enable stands, -1: it stores in every step
     };
 
+    // `copies` are output bits in port form that are always an index bit: they say nothing about what the bit does.
     // `inputs` move from port form to the whole box's rows, `outputs` from its answers to port form. An array word
     // that stands in neither belongs to an array.
     PortOracle(Oracle& inner, std::size_t input_bits, std::size_t output_bits, const std::vector<Move>& inputs,
                const std::vector<Move>& outputs, std::vector<Array> arrays, const std::vector<Port>& reads,
-               const std::vector<Port>& writes);
+               const std::vector<Port>& writes, const std::vector<std::uint32_t>& copies);
 
     std::size_t input_bits() const override { return input_bits_; }
     std::size_t output_bits() const override { return output_bits_; }
     bool concurrent() const override { return inner_.concurrent(); }
-    void evaluate(const std::uint64_t* in, std::uint64_t* out, std::size_t rows) override;
+    void evaluate(const std::uint64_t* in, std::uint64_t* out, std::size_t rows) override {
+        answer(in, out, rows, true);
+    }
+    void evaluate_for(const std::vector<int>& outputs, const std::uint64_t* in, std::uint64_t* out,
+                      std::size_t rows) override;
 
 private:
     struct Source : Port {
         Gather code;
+        unsigned width;
+        const std::uint32_t *in, *out; // of the array's entries
         std::int16_t entry(const Word* row) const { return table[code(row)]; }
-        explicit Source(const Port& port) : Port(port), code(port.bits) {}
+        Source(const Port& port, const Array& array)
+            : Port(port), code(port.bits), width(array.width), in(array.in.data()), out(array.out.data()) {}
     };
     struct Batch; // rows in port form, with what is known of them
     static constexpr std::size_t kPorts = 16;
@@ -56,9 +64,10 @@ private:
 
     void locate(const Word* row, Entries& entries) const;
     void build(const Word* row, const Entries& entries, Word* whole) const;
+    void answer(const Word* in, Word* out, std::size_t rows, bool writes) const;
     // Asks rows as they are, the first port's value where they conflict. Doubts: a bit for each write port whose
-    // answer is not certain.
-    void ask(Batch& batch) const;
+    // answer is not certain. Without `writes` the write ports' part is not looked at in rows without a conflict.
+    void ask(Batch& batch, bool writes = true) const;
     void extract(Batch& batch, std::size_t i, std::vector<std::uint32_t>& again) const;
     void ask_complemented(Batch& batch, const std::vector<std::uint32_t>& held) const;
     void settle(Batch& batch) const;
@@ -69,15 +78,14 @@ private:
     void settle_held(Batch& cases) const;
     bool moves_conflict(const Word* row, const Entries& entries, const Word* moved) const;
     void settle_moved(Batch& cases, const Batch& batch) const;
-    bool same_rest(const Word* a, const Word* b) const; // but for the write ports
+    bool same(const Word* a, const Word* b, const std::vector<Word>& mask, bool outside) const;
     bool conflict(const Word* row, const Entries& entries, std::size_t port, Word& shared) const;
     bool movable(const Word* row, std::size_t port, Word* moved) const;
     bool separate(const Word* row, const Entries& entries, std::size_t write, Word* moved) const;
     bool agrees(const Batch& cases, std::size_t i, const Batch& trials, std::size_t t, std::size_t write) const;
     const Source& port(std::size_t p) const { return p < reads_.size() ? reads_[p] : writes_[p - reads_.size()]; }
     std::size_t ports() const { return reads_.size() + writes_.size(); }
-    Word content(const Word* row, const Source& read) const { return get_field(row, read.value, width(read)); }
-    unsigned width(const Source& port) const { return arrays_[port.array].width; }
+    static Word content(const Word* row, const Source& read) { return get_field(row, read.value, read.width); }
 
     Oracle& inner_;
     std::size_t input_bits_, output_bits_, in_width_, out_width_, whole_in_, whole_out_;
@@ -85,7 +93,8 @@ private:
     std::vector<Array> arrays_;
     std::vector<Source> reads_, writes_;
     std::vector<Word> background_, array_mask_; // of the whole box's rows
-    std::vector<Word> rest_mask_;               // answers in port form without the write ports
+    std::vector<Word> rest_mask_;               // answers in port form without the write ports and copies
+    std::vector<Word> copies_mask_;
 };
 
 } // namespace tapeout::circuit

@@ -382,16 +382,17 @@ def design(
     budget: Annotated[float | None, typer.Option(min=0.01, help="Seconds of learning.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="A file to go on from after a kill.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The step in port form: .v, .aig, .aag, .blif, .c.")
+        Path | None,
+        typer.Option("--output", "-o", help="A folder for the core; or the step only: .v, .aig, .aag, .blif, .c."),
     ] = None,
 ) -> None:
-    """Learn a processor's step from its oracle and prove it equal to the formal reference."""
-    from tapeout.circuit.export import proved_file
+    """Learn a processor's step from its oracle, prove it equal to the formal reference, and write a core around it."""
+    from tapeout.circuit.export import write_netlist
     from tapeout.circuit.output import check_suffix
     from tapeout.cpu.core import design as design_core
-    from tapeout.report.files import replacing
+    from tapeout.cpu.files import write_design
 
-    if output is not None:
+    if output is not None and output.suffix:
         check_suffix(output.suffix)
     with _progress(False) as progress:
         done = 0
@@ -402,11 +403,11 @@ def design(
             progress("jobs", done, 0)
 
         made = design_core(variant, seed=seed, budget_s=budget, checkpoint=checkpoint, progress=tell)
-    if output is not None:
-        with replacing(output) as file:
-            file.write(proved_file(made.netlist, output.suffix, output.stem))
+    form = made.discovery.form
     sys.stdout.write(
-        f"{variant}: learned in {made.learning_s:.1f} s from {made.queries:,} questions, "
+        f"{variant}: {made.discovery.questions:,} questions in {made.discovery_s:.1f} s found\n"
+        + "".join(f"  {fact}\n" for fact in form.facts())
+        + f"Learned in {made.learning_s:.1f} s from {made.queries:,} questions, "
         f"{made.learned.nodes:,} AND nodes\n"
         f"Minimised in {made.minimising_s:.1f} s: {made.netlist.nodes:,} AND nodes\n"
         f"Reference, written by hand: {made.reference.nodes:,} AND nodes\n"
@@ -414,6 +415,11 @@ def design(
     )
     for name in made.speculated:
         sys.stdout.write(f"{name}: the budget ended before it was learned, part of it is guessed\n")
+    if output is not None and output.suffix:
+        write_netlist(made.netlist, output)
+    elif output is not None:
+        files = write_design(made, output)
+        sys.stdout.write(f"Wrote {', '.join(files)} to {output}\n")
 
 
 def main() -> None:

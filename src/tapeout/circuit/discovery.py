@@ -79,10 +79,10 @@ def _find(box: _Box, interface: Interface) -> Discovery:
                 arrays.append(found)
             else:
                 rejected.append(f"{words[0]} ... {words[-1]}: {found}")
-    form = PortForm(interface, tuple(arrays))
+    form = PortForm(interface, tuple(arrays), box.copies(arrays))
     if len(arrays) > 1 and (sum(len(a.reads) + len(a.writes) for a in arrays) > 16 or len(box.unexplained(form))):
         rejected += [f"{array.name}: not independent of the other arrays" for array in arrays[1:]]
-        form = PortForm(interface, tuple(arrays[:1]))
+        form = PortForm(interface, tuple(arrays[:1]), box.copies(arrays[:1]))
     return Discovery(form, tuple(rejected), box.questions)
 
 
@@ -204,6 +204,25 @@ class _Box:
             stored = ~held & (_field(answers, next_at) != _field(after, next_at))
             shows.append(np.asarray(rest.any(axis=1) | stored, np.bool_))
         return np.stack(shows, axis=1)
+
+    def copies(self, arrays: Sequence[Array]) -> tuple[int, ...]:
+        """Output bits outside of the arrays that are an index bit, or its complement, in all rows."""
+        bits = sorted({bit for array in arrays for port in (*array.reads, *array.writes) for bit in port.bits})
+        if not bits:
+            return ()
+        rows = np.concatenate([
+            self.uniform(_CHECK_ROWS), structured_rows(self.random, _CHECK_ROWS, self.interface),
+            sparse_rows(self.random, _CHECK_ROWS, self.interface),
+        ])  # fmt: skip
+        answers = self.ask(rows)
+        entries = {name + NEXT for array in arrays for name in array.words}
+        found: list[int] = []
+        for name, place in self.outputs.items():
+            for out in range(*_span(place)) if name not in entries else ():
+                differ = [_field(rows, (bit, 1)) != _field(answers, (out, 1)) for bit in bits]
+                if any(column.all() or not column.any() for column in differ):
+                    found.append(out)
+        return tuple(found)
 
     def unexplained(self, form: PortForm, near: Rows | None = None) -> Rows:
         """Fresh rows that the ports do not explain: put together again, the answers are not those of the black box."""

@@ -210,7 +210,9 @@ def _whole(learned: Learned, form: PortForm, oracle: Oracle, seed: int) -> Learn
     guesses: dict[str, str] = {}
     for word in form.whole.outputs:
         lines = [known[name] for name in form.sources(word.name)]
-        guesses |= {word.name: line.reason for line in lines if line.status is Status.speculated}
+        reasons = [line.reason for line in lines if line.status is Status.speculated]
+        if reasons:
+            guesses[word.name] = reasons[0]
         directed = [test for line in lines for test in line.tested if test.distribution.startswith("directed")]
         tested[word.name] += tuple(directed[:1])
     return replace(learned, netlist=netlist, coverage=judge(form.whole, everything, tested, guesses))

@@ -78,10 +78,14 @@ class Array:
 
 @dataclass(frozen=True)
 class PortForm:
-    """A circuit with ``whole`` words, and the arrays in its state."""
+    """A circuit with ``whole`` words, and the arrays in its state.
+
+    ``copies`` are output bits of the whole circuit that are always an index bit of some port, or its complement.
+    """
 
     whole: Interface
     arrays: tuple[Array, ...]
+    copies: tuple[int, ...] = ()
 
     @cached_property
     def interface(self) -> Interface:
@@ -211,9 +215,11 @@ class PortForm:
                 where = at_out[enable.name] if enable else -1
                 at = at_out[array.write_word(index).name]
                 writes.append((number, list(self.bits(port)), list(port.table), at, where))
+        moved = {start + bit: at + bit for start, at, width in self.output_moves() for bit in range(width)}
         native = _native.PortOracle(
             whole, self.interface.input_bits, self.interface.output_bits,
             [(at, start, width) for start, at, width in self.input_moves()], self.output_moves(), arrays, reads, writes,
+            [moved[bit] for bit in self.copies],
         )  # fmt: skip
         return NativeOracle(native, self.interface, "port form")
 
