@@ -244,43 +244,104 @@ std::size_t PortOracle::shared_write(const Word* row) const {
     return writes_.size();
 }
 
-void PortOracle::settle_read(Batch& cases, std::size_t p) const {
+// Whether moving an index left the answer as it was; where two write ports are at one entry, by what is stored.
+bool PortOracle::unchanged(const Batch& cases, std::size_t i, const Batch& trials, std::size_t t) const {
+    std::size_t k = shared_write(cases.rows[i]);
+    if (k == writes_.size() && cases.doubts[i])
+        k = static_cast<std::size_t>(std::countr_zero(cases.doubts[i]));
+    return k < writes_.size() ? agrees(cases, i, trials, t, k)
+                              : same(cases.answers[i], trials.answers[t], copies_mask_, true);
+}
+
+// Moves the index of a read port that delivers what the entry holds. Where that changes nothing, the moved row with the
+// port's own value is asked; the others are returned.
+std::vector<std::uint32_t> PortOracle::move_read(const Batch& cases, const std::vector<std::uint32_t>& which,
+                                                 std::size_t p, const std::vector<Word>& own, Batch& moved) const {
+    std::vector<std::uint32_t> failed;
     Batch trials(in_width_, out_width_);
-    for (std::size_t i = 0; i < cases.rows.size(); ++i) {
+    for (const std::uint32_t i : which) {
+        Entries entries;
+        locate(cases.rows[i], entries);
+        Word shared;
+        if (!conflict(cases.rows[i], entries, p, shared))
+            shared = content(cases.rows[i], reads_[p]);
+        trials.push(cases.rows[i], i);
+        Word* row = trials.rows[trials.rows.size() - 1];
+        if (movable(cases.rows[i], p, row)) {
+            set_field(row, reads_[p].value, reads_[p].width, shared);
+        } else {
+            trials.rows.resize(trials.rows.size() - 1);
+            trials.origin.pop_back();
+            failed.push_back(i);
+        }
+    }
+    ask(trials);
+    for (std::size_t t = 0; t < trials.rows.size(); ++t) {
+        const std::uint32_t i = trials.origin[t];
+        if (!unchanged(cases, i, trials, t)) {
+            failed.push_back(i);
+            continue;
+        }
+        set_field(trials.rows[t], reads_[p].value, reads_[p].width, own[i]);
+        moved.push(trials.rows[t], i);
+    }
+    ask(moved);
+    return failed;
+}
+
+void PortOracle::settle_read(Batch& cases, std::size_t p) const {
+    std::vector<std::uint32_t> which;
+    std::vector<Word> own(cases.rows.size());
+    for (std::uint32_t i = 0; i < cases.rows.size(); ++i) {
         Entries entries;
         Word shared;
         locate(cases.rows[i], entries);
         if (!conflict(cases.rows[i], entries, p, shared))
             continue;
-        trials.push(cases.rows[i], static_cast<std::uint32_t>(i));
-        Word* moved = trials.rows[trials.rows.size() - 1];
-        if (movable(cases.rows[i], p, moved)) {
-            set_field(moved, reads_[p].value, reads_[p].width, shared);
-        } else {
-            trials.rows.resize(trials.rows.size() - 1);
-            trials.origin.pop_back();
-        }
+        which.push_back(i);
+        own[i] = content(cases.rows[i], reads_[p]);
     }
-    ask(trials);
-    Batch own(in_width_, out_width_);
-    for (std::size_t t = 0; t < trials.rows.size(); ++t) {
-        const std::uint32_t i = trials.origin[t];
-        std::size_t k = shared_write(cases.rows[i]);
-        if (k == writes_.size() && cases.doubts[i])
-            k = static_cast<std::size_t>(std::countr_zero(cases.doubts[i]));
-        if (k < writes_.size() ? !agrees(cases, i, trials, t, k)
-                               : !same(cases.answers[i], trials.answers[t], copies_mask_, true))
-            continue;
-        set_field(trials.rows[t], reads_[p].value, reads_[p].width, content(cases.rows[i], reads_[p]));
-        own.push(trials.rows[t], i);
-    }
-    ask(own);
-    for (std::size_t t = 0; t < own.rows.size(); ++t) {
-        const std::uint32_t i = own.origin[t];
-        std::copy_n(own.rows[t], in_width_, cases.rows[i]);
-        std::copy_n(own.answers[t], out_width_, cases.answers[i]);
-        cases.doubts[i] = own.doubts[t];
+    Batch moved(in_width_, out_width_);
+    const std::vector<std::uint32_t> failed = move_read(cases, which, p, own, moved);
+    adopt(cases, moved, {});
+    settle_earlier(cases, failed, p);
+}
+
+void PortOracle::adopt(Batch& cases, const Batch& moved, const std::vector<std::uint32_t>& origin) const {
+    for (std::size_t t = 0; t < moved.rows.size(); ++t) {
+        const std::uint32_t i = origin.empty() ? moved.origin[t] : origin[moved.origin[t]];
+        std::copy_n(moved.rows[t], in_width_, cases.rows[i]);
+        std::copy_n(moved.answers[t], out_width_, cases.answers[i]);
+        cases.doubts[i] = moved.doubts[t];
         cases.unsure[i] = cases.moved[i] != 0;
+    }
+}
+
+// The index of port `p` cannot be moved. If another port's value stands in its place and matters, that port's may.
+void PortOracle::settle_earlier(Batch& cases, const std::vector<std::uint32_t>& failed, std::size_t p) const {
+    for (std::size_t q = 0; q < p; ++q) {
+        Batch swapped(in_width_, out_width_);
+        std::vector<Word> own;
+        for (const std::uint32_t i : failed) {
+            Entries entries;
+            Word shared;
+            locate(cases.rows[i], entries);
+            if (entries[q] < 0 || entries[q] != entries[p] || reads_[q].array != reads_[p].array ||
+                !conflict(cases.rows[i], entries, p, shared))
+                continue;
+            own.push_back(content(cases.rows[i], reads_[q]));
+            swapped.push(cases.rows[i], i);
+            set_field(swapped.rows[swapped.rows.size() - 1], reads_[q].value, reads_[q].width,
+                      content(cases.rows[i], reads_[p]));
+        }
+        ask(swapped);
+        std::vector<std::uint32_t> which;
+        for (std::uint32_t s = 0; s < swapped.rows.size(); ++s)
+            if (!same(swapped.answers[s], cases.answers[swapped.origin[s]], copies_mask_, true))
+                which.push_back(s);
+        Batch moved(in_width_, out_width_);
+        move_read(swapped, which, q, own, moved);
+        adopt(cases, moved, swapped.origin);
     }
 }
 

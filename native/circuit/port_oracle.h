@@ -72,6 +72,11 @@ private:
     void ask_complemented(Batch& batch, const std::vector<std::uint32_t>& held) const;
     void settle(Batch& batch) const;
     void settle_read(Batch& cases, std::size_t port) const;
+    void settle_earlier(Batch& cases, const std::vector<std::uint32_t>& failed, std::size_t port) const;
+    std::vector<std::uint32_t> move_read(const Batch& cases, const std::vector<std::uint32_t>& which, std::size_t port,
+                                         const std::vector<Word>& own, Batch& moved) const;
+    void adopt(Batch& cases, const Batch& moved, const std::vector<std::uint32_t>& origin) const;
+    bool unchanged(const Batch& cases, std::size_t i, const Batch& trials, std::size_t t) const;
     void settle_write(Batch& cases, std::size_t port) const;
     std::size_t shared_write(const Word* row) const;
     void settle_stored(Batch& cases, std::size_t i, std::size_t write) const;
