@@ -163,28 +163,27 @@ void PortOracle::ask_complemented(Batch& batch, const std::vector<std::uint32_t>
     const auto each_held = [&](std::size_t i, const auto& visit) {
         for (std::size_t k = 0; k < writes_.size(); ++k) {
             const Source& write = writes_[k];
-            const std::int32_t entry = batch.entries[i][reads_.size() + k];
-            if (entry < 0 || write.enable < 0 || batch.doubts[i] >> k & 1 ||
-                get_bit(batch.answers[i], static_cast<std::size_t>(write.enable)))
-                continue;
-            visit(write, arrays_[write.array], static_cast<std::size_t>(entry));
+            const std::int16_t entry = batch.entries[i][reads_.size() + k];
+            if (entry >= 0 && write.enable >= 0 && !(batch.doubts[i] >> k & 1) &&
+                !get_bit(batch.answers[i], static_cast<std::size_t>(write.enable)))
+                visit(write, entry);
         }
     };
     for (std::size_t n = 0; n < held.size(); ++n) {
         Word* row = whole.data() + n * whole_in_;
-        build(batch.rows[held[n]], batch.entries[held[n]], row);
-        each_held(held[n], [row](const Source&, const Array& array, std::size_t entry) {
-            const Word now = get_field(row, array.in[entry], array.width);
-            set_field(row, array.in[entry], array.width, ~now & low_bits(array.width));
+        std::copy_n(batch.whole.data() + held[n] * whole_in_, whole_in_, row);
+        each_held(held[n], [row](const Source& write, std::int16_t entry) {
+            set_field(row, write.in[entry], write.width,
+                      ~get_field(row, write.in[entry], write.width) & low_bits(write.width));
         });
     }
     inner_.evaluate(whole.data(), answer.data(), held.size());
     for (std::size_t n = 0; n < held.size(); ++n)
-        each_held(held[n], [&](const Source& write, const Array& array, std::size_t entry) {
-            const Word next = get_field(answer.data() + n * whole_out_, array.out[entry], array.width);
-            if (next == get_field(whole.data() + n * whole_in_, array.in[entry], array.width))
+        each_held(held[n], [&](const Source& write, std::int16_t entry) {
+            const Word next = get_field(answer.data() + n * whole_out_, write.out[entry], write.width);
+            if (next == get_field(whole.data() + n * whole_in_, write.in[entry], write.width))
                 return;
-            set_field(batch.answers[held[n]], write.value, array.width, next);
+            set_field(batch.answers[held[n]], write.value, write.width, next);
             set_bit(batch.answers[held[n]], static_cast<std::size_t>(write.enable), true);
         });
 }
