@@ -63,7 +63,7 @@ private:
     using Entries = std::array<std::int16_t, kPorts>; // of the read ports, then of the write ports
 
     void locate(const Word* row, Entries& entries) const;
-    void build(const Word* row, const Entries& entries, Word* whole) const;
+    void prepare(Batch& batch) const;
     void answer(const Word* in, Word* out, std::size_t rows, bool writes) const;
     // Asks rows as they are, the first port's value where they conflict. Doubts: a bit for each write port whose
     // answer is not certain. Without `writes` the write ports' part is not looked at in rows without a conflict.
