@@ -17,9 +17,16 @@ struct PortOracle::Batch {
     std::vector<char> unsure;         // a read was moved after them
     std::vector<Entries> entries;
     std::vector<Word> whole, answer; // of the whole box
-    void push(const Word* row, std::uint32_t from) {
+    std::vector<Word> seeds;         // what the entries that no port names hold; of a moved row as of the row itself
+    void push(const Word* row, std::uint32_t from, Word seed) {
         rows.push(row);
         origin.push_back(from);
+        seeds.push_back(seed);
+    }
+    void pop() {
+        rows.resize(rows.size() - 1);
+        origin.pop_back();
+        seeds.pop_back();
     }
 };
 

@@ -65,14 +65,23 @@ void PortOracle::prepare(Batch& batch) const {
     for (std::size_t p = 0; p < read_count; ++p)
         reads[p] = {reads_[p].table.data(), reads_[p].in, reads_[p].value, reads_[p].array, reads_[p].width};
     const Word *background = background_.data(), *mask = array_mask_.data();
+    const bool fresh = batch.origin.empty();
+    if (fresh)
+        batch.seeds.resize(count);
+    batch.conflicts.resize(count);
+    batch.entries.resize(count);
+    batch.whole.resize(count * whole_width);
     for (std::size_t i = 0; i < count; ++i) {
         const Word* row = batch.rows[i];
         Word* whole = batch.whole.data() + i * whole_width;
         Entries& entries = batch.entries[i];
-        Word hash = 0, factor = 0x9e3779b97f4a7c15u;
-        for (std::size_t w = 0; w < width; ++w, factor += 0x6a09e667f3bcc908u)
-            hash += (row[w] ^ row[w] >> 31) * factor; // the factors are odd: no bit is lost
-        hash = mix(hash);
+        if (fresh) {
+            Word sum = 0, factor = 0x9e3779b97f4a7c15u;
+            for (std::size_t w = 0; w < width; ++w, factor += 0x6a09e667f3bcc908u)
+                sum += (row[w] ^ row[w] >> 31) * factor; // the factors are odd: no bit is lost
+            batch.seeds[i] = mix(sum);
+        }
+        const Word hash = batch.seeds[i];
         for (std::size_t w = 0; w < whole_width; ++w)
             whole[w] = (background[w] ^ hash) & mask[w];
         inputs_(row, whole);
@@ -103,13 +112,12 @@ void PortOracle::prepare(Batch& batch) const {
     }
 }
 
-// The write ports' part of an answer; rows that have to be asked again to be certain go to `again`.
-void PortOracle::extract(Batch& batch, std::size_t i, std::vector<std::uint32_t>& again) const {
+// The write ports' part of an answer. What is not seen to change counts as held until `ask_complemented`.
+void PortOracle::extract(Batch& batch, std::size_t i) const {
     const Entries& entries = batch.entries[i];
     const Word *whole = batch.whole.data() + i * whole_in_, *answer = batch.answer.data() + i * whole_out_;
     Word* out = batch.answers[i];
     std::uint32_t doubts = 0;
-    bool held_unread = false;
     for (std::size_t k = 0; k < writes_.size(); ++k) {
         const Source& write = writes_[k];
         const std::int16_t entry = entries[reads_.size() + k];
@@ -135,13 +143,9 @@ void PortOracle::extract(Batch& batch, std::size_t i, std::vector<std::uint32_t>
             set_bit(out, static_cast<std::size_t>(write.enable), true);
         } else if (read) {
             doubts |= 1u << k;
-        } else {
-            held_unread = true;
         }
     }
     batch.doubts[i] = doubts;
-    if (held_unread)
-        again.push_back(static_cast<std::uint32_t>(i));
 }
 
 void PortOracle::ask(Batch& batch, bool writes) const {
@@ -149,27 +153,20 @@ void PortOracle::ask(Batch& batch, bool writes) const {
     batch.answers.resize(0);
     batch.answers.resize(count);
     batch.doubts.assign(count, 0);
-    batch.conflicts.assign(count, 0);
     if (!count)
         return;
-    batch.entries.resize(count);
-    batch.whole.resize(count * whole_in_);
-    batch.answer.resize(count * whole_out_);
     prepare(batch);
+    batch.answer.resize(count * whole_out_);
     inner_.evaluate(batch.whole.data(), batch.answer.data(), count);
-    std::vector<std::uint32_t> again;
     for (std::size_t i = 0; i < count; ++i) {
         outputs_(batch.answer.data() + i * whole_out_, batch.answers[i]);
         if (writes || batch.conflicts[i])
-            extract(batch, i, again);
+            extract(batch, i);
     }
-    if (!again.empty())
-        ask_complemented(batch, again);
 }
 
 // An entry that no port reads keeps its content, or is given the same: with another content it shows which.
-void PortOracle::ask_complemented(Batch& batch, const std::vector<std::uint32_t>& held) const {
-    std::vector<Word> whole(held.size() * whole_in_), answer(held.size() * whole_out_);
+void PortOracle::ask_complemented(Batch& batch) const {
     const auto each_held = [&](std::size_t i, const auto& visit) {
         for (std::size_t k = 0; k < writes_.size(); ++k) {
             const Source& write = writes_[k];
@@ -179,6 +176,17 @@ void PortOracle::ask_complemented(Batch& batch, const std::vector<std::uint32_t>
                 visit(write, entry);
         }
     };
+    std::vector<std::uint32_t> held;
+    for (std::uint32_t i = 0; i < batch.rows.size(); ++i) {
+        bool any = false;
+        if (!batch.conflicts[i])
+            each_held(i, [&any](const Source&, std::int16_t) { any = true; });
+        if (any)
+            held.push_back(i);
+    }
+    if (held.empty())
+        return;
+    std::vector<Word> whole(held.size() * whole_in_), answer(held.size() * whole_out_);
     for (std::size_t n = 0; n < held.size(); ++n) {
         Word* row = whole.data() + n * whole_in_;
         std::copy_n(batch.whole.data() + held[n] * whole_in_, whole_in_, row);
@@ -214,7 +222,9 @@ void PortOracle::answer(const Word* in, Word* out, std::size_t rows, bool writes
         batch.rows.resize(count);
         std::copy_n(in + begin * in_width_, count * in_width_, batch.rows.data());
         ask(batch, writes);
-        settle(batch);
+        settle(batch, writes);
+        if (writes)
+            ask_complemented(batch);
         std::copy_n(batch.answers.data(), count * out_width_, out + begin * out_width_);
     }
 }

@@ -68,9 +68,9 @@ private:
     // Asks rows as they are, the first port's value where they conflict. Doubts: a bit for each write port whose
     // answer is not certain. Without `writes` the write ports' part is not looked at in rows without a conflict.
     void ask(Batch& batch, bool writes = true) const;
-    void extract(Batch& batch, std::size_t i, std::vector<std::uint32_t>& again) const;
-    void ask_complemented(Batch& batch, const std::vector<std::uint32_t>& held) const;
-    void settle(Batch& batch) const;
+    void extract(Batch& batch, std::size_t i) const;
+    void ask_complemented(Batch& batch) const;
+    void settle(Batch& batch, bool writes) const;
     void settle_read(Batch& cases, std::size_t port) const;
     void settle_earlier(Batch& cases, const std::vector<std::uint32_t>& failed, std::size_t port) const;
     std::vector<std::uint32_t> move_read(const Batch& cases, const std::vector<std::uint32_t>& which, std::size_t port,

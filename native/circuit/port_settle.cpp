@@ -88,13 +88,12 @@ std::vector<std::uint32_t> PortOracle::move_read(const Batch& cases, const std::
         Word shared;
         if (!conflict(cases.rows[i], entries, p, shared))
             shared = content(cases.rows[i], reads_[p]);
-        trials.push(cases.rows[i], i);
+        trials.push(cases.rows[i], i, cases.seeds[i]);
         Word* row = trials.rows[trials.rows.size() - 1];
         if (movable(cases.rows[i], p, row)) {
             set_field(row, reads_[p].value, reads_[p].width, shared);
         } else {
-            trials.rows.resize(trials.rows.size() - 1);
-            trials.origin.pop_back();
+            trials.pop();
             failed.push_back(i);
         }
     }
@@ -106,7 +105,7 @@ std::vector<std::uint32_t> PortOracle::move_read(const Batch& cases, const std::
             continue;
         }
         set_field(trials.rows[t], reads_[p].value, reads_[p].width, own[i]);
-        moved.push(trials.rows[t], i);
+        moved.push(trials.rows[t], i, cases.seeds[i]);
     }
     ask(moved);
     return failed;
@@ -153,7 +152,7 @@ void PortOracle::settle_earlier(Batch& cases, const std::vector<std::uint32_t>& 
                 !conflict(cases.rows[i], entries, p, shared))
                 continue;
             own.push_back(content(cases.rows[i], reads_[q]));
-            swapped.push(cases.rows[i], i);
+            swapped.push(cases.rows[i], i, cases.seeds[i]);
             set_field(swapped.rows[swapped.rows.size() - 1], reads_[q].value, reads_[q].width,
                       content(cases.rows[i], reads_[p]));
         }
@@ -264,7 +263,7 @@ void PortOracle::settle_stored(Batch& cases, std::size_t i, std::size_t k) const
     if (entry < 0 || write.enable < 0)
         return;
     Batch trial(in_width_, out_width_);
-    trial.push(cases.rows[i], static_cast<std::uint32_t>(i));
+    trial.push(cases.rows[i], static_cast<std::uint32_t>(i), cases.seeds[i]);
     bool read = false;
     Word held = 0;
     for (std::size_t p = ports(); p-- > 0;) {
@@ -311,15 +310,15 @@ void PortOracle::settle_write(Batch& cases, std::size_t k) const {
             continue;
         Entries entries;
         locate(cases.rows[i], entries);
-        trials.push(cases.rows[i], static_cast<std::uint32_t>(i));
+        trials.push(cases.rows[i], static_cast<std::uint32_t>(i), cases.seeds[i]);
         Word* moved = trials.rows[trials.rows.size() - 1];
         if (!separate(cases.rows[i], entries, k, moved) || moves_conflict(cases.rows[i], entries, moved)) {
-            trials.rows.resize(trials.rows.size() - 1);
-            trials.origin.pop_back();
+            trials.pop();
             settle_stored(cases, i, k);
         }
     }
     ask(trials);
+    ask_complemented(trials);
     for (std::size_t t = 0; t < trials.rows.size(); ++t) {
         const std::uint32_t i = trials.origin[t];
         if (!agrees(cases, i, trials, t, k)) {
@@ -340,7 +339,7 @@ void PortOracle::settle_moved(Batch& cases, const Batch& batch) const {
     for (std::size_t i = 0; i < cases.rows.size(); ++i) {
         if (!cases.unsure[i])
             continue;
-        back.push(cases.rows[i], static_cast<std::uint32_t>(i));
+        back.push(cases.rows[i], static_cast<std::uint32_t>(i), cases.seeds[i]);
         for (std::size_t k = 0; k < writes_.size(); ++k)
             if (cases.moved[i] >> k & 1)
                 writes_[k].code.put(back.rows[back.rows.size() - 1], writes_[k].code(batch.rows[cases.origin[i]]));
@@ -354,12 +353,12 @@ void PortOracle::settle_moved(Batch& cases, const Batch& batch) const {
 }
 
 // Moves indices where the rows as they were asked leave something open.
-void PortOracle::settle(Batch& batch) const {
+void PortOracle::settle(Batch& batch, bool writes) const {
     Batch cases(in_width_, out_width_);
     for (std::size_t i = 0; i < batch.rows.size(); ++i) {
         if (!batch.doubts[i] && !batch.conflicts[i])
             continue;
-        cases.push(batch.rows[i], static_cast<std::uint32_t>(i));
+        cases.push(batch.rows[i], static_cast<std::uint32_t>(i), batch.seeds[i]);
         cases.answers.push(batch.answers[i]);
         cases.doubts.push_back(batch.doubts[i]);
     }
@@ -376,8 +375,14 @@ void PortOracle::settle(Batch& batch) const {
     for (std::size_t k = 0; k < writes_.size(); ++k)
         settle_write(cases, k);
     settle_held(cases);
+    if (writes) {
+        prepare(cases);
+        cases.conflicts.assign(cases.rows.size(), 0); // they are settled
+        ask_complemented(cases);
+    }
     for (std::size_t n = 0; n < cases.rows.size(); ++n) {
         Word* answer = batch.answers[cases.origin[n]];
+        batch.conflicts[cases.origin[n]] = true; // nothing is left to ask
         for (std::size_t w = 0; w < out_width_; ++w)
             answer[w] = (answer[w] & copies_mask_[w]) | (cases.answers[n][w] & ~copies_mask_[w]);
     }
