@@ -337,6 +337,9 @@ def learn(
     budget: Annotated[float | None, typer.Option(help="Seconds; what is not known by then is speculated.")] = None,
     queries: Annotated[int | None, typer.Option(min=1, help="Questions that may be asked.")] = None,
     max_nodes: Annotated[int | None, typer.Option(min=1, help="AND nodes of a netlist from examples.")] = None,
+    arrays: Annotated[
+        str | None, typer.Option(help="Register files in the state: as gates (whole), as ports, or off.")
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0.01, help="Seconds that one answer may take.")] = 60.0,
     isolate: Annotated[bool, typer.Option("--isolate", help="Keep a function or library in its own process.")] = False,
     checkpoint: Annotated[Path | None, typer.Option(help="A file to go on from after a kill.")] = None,
@@ -367,7 +370,7 @@ def learn(
     with ending, crashes_told(box), _progress(as_json) as progress:
         learned = learn_circuit(
             box, algorithm=algorithm, seed=seed, budget_s=budget, budget_queries=queries, checkpoint=checkpoint,
-            timeout_s=timeout, max_nodes=max_nodes, ray=ray, effort=effort,
+            timeout_s=timeout, max_nodes=max_nodes, ray=ray, effort=effort, arrays=arrays,
             reference=formal, progress=progress,
         )  # fmt: skip
     if output is not None:
@@ -421,22 +424,20 @@ def design(
     checkpoint: Annotated[Path | None, typer.Option(help="A file to go on from after a kill.")] = None,
     ray: RayOption = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The step in port form: .v, .aig, .aag, .blif, .c.")
+        Path | None,
+        typer.Option("--output", "-o", help="A folder for the core; or the step only: .v, .aig, .aag, .blif, .c."),
     ] = None,
     report: Annotated[Path | None, typer.Option(help="A page about what was learned, .html.")] = None,
 ) -> None:
-    """Learn a processor's step from its oracle and prove it equal to the formal reference."""
-    from tapeout.circuit.export import proved_file
+    """Learn a processor's step from its oracle, prove it equal to the formal reference, and write a core around it."""
+    from tapeout.circuit.export import write_netlist
     from tapeout.circuit.output import check_suffix
-    from tapeout.circuit.runner import RayRunner
     from tapeout.cpu.core import design as design_core
-    from tapeout.cpu.rv32 import rv32_oracle
-    from tapeout.report.files import replacing
+    from tapeout.cpu.files import write_design
 
-    if output is not None:
+    if output is not None and output.suffix:
         check_suffix(output.suffix)
-    runner = RayRunner(functools.partial(rv32_oracle, variant, ports=True), variant) if ray else None
-    with closing(runner) if runner else nullcontext(), _progress(False) as progress:
+    with _progress(False) as progress:
         done = 0
 
         def tell(_: str) -> None:
@@ -444,16 +445,16 @@ def design(
             done += 1
             progress("jobs", done, 0)
 
-        made = design_core(variant, seed=seed, budget_s=budget, checkpoint=checkpoint, runner=runner, progress=tell)
-    if output is not None:
-        with replacing(output) as file:
-            file.write(proved_file(made.netlist, output.suffix, output.stem))
+        made = design_core(variant, seed=seed, budget_s=budget, checkpoint=checkpoint, ray=ray, progress=tell)
+    form = made.discovery.form
     if report is not None:
         from tapeout.report.design_page import design_page
 
         _write(design_page(made, seed), report)
     sys.stdout.write(
-        f"{variant}: learned in {made.learning_s:.1f} s from {made.queries:,} questions, "
+        f"{variant}: {made.discovery.questions:,} questions in {made.discovery_s:.1f} s found\n"
+        + "".join(f"  {fact}\n" for fact in form.facts())
+        + f"Learned in {made.learning_s:.1f} s from {made.queries:,} questions, "
         f"{made.learned.nodes:,} AND nodes\n"
         f"Minimised in {made.minimising_s:.1f} s: {made.netlist.nodes:,} AND nodes\n"
         f"Reference, written by hand: {made.reference.nodes:,} AND nodes\n"
@@ -461,6 +462,11 @@ def design(
     )
     for name in made.speculated:
         sys.stdout.write(f"{name}: the budget ended before it was learned, part of it is guessed\n")
+    if output is not None and output.suffix:
+        write_netlist(made.netlist, output)
+    elif output is not None:
+        files = write_design(made, output)
+        sys.stdout.write(f"Wrote {', '.join(files)} to {output}\n")
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from tapeout.circuit import facts
 from tapeout.circuit.bsd import Diagram, Options, learn_bsd
 from tapeout.circuit.columns import describe_row
 from tapeout.circuit.coverage import EXHAUSTIVE_BITS, Coverage, Status, Tested, ask_again, judge, word_failures
+from tapeout.circuit.discovery import find_arrays
 from tapeout.circuit.equivalence import Verdict, check_equal
 from tapeout.circuit.evaluate import evaluate
 from tapeout.circuit.exact import ExactLearner, Limits
@@ -26,8 +28,10 @@ from tapeout.circuit.jobs import JobStore
 from tapeout.circuit.minimise import EFFORTS, minimise
 from tapeout.circuit.netlist import Netlist
 from tapeout.circuit.oracle import TIMEOUT_S, Oracle, check_oracle, random_rows, to_native, to_oracle
+from tapeout.circuit.port_netlists import put_back
+from tapeout.circuit.ports import PortForm, in_port_form
 from tapeout.circuit.process_oracle import ProcessOracle
-from tapeout.circuit.runner import RayRunner, oracle_name, oracle_source
+from tapeout.circuit.runner import OracleSource, RayRunner, oracle_name, oracle_source
 from tapeout.circuit.sampling import structured_rows
 from tapeout.circuit.supervise import Watched, supervised
 from tapeout.circuit.words import Interface, Rows, row_words, unpack
@@ -47,13 +51,18 @@ class Learned:
     dictionary for each output bit (``name``, ``nodes``, and what the algorithm adds); ``curve``, a list of
     ``(queries, nodes)`` while it was learning; ``effort``, ``minimising_s`` and ``learned_and_nodes``, the size before
     the netlist was minimised, which was proved not to change it. ``structure`` are the facts that were found, a line
-    each.
+    each. Where arrays were found in the state, ``form`` has their ports and ``ports`` is the netlist in port form.
     """
 
     netlist: Netlist
     coverage: tuple[Coverage, ...]
     statistics: dict[str, Any]
     structure: list[str] = field(default_factory=list[str])
+    form: PortForm | None = None
+    ports: Netlist | None = None
+
+
+ARRAYS = ("whole", "ports", "off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +74,7 @@ class Request:
     budget_queries: int | None = None
     checkpoint: Path | None = None
     progress: Progress = lambda stage, done, total: None
-    ray: bool = False
+    source: OracleSource | None = None  # for Ray
     effort: str | None = None
     begin: float = field(default_factory=time.monotonic)
 
@@ -91,9 +100,13 @@ def learn(
     ray: bool = False,
     effort: str | None = None,
     reference: Netlist | None = None,
+    arrays: str | None = None,
     progress: Progress | None = None,
 ) -> Learned:
     """Learns a netlist from a black box (an `Oracle`, or a function with its ``interface``) or from `Examples`.
+
+    ``arrays``: register files and the like are looked for in the state and learned around (``whole``: the netlist has
+    them as gates; ``ports``: it is in port form), or not (``off``). ``None`` means whole for exact, off for bsd.
 
     ``budget_s`` seconds and ``budget_queries`` questions end the learning: what is not known by then is speculated
     and reported. ``checkpoint`` is a file that a later call goes on from, where the algorithm can. ``timeout_s`` is
@@ -111,7 +124,7 @@ def learn(
         raise UserError(f"effort {effort!r} is unknown", "effort", f"use none, {', '.join(EFFORTS)}")
     request = Request(
         seed, budget_s, budget_queries, Path(checkpoint) if checkpoint else None,
-        progress or (lambda stage, done, total: None), ray, effort,
+        progress or (lambda stage, done, total: None), effort=effort,
     )  # fmt: skip
     if isinstance(oracle, Examples):
         return _compared(_from_examples(oracle, request, max_nodes), None, reference, request)
@@ -121,15 +134,23 @@ def learn(
         raise UserError(f"algorithm {algorithm!r} is unknown", "algorithm", f"use {' or '.join(ALGORITHMS)}")
     if budget_s is not None and budget_s <= 0:
         raise UserError(f"a budget of {budget_s:g} s leaves no time", "budget", "give more than 0 seconds")
+    arrays = arrays or ("whole" if algorithm == "exact" else "off")
+    if arrays not in ARRAYS:
+        raise UserError(f"arrays {arrays!r} is unknown", "arrays", f"use {', '.join(ARRAYS)}")
     box = to_oracle(oracle, interface)
     check_oracle(box, seed, timeout_s)
+    if ray:
+        request = replace(request, source=oracle_source(box))
     begin = time.perf_counter()
-    learned = _compared(_supervised(box, algorithm, request, timeout_s), box, reference, request)
+    run = ALGORITHMS[algorithm]
+    if arrays != "off":
+        run = partial(learn_around_arrays, ALGORITHMS[algorithm], arrays == "whole")
+    learned = _compared(_supervised(box, run, request, timeout_s), box, reference, request)
     learned.statistics.update(algorithm=algorithm, seed=seed, seconds=time.perf_counter() - begin)
     return learned
 
 
-def _supervised(box: Oracle, algorithm: str, request: Request, timeout_s: float) -> Learned:
+def _supervised(box: Oracle, algorithm: Algorithm, request: Request, timeout_s: float) -> Learned:
     """Runs the algorithm so that a black box that hangs, or Ctrl-C, ends it."""
     watched = Watched(box)
 
@@ -140,7 +161,7 @@ def _supervised(box: Oracle, algorithm: str, request: Request, timeout_s: float)
     watching = replace(request, progress=progress)
     if isinstance(box, ProcessOracle):
         timeout_s = math.inf  # it has one of its own
-    return supervised(watched, timeout_s, lambda: ALGORITHMS[algorithm](watched, watching))
+    return supervised(watched, timeout_s, lambda: algorithm(watched, watching))
 
 
 def _compared(learned: Learned, oracle: Oracle | None, reference: Netlist | None, request: Request) -> Learned:
@@ -212,8 +233,7 @@ def _exact(oracle: Oracle, request: Request) -> Learned:
         request.progress("regions", done, 0)
 
     with closing(store):
-        box = oracle.oracle if isinstance(oracle, Watched) else oracle
-        runner = RayRunner(oracle_source(box), oracle_name(box)) if request.ray else None
+        runner = RayRunner(request.source, oracle_name(oracle)) if request.source else None
         learner = ExactLearner(
             to_native(oracle), interface, request.seed, store=store, progress=progress, runner=runner,
             limits=Limits(request.budget_s, request.budget_queries),
@@ -245,6 +265,52 @@ def _fingerprint(oracle: Oracle) -> str:
     interface = oracle.interface
     rows = [random_rows(random, 256, interface.input_bits), structured_rows(random, 256, interface)]
     return hashlib.blake2b(oracle.evaluate(np.concatenate(rows)).tobytes(), digest_size=8).hexdigest()
+
+
+def learn_around_arrays(algorithm: Algorithm, whole: bool, oracle: Oracle, request: Request) -> Learned:
+    """Finds arrays in the state, learns the circuit in port form, and, for ``whole``, puts them back as gates.
+
+    Half of the budget may go into finding them.
+    """
+    begin = time.monotonic()
+    native = to_native(oracle)
+    seconds, queries = request.budget_s, request.budget_queries
+    found = find_arrays(
+        native, oracle.interface, request.seed,
+        seconds=None if seconds is None else seconds / 2, questions=None if queries is None else queries // 2,
+    )  # fmt: skip
+    if seconds is not None:
+        seconds = max(0.01, seconds - (time.monotonic() - begin))
+    if queries is not None:
+        queries -= found.questions
+    form = found.form
+    source = partial(in_port_form, request.source, form) if request.source and form.arrays else request.source
+    request = replace(request, budget_s=seconds, budget_queries=queries, source=source, begin=time.monotonic())
+    learned = algorithm(form.oracle(native) if form.arrays else oracle, request)
+    learned.statistics["queries"] += found.questions
+    learned.statistics["arrays"] = form.record()
+    structure = [*form.facts(), *(f"no array: {reason}" for reason in found.rejected), *learned.structure]
+    if not form.arrays:
+        return replace(learned, structure=structure)
+    learned.statistics["and_nodes_ports"] = learned.netlist.nodes
+    learned = replace(learned, structure=structure, form=form, ports=learned.netlist)
+    return _whole(learned, form, oracle, request.seed) if whole else learned
+
+
+def _whole(learned: Learned, form: PortForm, oracle: Oracle, seed: int) -> Learned:
+    """The same with the arrays as gates, asked again as a whole; a guess in port form is one here."""
+    netlist = put_back(learned.netlist, form)
+    everything, tested = ask_again(netlist, oracle, seed)
+    known = {line.word: line for line in learned.coverage}
+    guesses: dict[str, str] = {}
+    for word in form.whole.outputs:
+        lines = [known[name] for name in form.sources(word.name)]
+        reasons = [line.reason for line in lines if line.status is Status.speculated]
+        if reasons:
+            guesses[word.name] = reasons[0]
+        directed = [test for line in lines for test in line.tested if test.distribution.startswith("directed")]
+        tested[word.name] += tuple(directed[:1])
+    return replace(learned, netlist=netlist, coverage=judge(form.whole, everything, tested, guesses))
 
 
 def _constant(oracle: Oracle) -> Learned:

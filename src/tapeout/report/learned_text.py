@@ -25,6 +25,8 @@ def render(learned: Learned, what: str) -> RenderableType:
         words = f"{interface.input_bits} input bits, {interface.output_bits} output bits"
     size = f"{learned.netlist.nodes:,} AND nodes{_before(learned)} by {facts['algorithm']} in {facts['seconds']:.2f} s"
     lines = [f"{what}: {words}", f"{size}, {facts['queries']:,} questions, seed {facts['seed']}"]
+    if "and_nodes_ports" in facts:
+        lines.append(f"  {facts['and_nodes_ports']:,} AND nodes in port form, without the arrays")
     shown = learned.structure[:_FACTS]
     lines += [f"  {fact}" for fact in shown]
     if len(learned.structure) > len(shown):
