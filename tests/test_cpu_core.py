@@ -244,7 +244,7 @@ def test_files_of_a_design(tmp_path: Path) -> None:
     form = standard_form("rv32ia")
     step = reference_in_form("rv32ia", form)
     proof = check_equal(step, step)
-    made = Design("rv32ia", Discovery(form, (), 1), step, step, step, proof, 0, 1, 0.0, 0.0, 0.0, 0.0, ())
+    made = Design("rv32ia", Discovery(form, (), 1), step, step, step, proof, 0, 1, 0.0, 0.0, 0.0, 0.0, (), {})
     names = write_design(made, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
     text = (tmp_path / "out" / "design.json").read_text()

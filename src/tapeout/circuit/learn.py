@@ -225,7 +225,7 @@ def _exact(oracle: Oracle, request: Request) -> Learned:
     if interface.input_bits == 0 or interface.output_bits == 0:
         return _constant(oracle)
     store = JobStore(request.checkpoint, f"{interface} {_fingerprint(oracle)}")
-    done = 0
+    done, left = 0, request.left_s()
 
     def progress(_: str) -> None:
         nonlocal done
@@ -236,7 +236,7 @@ def _exact(oracle: Oracle, request: Request) -> Learned:
         runner = RayRunner(request.source, oracle_name(oracle)) if request.source else None
         learner = ExactLearner(
             to_native(oracle), interface, request.seed, store=store, progress=progress, runner=runner,
-            limits=Limits(request.budget_s, request.budget_queries),
+            limits=Limits(None if left == math.inf else left, request.budget_queries),
         )  # fmt: skip
         with closing(learner), closing(runner) if runner else nullcontext():
             learned = learner.run()
@@ -272,20 +272,17 @@ def learn_around_arrays(algorithm: Algorithm, whole: bool, oracle: Oracle, reque
 
     Half of the budget may go into finding them.
     """
-    begin = time.monotonic()
     native = to_native(oracle)
     seconds, queries = request.budget_s, request.budget_queries
     found = find_arrays(
         native, oracle.interface, request.seed,
         seconds=None if seconds is None else seconds / 2, questions=None if queries is None else queries // 2,
     )  # fmt: skip
-    if seconds is not None:
-        seconds = max(0.01, seconds - (time.monotonic() - begin))
     if queries is not None:
         queries -= found.questions
     form = found.form
     source = partial(in_port_form, request.source, form) if request.source and form.arrays else request.source
-    request = replace(request, budget_s=seconds, budget_queries=queries, source=source, begin=time.monotonic())
+    request = replace(request, budget_queries=queries, source=source)
     learned = algorithm(form.oracle(native) if form.arrays else oracle, request)
     learned.statistics["queries"] += found.questions
     learned.statistics["arrays"] = form.record()
