@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
@@ -215,8 +216,8 @@ def _exact(oracle: Oracle, request: Request) -> Learned:
         box = oracle.oracle if isinstance(oracle, Watched) else oracle
         runner = RayRunner(oracle_source(box), oracle_name(box)) if request.ray else None
         learner = ExactLearner(
-            to_native(oracle), interface, request.seed, store=store, progress=progress, runner=runner,
-            limits=Limits(request.budget_s, request.budget_queries),
+            to_native(oracle), interface, request.seed, threads=os.cpu_count() or 2, store=store, progress=progress,
+            runner=runner, limits=Limits(request.budget_s, request.budget_queries),
         )  # fmt: skip
         with closing(learner), closing(runner) if runner else nullcontext():
             learned = learner.run()
