@@ -226,10 +226,7 @@ def _exact(oracle: Oracle, request: Request) -> Learned:
     directed = Tested("directed at the regions found", learner.checked_rows, 0)
     if not learner.speculated and learner.settled:
         tested = {name: (*tests, directed) for name, tests in tested.items()}
-    guesses = {
-        name: f"the budget ended with {count:,} regions taken for constants"
-        for name, count in learner.speculated.items()
-    }
+    guesses = {name: f"the budget ended with {count:,} regions guessed" for name, count in learner.speculated.items()}
     if not learner.settled:
         unchecked = "the budget ended before what was learned was checked in all its regions"
         guesses |= {word.name: unchecked for word in interface.outputs if word.name not in guesses}
