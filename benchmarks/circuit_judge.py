@@ -5,7 +5,8 @@
 
 The netlist is a file of `tapeout design VARIANT --output NETLIST` (port form); with --learn it is learned first.
 Unlike the learner, the judge knows the instruction set: native/circuit/judge.h says what the distributions are. What
-is counted is kept in build/judge after every piece, so that a call that was ended goes on where it was.
+is counted is kept in build/judge after every piece, so that a call that was ended goes on where it was. A netlist over
+ports that the learner named itself is asked about rows only that a state of the whole processor causes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,13 @@ def constant_fields(places: Sequence[int]) -> list[tuple[int, int, int]]:
 
 def make_judge(
     oracle: _native.Oracle, netlist: Netlist, codes: Mapping[str, Sequence[Code]] | None, seed: int,
-    word: str = "instruction",
+    word: str = "instruction", states: bool = False,
 ) -> _native.Judge:  # fmt: skip
-    """A judge of ``netlist``; with ``codes`` each operation gets its share of the rows."""
+    """A judge of ``netlist``; with ``codes`` each operation gets its share of the rows.
+
+    ``states``: only rows that a state of the whole processor causes (equal registers have equal values, register 0 is
+    0), and what is written to register 0 does not matter: for ports that a learner found itself.
+    """
     interface = netlist.interface
     names = [w.name for w in interface.inputs]
     operations = [
@@ -68,6 +73,8 @@ def make_judge(
     return _native.Judge(
         oracle, native_fields(netlist), [w.width for w in interface.inputs], [w.width for w in interface.outputs],
         names.index(word) if codes else -1, operations, seed,
+        [(bit, 5, len(names) + place) for bit, place in ((15, -2), (20, -1))] if states else [],
+        [(7, 5, [len(interface.outputs) - 2, len(interface.outputs) - 1])] if states else [],
     )  # fmt: skip
 
 
@@ -156,16 +163,19 @@ def learned(variant: str, seed: int) -> Netlist:
 def judged(variant: str, netlist: Netlist, rows: int, seed: int, threads: int = 0) -> dict[str, Any]:
     """Judges a netlist of the variant in port form; what was counted, and how fast."""
     interface = rv32_interface(variant, ports=True)
-    if netlist.interface != interface:
+    widths = [[word.width for word in words] for words in (netlist.interface.inputs, netlist.interface.outputs)]
+    if widths != [[word.width for word in words] for words in (interface.inputs, interface.outputs)]:
         raise SystemExit(f"the netlist has the words {netlist.interface}, not those of {variant} in port form")
-    codes = rv32_codes(variant)
-    judge = make_judge(rv32_oracle(variant, ports=True), netlist, codes, seed)
+    codes, states = rv32_codes(variant), netlist.interface != interface
+    netlist = replace(netlist, interface=interface)
+    judge = make_judge(rv32_oracle(variant, ports=True), netlist, codes, seed, states=states)
     digest = hashlib.sha256(b"".join([netlist.fanins.tobytes(), netlist.outputs.tobytes()])).hexdigest()[:16]
     begin = time.perf_counter()
-    counts = count(judge, rows, threads, WORK / f"{variant}-{digest}-{seed}.json")
+    counts = count(judge, rows, threads, WORK / f"{variant}-{digest}-{seed}{'-states' if states else ''}.json")
     found = summary(counts, interface, list(codes))
     return {
         "and_nodes": netlist.nodes, "netlist": digest, "judge_seed": seed,
+        "only_rows_of_states": states,
         "seconds_of_last_call": round(time.perf_counter() - begin, 1),
         "rows": sum(c.rows for c in counts.values()), "wrong": sum(c.wrong for c in counts.values()),
         "distributions": found,

@@ -23,6 +23,9 @@ using Code = std::tuple<std::uint64_t, std::uint64_t, std::vector<std::tuple<uns
 // Rows, wrong rows, wrong by output word, rows and wrong by operation, the first wrong row.
 using TallyFields = std::tuple<std::uint64_t, std::uint64_t, std::vector<std::uint64_t>, std::vector<std::uint64_t>,
                                std::vector<std::uint64_t>, std::vector<std::uint64_t>>;
+// First bit and width of a port's index; the input word that it delivers, or the output words that it stores.
+using Read = std::tuple<unsigned, unsigned, unsigned>;
+using Write = std::tuple<unsigned, unsigned, std::vector<unsigned>>;
 using RowsOut = nb::ndarray<std::uint64_t, nb::numpy, nb::ndim<2>, nb::c_contig>;
 
 circuit::JudgeRows kind_of(const std::string& name) {
@@ -38,7 +41,7 @@ circuit::JudgeRows kind_of(const std::string& name) {
 
 circuit::JudgePlan to_plan(std::vector<unsigned> inputs, std::vector<unsigned> outputs, int instruction,
                            const std::vector<std::vector<Code>>& operations) {
-    circuit::JudgePlan plan{std::move(inputs), std::move(outputs), instruction, {}};
+    circuit::JudgePlan plan{std::move(inputs), std::move(outputs), instruction, {}, {}, {}};
     for (const auto& codes : operations) {
         std::vector<circuit::Encoding>& encodings = plan.operations.emplace_back();
         for (const auto& [mask, match, fields, is_signed] : codes) {
@@ -80,13 +83,17 @@ void bind_judge(nb::module_& m) {
             "__init__",
             [](circuit::Judge* self, circuit::Oracle& oracle, const circuit::AigFields& aig,
                std::vector<unsigned> inputs, std::vector<unsigned> outputs, int instruction,
-               const std::vector<std::vector<Code>>& operations, std::uint64_t seed) {
-                new (self)
-                    circuit::Judge(oracle, circuit::to_aig(aig),
-                                   to_plan(std::move(inputs), std::move(outputs), instruction, operations), seed);
+               const std::vector<std::vector<Code>>& operations, std::uint64_t seed, const std::vector<Read>& reads,
+               const std::vector<Write>& writes) {
+                circuit::JudgePlan plan = to_plan(std::move(inputs), std::move(outputs), instruction, operations);
+                for (const auto& [bit, width, word] : reads)
+                    plan.reads.push_back({{bit, width}, word});
+                for (const auto& [bit, width, words] : writes)
+                    plan.writes.push_back({{bit, width}, words});
+                new (self) circuit::Judge(oracle, circuit::to_aig(aig), std::move(plan), seed);
             },
-            "oracle"_a, "aig"_a, "inputs"_a, "outputs"_a, "instruction"_a, "operations"_a, "seed"_a,
-            nb::keep_alive<1, 2>())
+            "oracle"_a, "aig"_a, "inputs"_a, "outputs"_a, "instruction"_a, "operations"_a, "seed"_a, "reads"_a,
+            "writes"_a, nb::keep_alive<1, 2>())
         .def("run", &run, "kind"_a, "first"_a, "chunks"_a, "threads"_a,
              "Judges chunks: rows, wrong rows, wrong by output word, rows and wrong by operation, a wrong row.")
         .def("rows", &chunk, "kind"_a, "chunk"_a, "The questions of a chunk.");

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from tapeout import _native
+from tapeout.errors import UserError
 
 FUNCTIONS = """
 import os, signal, sys, time
@@ -142,6 +148,39 @@ def test_libraries(tmp_path: Path, algorithm: str, fault: str, what: str) -> Non
     message = refused(library, "-a", algorithm, "--timeout", "1")
     assert library in message
     assert what in message
+
+
+@pytest.mark.native
+def test_a_watched_black_box_is_asked_again() -> None:
+    """The first batch and every 64th behind it; then it is not waited for."""
+    rows = np.arange(200, dtype=np.uint64).reshape(-1, 1)
+    asked: list[int] = []
+
+    def answer(questions: np.ndarray) -> np.ndarray:
+        asked.append(len(questions))
+        return questions + np.uint64(len(asked) > 91)
+
+    watched = _native.WatchedOracle(_native.CallbackOracle(64, 64, answer))
+    for _ in range(88):
+        assert np.array_equal(watched.evaluate(rows), rows)
+    assert asked.count(64) == 2
+    with pytest.raises(UserError, match="not deterministic"):
+        _native.WatchedOracle(_native.CallbackOracle(64, 64, answer)).evaluate(rows)
+    assert watched.waiting_s == 0
+
+
+def test_ctrl_c_ends_a_run_at_once_and_the_checkpoint_stays(box: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.jobs"
+    command = [sys.executable, "-m", "tapeout", "learn", f"{box}:hangs", "--checkpoint", str(file)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not file.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    out, said = process.communicate(timeout=20)
+    assert (process.returncode, out, said) == (130, "", "tapeout: stopped\n")
+    assert file.exists()
 
 
 def test_a_command_line_may_end_like_a_function(box: str) -> None:

@@ -161,6 +161,25 @@ def test_minimising_keeps_to_the_budget(monkeypatch: pytest.MonkeyPatch) -> None
     assert cut.coverage[0].status is Status.speculated
 
 
+def test_a_job_that_is_under_way_ends_with_the_budget_and_keeps_what_was_learned(tmp_path: Path) -> None:
+    """What is wrong in places is still the best guess where there is no time to learn it again."""
+    oracle = library("alu8", tmp_path)
+    native = to_native(oracle)
+    learner = ExactLearner(native, oracle.interface, 1)
+    before = learner.run()
+    assert learner.settled
+
+    def ended(job: str, *arguments: object) -> object:
+        return getattr(_native, job)(_native.TimedOracle(native, 0), *arguments)
+
+    learner._runner.run = ended  # type: ignore[method-assign]
+    row = np.full((1, 1), 0x1234, np.uint64)
+    after = learner.refine(row, np.ones((1, 1), np.uint64))  # claims that bit 0 is wrong there
+    assert learner.speculated == {"result": 1}
+    assert not learner.settled
+    assert check_equal(before, after).proved
+
+
 def test_a_checkpoint_that_is_something_else_is_refused_and_kept(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("not a database, and longer than a header" * 40)

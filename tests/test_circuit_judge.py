@@ -154,6 +154,28 @@ def test_counts_follow_from_the_seed_and_go_on_after_a_kill(
     assert not np.array_equal(other, judge_of(netlist).rows("operations", 0))
 
 
+def test_rows_of_states_only(right: Netlist) -> None:
+    """Equal registers have equal values, register 0 holds 0 and keeps nothing: a netlist may be wrong elsewhere."""
+    builder = Builder(IA)
+    words = {w.name: builder.input(w.name) for w in IA.inputs}
+    outputs = builder.place(right, words)
+    code = words["instruction"]
+    zero = constant(builder, code[15:20], 0, 31)
+    impossible = builder.and_(zero, words["rs1"][3])
+    unequal = builder.and_(equal(builder, code[15:20], code[20:25]), equal(builder, words["rs1"], words["rs2"]) ^ 1)
+    outputs["address"][5] = builder.xor(outputs["address"][5], builder.or_(impossible, unequal))
+    outputs["rd"][0] = builder.xor(outputs["rd"][0], constant(builder, code[7:12], 0, 31))
+    outputs["rd_write"] = [builder.and_(outputs["rd_write"][0], constant(builder, code[7:12], 0, 31) ^ 1)]
+    netlist = builder.finish(outputs)
+    oracle = rv32_oracle("rv32ia", ports=True)
+    for states in (False, True):
+        judge = circuit_judge.make_judge(oracle, netlist, CODES, 1, states=states)
+        for kind in circuit_judge.SHARES:
+            assert (judge.run(kind, 0, 2, 1)[1] == 0) == states
+    judge = circuit_judge.make_judge(oracle, faulty(right, "beq", "equal"), CODES, 1, states=True)
+    assert judge.run("operations", 0, 8, 1)[1] > 3
+
+
 @pytest.mark.native
 def test_any_words_and_bad_plans() -> None:
     """Words wider than 64 bits, no instruction; widths that do not go together."""

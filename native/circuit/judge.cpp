@@ -123,12 +123,34 @@ Bits constant_of(const Encoding& code, Bits instruction) {
     return value;
 }
 
+// A field of a row of at most 64 bits.
+Bits get(const Bits* row, std::size_t at, unsigned width) {
+    const unsigned shift = at % 64;
+    Bits value = row[at / 64] >> shift;
+    if (shift + width > 64)
+        value |= row[at / 64 + 1] << (64 - shift);
+    return value & ones(width);
+}
+
+void put(Bits* row, std::size_t at, unsigned width, Bits value) {
+    const unsigned shift = at % 64;
+    value &= ones(width);
+    row[at / 64] = (row[at / 64] & ~(ones(width) << shift)) | value << shift;
+    if (shift + width > 64)
+        row[at / 64 + 1] = (row[at / 64 + 1] & ~(ones(width) >> (64 - shift))) | value >> (64 - shift);
+}
+
 class Drawer {
 public:
     Drawer(const JudgePlan& plan, JudgeRows kind, Bits seed, Bits chunk)
         : plan_(plan), kind_(kind), chunk_(chunk), random_(seed, static_cast<Bits>(kind), chunk),
           bits_(std::accumulate(plan.inputs.begin(), plan.inputs.end(), std::size_t{0})), width_(row_words(bits_)),
-          widest_(std::min(64u, *std::max_element(plan.inputs.begin(), plan.inputs.end()))) {}
+          widest_(std::min(64u, *std::max_element(plan.inputs.begin(), plan.inputs.end()))) {
+        for (std::size_t at = 0; const unsigned width : plan.inputs) {
+            starts_.push_back(at);
+            at += width;
+        }
+    }
 
     std::size_t bits() const { return bits_; }
 
@@ -142,6 +164,7 @@ public:
                 operations[i] = walk(rows, chunk_ * kJudgeChunk + i);
             else
                 operations[i] = structured(rows, kind_ == JudgeRows::damaged);
+            agree(rows);
         }
     }
 
@@ -255,12 +278,18 @@ private:
         }
     }
 
-    static void put(Bits* row, std::size_t at, unsigned width, Bits value) {
-        const unsigned shift = at % 64;
-        value &= ones(width);
-        row[at / 64] |= value << shift;
-        if (shift + width > 64)
-            row[at / 64 + 1] |= value >> (64 - shift);
+    // Makes what the read ports deliver go together.
+    void agree(Bits* row) const {
+        for (std::size_t i = 0; i < plan_.reads.size(); ++i) {
+            const ReadPort& port = plan_.reads[i];
+            const unsigned width = plan_.inputs[port.word];
+            const Bits index = get(row, port.index.bit, port.index.width);
+            if (!index)
+                put(row, starts_[port.word], width, 0);
+            for (std::size_t j = 0; j < i && index; ++j)
+                if (get(row, plan_.reads[j].index.bit, plan_.reads[j].index.width) == index)
+                    put(row, starts_[port.word], width, get(row, starts_[plan_.reads[j].word], width));
+        }
     }
 
     const JudgePlan& plan_;
@@ -269,6 +298,7 @@ private:
     Xoshiro random_;
     std::size_t bits_, width_;
     unsigned widest_;
+    std::vector<std::size_t> starts_; // of the words
     std::vector<Bits> base_;
     std::uint32_t base_operation_ = 0;
 };
@@ -282,6 +312,14 @@ void check_plan(const JudgePlan& plan, const Oracle& oracle, const Aig& circuit)
         throw std::invalid_argument("the words, the oracle and the circuit have different widths");
     if (!oracle.input_bits() || !oracle.output_bits())
         throw std::invalid_argument("a circuit without inputs or outputs needs no judge");
+    for (const ReadPort& port : plan.reads)
+        if (port.word >= plan.inputs.size() || plan.inputs[port.word] > 64 || port.index.width > 64 ||
+            port.index.bit + port.index.width > oracle.input_bits())
+            throw std::invalid_argument("a read port is not in the rows");
+    for (const WritePort& port : plan.writes)
+        if (port.index.width > 64 || port.index.bit + port.index.width > oracle.input_bits() ||
+            std::any_of(port.words.begin(), port.words.end(), [&](unsigned w) { return w >= plan.outputs.size(); }))
+            throw std::invalid_argument("a write port is not in the rows");
     if (plan.instruction < 0)
         return;
     const auto word = static_cast<std::size_t>(plan.instruction);
@@ -329,6 +367,28 @@ std::vector<std::uint64_t> Judge::rows(JudgeRows kind, std::uint64_t chunk) cons
     return result;
 }
 
+void Judge::count_wrong(const Bits* row, const Bits* meant, const Bits* given, std::uint32_t operation,
+                        Tally& tally) const {
+    bool any = false;
+    for (std::size_t w = 0; w < output_masks_.size(); ++w) {
+        Bits differ = 0;
+        for (std::size_t e = 0; e < output_masks_[w].size(); ++e)
+            differ |= (meant[e] ^ given[e]) & output_masks_[w][e];
+        for (const WritePort& port : plan_.writes)
+            if (!get(row, port.index.bit, port.index.width) &&
+                std::find(port.words.begin(), port.words.end(), w) != port.words.end())
+                differ = 0;
+        tally.wrong_by_output[w] += differ != 0;
+        any |= differ != 0;
+    }
+    if (!any)
+        return;
+    ++tally.wrong;
+    ++tally.wrong_by_operation[operation];
+    if (tally.first.empty())
+        tally.first.assign(row, row + row_words(oracle_.input_bits()));
+}
+
 // A batch at a time, so that questions and answers stay in the cache.
 Tally Judge::judge_chunk(JudgeRows kind, std::uint64_t chunk, std::vector<std::uint64_t> (&buffers)[3]) const {
     constexpr std::size_t kBatch = 4096;
@@ -352,16 +412,7 @@ Tally Judge::judge_chunk(JudgeRows kind, std::uint64_t chunk, std::vector<std::u
             const Bits *a = meant.data() + i * out, *b = given.data() + i * out;
             if (std::equal(a, a + out, b))
                 continue;
-            ++tally.wrong;
-            ++tally.wrong_by_operation[operations[i]];
-            for (std::size_t w = 0; w < output_masks_.size(); ++w) {
-                Bits differ = 0;
-                for (std::size_t e = 0; e < out; ++e)
-                    differ |= (a[e] ^ b[e]) & output_masks_[w][e];
-                tally.wrong_by_output[w] += differ != 0;
-            }
-            if (tally.first.empty())
-                tally.first.assign(asked.data() + i * in, asked.data() + (i + 1) * in);
+            count_wrong(asked.data() + i * in, a, b, operations[i], tally);
         }
     }
     tally.rows = kJudgeChunk;

@@ -28,10 +28,30 @@ struct Encoding {
     bool is_signed;
 };
 
+// Bits of a row that name an entry of an array: those of a port. Entry 0 holds 0 and keeps nothing.
+struct IndexField {
+    unsigned bit, width;
+};
+
+// What a read port delivers: the input word `word`. A row belongs to a state of the whole circuit where ports that name
+// one entry deliver one value, and 0 for entry 0.
+struct ReadPort {
+    IndexField index;
+    unsigned word;
+};
+
+// Output words that nothing comes of where the index is 0.
+struct WritePort {
+    IndexField index;
+    std::vector<unsigned> words;
+};
+
 struct JudgePlan {
     std::vector<unsigned> inputs, outputs;         // widths of the words
     int instruction = -1;                          // which input word, of at most 64 bits, holds the encodings
     std::vector<std::vector<Encoding>> operations; // each with the encodings it has
+    std::vector<ReadPort> reads;                   // with any, rows are made such as states of the whole circuit give
+    std::vector<WritePort> writes;
 };
 
 enum class JudgeRows {
@@ -59,6 +79,8 @@ public:
     std::vector<std::uint64_t> rows(JudgeRows kind, std::uint64_t chunk) const;
 
 private:
+    void count_wrong(const std::uint64_t* row, const std::uint64_t* meant, const std::uint64_t* given,
+                     std::uint32_t operation, Tally& tally) const;
     Tally judge_chunk(JudgeRows kind, std::uint64_t chunk, std::vector<std::uint64_t> (&buffers)[3]) const;
 
     Oracle& oracle_;

@@ -64,6 +64,7 @@ class Node:
     split: int = -1
     children: tuple[Node, Node] | None = None
     leaf: Leaf | None = None
+    before: Leaf | None = None  # what was wrong in places, until it is learned again
     alias: Node | None = None
 
     def resolve(self) -> Node:
@@ -139,6 +140,7 @@ class ExactLearner:
         self.trees: list[WordTree] = []
         self.speculated: dict[str, int] = {}
         self.settled = False
+        self._cut = False
         self.check_rounds = 0
         self.checked_rows = 0
         self.curve: list[tuple[int, int]] = []
@@ -153,7 +155,7 @@ class ExactLearner:
             self._spans.append((start, word.width))
             start += word.width
         self._asking = Lock()  # also for the curve
-        self._runner = runner or LocalRunner(oracle, threads)
+        self._runner = runner or LocalRunner(oracle, threads, limits.seconds)
         self._pool = ThreadPoolExecutor(self._runner.workers)
 
     @property
@@ -189,7 +191,7 @@ class ExactLearner:
             while not self._over() and not self.settled:
                 wrong, again = self._check(netlist, rows, stage, regions)
                 if not wrong:
-                    self.settled = True
+                    self.settled = not self._cut
                     break
                 known = set(self._regions())
                 self._grow_all(wrong)
@@ -231,14 +233,17 @@ class ExactLearner:
         )
 
     def _speculate(self, tree: WordTree, nodes: list[Node]) -> None:
-        """Takes each output bit for the constant that most samples of the region show."""
+        """Keeps what was learned before, else takes each output bit for the constant that most samples show."""
+        self.speculated[tree.name] = self.speculated.get(tree.name, 0) + len(nodes)
         for node in nodes:
+            if node.before is not None:
+                node.leaf = node.before
+                continue
             rows = _native.sample_region(self._spans, list(node.fixed), self._width, _seed(self.seed, node.fixed), 256)
             answers = unpack(self.oracle.evaluate(rows), self.interface.output_bits)[:, tree.outputs]
             constants = (2 * answers.sum(axis=0) > len(answers)).astype(int).tolist()
             facts: dict[str, Any] = {"lively": np.zeros((0, self._width), np.uint64), "support": [], "speculated": True}
             node.leaf = Leaf(np.zeros((0, 2), np.uint32), constants, facts)
-        self.speculated[tree.name] = self.speculated.get(tree.name, 0) + len(nodes)
 
     # ---- growing a tree
 
@@ -251,6 +256,9 @@ class ExactLearner:
             results = self._each(fresh, partial(self._learn, tree.outputs))
             frontier = []
             for node, result in zip(fresh, results, strict=True):
+                if not result:
+                    self._speculate(tree, [node])
+                    continue
                 tree.jobs += 1
                 tree.queries += result["queries"]
                 place = f"{tree.name} {self.describe(node.fixed)}"
@@ -286,7 +294,10 @@ class ExactLearner:
 
     def _signature(self, outputs: list[int], node: Node, salt: int = 0, rows: int = SIGNATURE_ROWS) -> tuple[int, int]:
         seed = _seed(self.seed, "signature", outputs, salt)
-        return self._runner.run("region_signature", self._spans, outputs, list(node.fixed), seed, rows)
+        try:
+            return self._runner.run("region_signature", self._spans, outputs, list(node.fixed), seed, rows)
+        except _native.BudgetEnded:
+            return _seed("none", node.fixed), salt  # equal to no other: what is left is speculated
 
     def _same(self, outputs: list[int], a: Node, b: Node) -> bool:
         return self._signature(outputs, a, 1, CONFIRM_ROWS) == self._signature(outputs, b, 1, CONFIRM_ROWS)
@@ -294,7 +305,10 @@ class ExactLearner:
     def _learn(self, outputs: list[int], node: Node) -> dict[str, Any]:
         seed = _seed(self.seed, outputs, node.fixed, node.tries)
         arguments = (self._spans, outputs, list(node.fixed), node.hints, seed, EDGE_TESTS)
-        return self._store.run("learn", arguments, lambda: self._runner.run("learn_region", *arguments))
+        try:
+            return self._store.run("learn", arguments, lambda: self._runner.run("learn_region", *arguments))
+        except _native.BudgetEnded:
+            return {}
 
     # ---- checking and repairing
 
@@ -313,7 +327,11 @@ class ExactLearner:
         def check(fixed: Fixed) -> dict[str, Any]:
             seed = _seed(self.seed, "check", self.check_rounds, stage, fixed)
             arguments = (netlist.fanins, netlist.outputs, self._spans, list(fixed), hints, seed, rows, MOST_WRONG)
-            found = self._store.run("check", arguments, lambda: self._runner.run("check_region", *arguments))
+            try:
+                found = self._store.run("check", arguments, lambda: self._runner.run("check_region", *arguments))
+            except _native.BudgetEnded:
+                self._cut = True
+                return {"rows": hints[:0], "outputs": np.zeros((0, row_words(self.interface.output_bits)), np.uint64)}
             if len(found["rows"]):
                 with self._asking:  # not every black box bears questions of several threads
                     check_again(self.oracle, found["rows"], evaluate(netlist, found["rows"], 1) ^ found["outputs"])
@@ -346,7 +364,7 @@ class ExactLearner:
         for node, found in groups.values():
             hints = np.stack(found)
             node.hints = hints if node.alias is not None else np.concatenate([node.hints, hints])
-            node.alias, node.leaf = None, None
+            node.alias, node.leaf, node.before = None, None, node.leaf
             node.tries += 1
         return [node for node, _ in groups.values()]
 

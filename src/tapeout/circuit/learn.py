@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import time
 from collections.abc import Callable
 from contextlib import closing, nullcontext
@@ -235,8 +236,8 @@ def _exact(oracle: Oracle, request: Request) -> Learned:
     with closing(store):
         runner = RayRunner(request.source, oracle_name(oracle)) if request.source else None
         learner = ExactLearner(
-            to_native(oracle), interface, request.seed, store=store, progress=progress, runner=runner,
-            limits=Limits(None if left == math.inf else left, request.budget_queries),
+            to_native(oracle), interface, request.seed, threads=os.cpu_count() or 2, store=store, progress=progress,
+            runner=runner, limits=Limits(None if left == math.inf else left, request.budget_queries),
         )  # fmt: skip
         with closing(learner), closing(runner) if runner else nullcontext():
             learned = learner.run()
@@ -245,10 +246,7 @@ def _exact(oracle: Oracle, request: Request) -> Learned:
     directed = Tested("directed at the regions found", learner.checked_rows, 0)
     if not learner.speculated and learner.settled:
         tested = {name: (*tests, directed) for name, tests in tested.items()}
-    guesses = {
-        name: f"the budget ended with {count:,} regions taken for constants"
-        for name, count in learner.speculated.items()
-    }
+    guesses = {name: f"the budget ended with {count:,} regions guessed" for name, count in learner.speculated.items()}
     if not learner.settled:
         unchecked = "the budget ended before what was learned was checked in all its regions"
         guesses |= {word.name: unchecked for word in interface.outputs if word.name not in guesses}

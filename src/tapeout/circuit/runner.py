@@ -38,11 +38,14 @@ class Runner(Protocol):
 
 
 class LocalRunner:
-    """Runs jobs in the thread that asks; one at a time where the black box bears no more."""
+    """Runs jobs in the thread that asks; one at a time where the black box bears no more.
 
-    def __init__(self, oracle: _native.Oracle, threads: int) -> None:
+    After ``seconds`` jobs end with ``BudgetEnded`` of the native core, those that are under way too.
+    """
+
+    def __init__(self, oracle: _native.Oracle, threads: int, seconds: float | None = None) -> None:
         self.workers = threads if oracle.concurrent else 1
-        self._oracle = oracle
+        self._oracle = oracle if seconds is None else _native.TimedOracle(oracle, seconds)
 
     def run(self, job: Job, *arguments: Any) -> Any:
         return getattr(_native, job)(self._oracle, *arguments)
