@@ -7,7 +7,7 @@ namespace tapeout::circuit {
 
 namespace {
 
-constexpr std::size_t kChunk = 512;           // rows of both forms stay in the cache
+constexpr std::size_t kChunk = 256;           // rows of both forms stay in the cache
 constexpr std::size_t kSerialChunk = 1 << 14; // a box that is slow to call gets more at once
 
 } // namespace

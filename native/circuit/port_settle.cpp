@@ -161,6 +161,7 @@ std::vector<std::uint32_t> PortOracle::move_plain(const Batch& cases, const std:
     std::vector<std::uint32_t> failed, tried;
     std::vector<Target> targets;
     std::vector<Word>& whole = moved.whole;
+    whole.reserve(which.size() * whole_in_);
     for (const std::uint32_t i : which) {
         const Entries& entries = cases.entries[i];
         const std::size_t code = read.code(cases.rows[i]);
@@ -438,6 +439,11 @@ void PortOracle::settle_moved(Batch& cases, const Batch& batch) const {
 // Moves indices where the rows as they were asked leave something open.
 void PortOracle::settle(Batch& batch, bool writes) const {
     Batch cases(in_width_, out_width_);
+    std::size_t open = 0;
+    for (std::size_t i = 0; i < batch.rows.size(); ++i)
+        open += batch.doubts[i] || batch.conflicts[i];
+    cases.whole.reserve(open * whole_in_);
+    cases.answer.reserve(open * whole_out_);
     for (std::size_t i = 0; i < batch.rows.size(); ++i) {
         if (!batch.doubts[i] && !batch.conflicts[i])
             continue;
