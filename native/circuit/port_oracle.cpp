@@ -7,7 +7,7 @@ namespace tapeout::circuit {
 
 namespace {
 
-constexpr std::size_t kChunk = 512;           // rows of both forms stay in the cache
+constexpr std::size_t kChunk = 256;           // rows of both forms stay in the cache
 constexpr std::size_t kSerialChunk = 1 << 14; // a box that is slow to call gets more at once
 
 } // namespace
@@ -21,10 +21,31 @@ PortOracle::PortOracle(Oracle& inner, std::size_t input_bits, std::size_t output
       background_(whole_in_), array_mask_(whole_in_), rest_mask_(out_width_), copies_mask_(out_width_) {
     if (reads.size() + writes.size() > kPorts)
         throw std::invalid_argument("more than " + std::to_string(kPorts) + " ports");
+    const auto to_whole = [&inputs](std::vector<std::uint32_t> bits) {
+        for (std::uint32_t& bit : bits) {
+            const auto move = std::find_if(inputs.begin(), inputs.end(), [bit](const Move& candidate) {
+                return candidate.from <= bit && bit < candidate.from + candidate.width;
+            });
+            if (move == inputs.end())
+                throw std::invalid_argument("an index bit is not in the whole box's rows");
+            bit += move->to - move->from;
+        }
+        return bits;
+    };
     for (const Port& read : reads)
-        reads_.emplace_back(read, arrays_[read.array]);
+        reads_.emplace_back(read, arrays_[read.array], to_whole(read.bits));
     for (const Port& write : writes)
-        writes_.emplace_back(write, arrays_[write.array]);
+        writes_.emplace_back(write, arrays_[write.array], to_whole(write.bits));
+    for (std::size_t p = 0; p < reads_.size(); ++p)
+        for (std::size_t q = 0; q < ports(); ++q)
+            for (const std::uint32_t bit : port(q).bits)
+                if (q != p && std::count(reads_[p].bits.begin(), reads_[p].bits.end(), bit))
+                    reads_[p].alone = false;
+    compared_.assign(whole_out_, ~Word{0});
+    for (const Move& move : outputs)
+        for (const std::uint32_t bit : copies)
+            if (move.to <= bit && bit < move.to + move.width)
+                set_bit(compared_.data(), move.from + bit - move.to, false);
     Random random(1);
     for (Word& word : background_)
         word = random.word();

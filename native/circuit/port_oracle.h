@@ -51,12 +51,14 @@ public:
 
 private:
     struct Source : Port {
-        Gather code;
+        Gather code, whole_code; // of rows in port form, of the whole box's rows
+        bool alone = true;       // no other port has one of its bits
         unsigned width;
         const std::uint32_t *in, *out; // of the array's entries
         std::int16_t entry(const Word* row) const { return table[code(row)]; }
-        Source(const Port& port, const Array& array)
-            : Port(port), code(port.bits), width(array.width), in(array.in.data()), out(array.out.data()) {}
+        Source(const Port& port, const Array& array, const std::vector<std::uint32_t>& whole_bits)
+            : Port(port), code(port.bits), whole_code(whole_bits), width(array.width), in(array.in.data()),
+              out(array.out.data()) {}
     };
     struct Batch; // rows in port form, with what is known of them
     static constexpr std::size_t kPorts = 16;
@@ -75,6 +77,9 @@ private:
     void settle_earlier(Batch& cases, const std::vector<std::uint32_t>& failed, std::size_t port) const;
     std::vector<std::uint32_t> move_read(const Batch& cases, const std::vector<std::uint32_t>& which, std::size_t port,
                                          const std::vector<Word>& own, Batch& moved) const;
+    std::vector<std::uint32_t> move_plain(const Batch& cases, const std::vector<std::uint32_t>& which, std::size_t port,
+                                          const std::vector<Word>& own, Batch& moved) const;
+    void take(Batch& cases, std::size_t i, const Batch& other, std::size_t t) const;
     void adopt(Batch& cases, const Batch& moved, const std::vector<std::uint32_t>& origin) const;
     bool unchanged(const Batch& cases, std::size_t i, const Batch& trials, std::size_t t) const;
     void settle_write(Batch& cases, std::size_t port) const;
@@ -100,6 +105,7 @@ private:
     std::vector<Word> background_, array_mask_; // of the whole box's rows
     std::vector<Word> rest_mask_;               // answers in port form without the write ports and copies
     std::vector<Word> copies_mask_;
+    std::vector<Word> compared_; // the whole box's answers without copies
 };
 
 } // namespace tapeout::circuit

@@ -80,6 +80,8 @@ bool PortOracle::unchanged(const Batch& cases, std::size_t i, const Batch& trial
 // port's own value is asked; the others are returned.
 std::vector<std::uint32_t> PortOracle::move_read(const Batch& cases, const std::vector<std::uint32_t>& which,
                                                  std::size_t p, const std::vector<Word>& own, Batch& moved) const {
+    if (reads_[p].alone)
+        return move_plain(cases, which, p, own, moved);
     std::vector<std::uint32_t> failed;
     Batch trials(in_width_, out_width_);
     for (const std::uint32_t i : which) {
@@ -132,11 +134,95 @@ void PortOracle::settle_read(Batch& cases, std::size_t p) const {
 void PortOracle::adopt(Batch& cases, const Batch& moved, const std::vector<std::uint32_t>& origin) const {
     for (std::size_t t = 0; t < moved.rows.size(); ++t) {
         const std::uint32_t i = origin.empty() ? moved.origin[t] : origin[moved.origin[t]];
-        std::copy_n(moved.rows[t], in_width_, cases.rows[i]);
-        std::copy_n(moved.answers[t], out_width_, cases.answers[i]);
-        cases.doubts[i] = moved.doubts[t];
+        take(cases, i, moved, t);
         cases.unsure[i] = cases.moved[i] != 0;
     }
+}
+
+// Row `t` of another batch stands for row `i` from now on.
+void PortOracle::take(Batch& cases, std::size_t i, const Batch& other, std::size_t t) const {
+    std::copy_n(other.rows[t], in_width_, cases.rows[i]);
+    std::copy_n(other.answers[t], out_width_, cases.answers[i]);
+    std::copy_n(other.whole.data() + t * whole_in_, whole_in_, cases.whole.data() + i * whole_in_);
+    std::copy_n(other.answer.data() + t * whole_out_, whole_out_, cases.answer.data() + i * whole_out_);
+    cases.entries[i] = other.entries[t];
+    cases.doubts[i] = other.doubts[t];
+}
+
+// The same as `move_read` for a port that shares no index bit: the whole box's rows differ in few places, and so do
+// its answers.
+std::vector<std::uint32_t> PortOracle::move_plain(const Batch& cases, const std::vector<std::uint32_t>& which,
+                                                  std::size_t p, const std::vector<Word>& own, Batch& moved) const {
+    struct Target {
+        std::size_t code;
+        std::int16_t entry;
+    };
+    const Source& read = reads_[p];
+    std::vector<std::uint32_t> failed, tried;
+    std::vector<Target> targets;
+    std::vector<Word>& whole = moved.whole;
+    whole.reserve(which.size() * whole_in_);
+    for (const std::uint32_t i : which) {
+        const Entries& entries = cases.entries[i];
+        const std::size_t code = read.code(cases.rows[i]);
+        Target target{0, -1};
+        for (std::size_t step = 1; step < std::min(read.table.size(), kMoves) && target.entry < 0; ++step) {
+            const std::int16_t entry = read.table[code ^ step];
+            bool clear = entry >= 0;
+            for (std::size_t q = 0; q < ports() && clear; ++q)
+                clear = q == p || entries[q] != entry || port(q).array != read.array;
+            if (clear)
+                target = {code ^ step, entry};
+        }
+        if (target.entry < 0) {
+            failed.push_back(i);
+            continue;
+        }
+        const Word* from = cases.whole.data() + i * whole_in_;
+        const Word shared = entries[p] < 0 ? 0 : get_field(from, read.in[entries[p]], read.width);
+        tried.push_back(i);
+        targets.push_back(target);
+        whole.insert(whole.end(), from, from + whole_in_);
+        Word* row = whole.data() + whole.size() - whole_in_;
+        read.whole_code.put(row, target.code);
+        set_field(row, read.in[target.entry], read.width, shared);
+    }
+    moved.answer.resize(tried.size() * whole_out_);
+    if (!tried.empty())
+        inner_.evaluate(whole.data(), moved.answer.data(), tried.size());
+    std::size_t kept = 0;
+    for (std::size_t t = 0; t < tried.size(); ++t) {
+        const std::uint32_t i = tried[t];
+        const Word* was = cases.answer.data() + i * whole_out_;
+        Word* is = moved.answer.data() + t * whole_out_;
+        const std::int16_t entry = targets[t].entry;
+        set_field(is, read.out[entry], read.width, get_field(was, read.out[entry], read.width));
+        Word differ = 0;
+        for (std::size_t w = 0; w < whole_out_; ++w)
+            differ |= (was[w] ^ is[w]) & compared_[w];
+        if (differ) {
+            failed.push_back(i);
+            continue;
+        }
+        Word* row = whole.data() + kept++ * whole_in_;
+        std::copy_n(whole.data() + t * whole_in_, whole_in_, row);
+        set_field(row, read.in[entry], read.width, own[i]);
+        moved.push(cases.rows[i], i, cases.seeds[i]);
+        Word* short_row = moved.rows[kept - 1];
+        read.code.put(short_row, targets[t].code);
+        set_field(short_row, read.value, read.width, own[i]);
+        moved.entries.push_back(cases.entries[i]);
+        moved.entries.back()[p] = entry;
+    }
+    moved.answers.resize(kept);
+    moved.doubts.assign(kept, 0);
+    if (kept)
+        inner_.evaluate(whole.data(), moved.answer.data(), kept);
+    for (std::size_t t = 0; t < kept; ++t) {
+        outputs_(moved.answer.data() + t * whole_out_, moved.answers[t]);
+        extract(moved, t);
+    }
+    return failed;
 }
 
 // The index of port `p` cannot be moved. If another port's value stands in its place and matters, that port's may.
@@ -325,9 +411,7 @@ void PortOracle::settle_write(Batch& cases, std::size_t k) const {
             settle_stored(cases, i, k);
             continue;
         }
-        std::copy_n(trials.rows[t], in_width_, cases.rows[i]);
-        std::copy_n(trials.answers[t], out_width_, cases.answers[i]);
-        cases.doubts[i] = trials.doubts[t];
+        take(cases, i, trials, t);
         cases.moved[i] |= 1u << k;
     }
 }
@@ -348,19 +432,28 @@ void PortOracle::settle_moved(Batch& cases, const Batch& batch) const {
     for (std::size_t t = 0; t < back.rows.size(); ++t) {
         const std::uint32_t i = back.origin[t];
         if (!same(cases.answers[i], back.answers[t], rest_mask_, false))
-            std::copy_n(back.answers[t], out_width_, cases.answers[i]);
+            take(cases, i, back, t);
     }
 }
 
 // Moves indices where the rows as they were asked leave something open.
 void PortOracle::settle(Batch& batch, bool writes) const {
     Batch cases(in_width_, out_width_);
+    std::size_t open = 0;
+    for (std::size_t i = 0; i < batch.rows.size(); ++i)
+        open += batch.doubts[i] || batch.conflicts[i];
+    cases.whole.reserve(open * whole_in_);
+    cases.answer.reserve(open * whole_out_);
     for (std::size_t i = 0; i < batch.rows.size(); ++i) {
         if (!batch.doubts[i] && !batch.conflicts[i])
             continue;
         cases.push(batch.rows[i], static_cast<std::uint32_t>(i), batch.seeds[i]);
         cases.answers.push(batch.answers[i]);
         cases.doubts.push_back(batch.doubts[i]);
+        cases.entries.push_back(batch.entries[i]);
+        const Word *whole = batch.whole.data() + i * whole_in_, *answer = batch.answer.data() + i * whole_out_;
+        cases.whole.insert(cases.whole.end(), whole, whole + whole_in_);
+        cases.answer.insert(cases.answer.end(), answer, answer + whole_out_);
     }
     if (cases.rows.size() == 0)
         return;
@@ -376,7 +469,6 @@ void PortOracle::settle(Batch& batch, bool writes) const {
         settle_write(cases, k);
     settle_held(cases);
     if (writes) {
-        prepare(cases);
         cases.conflicts.assign(cases.rows.size(), 0); // they are settled
         ask_complemented(cases);
     }
