@@ -83,6 +83,8 @@ Facts learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const 
     answer["rounds"] = result.rounds;
     answer["orders"] = result.orders;
     answer["share"] = result.share;
+    answer["additive"] = result.additive;
+    answer["waiting"] = result.waiting;
     return answer;
 }
 

@@ -1,5 +1,6 @@
 #include "circuit/region.h"
 
+#include "circuit/additive.h"
 #include "circuit/orders.h"
 #include "circuit/selection.h"
 
@@ -21,6 +22,7 @@ constexpr std::size_t kEfforts = 4;
 constexpr double kClearSplit = 0.04; // of the other inputs: what a control decides about
 constexpr std::size_t kSmall = 10;   // inputs whose diagrams are small in any order
 constexpr std::size_t kMost = 64;    // counterexamples of one round
+constexpr std::size_t kSumTests = 16; // as many rows a sum is tested on as an edge, times this
 
 class Job {
 public:
@@ -42,14 +44,18 @@ public:
             if (effort_ == 0 && !direct_)
                 select();
             if (!solved_)
+                add_up(false);
+            if (!solved_ && !result_.waiting)
                 try_all();
-            if (solved_)
+            if (solved_ || result_.waiting)
                 break;
             split = choose_split(question_, rows_, influence_, clusters_);
-            if (split.share > kClearSplit || question_.queries() > kManyQueries)
+            if (split.share <= kClearSplit)
+                add_up(true);
+            if (solved_ || split.share > kClearSplit || question_.queries() > kManyQueries)
                 break;
         }
-        if (!solved_)
+        if (!solved_ && !result_.waiting)
             result_.split = split.bit, result_.share = split.share;
         result_.support = influence_.support;
         result_.hints = hints_;
@@ -101,6 +107,35 @@ private:
         result_.cut = found.cut;
         result_.rounds += found.rounds;
         solved_ = true;
+    }
+
+    // Learns the word as a sum of what single inputs add to it: at once where diagrams would be large, or after they
+    // failed.
+    void add_up(bool late) {
+        Additive sum(question_, task_, influence_.support, lively_);
+        if (task_.wait && sum.carried()) {
+            result_.waiting = true;
+            return;
+        }
+        if (!sum.found() || (!late && !sum.strong()))
+            return;
+        const auto circuit = sum.learn(
+            [](Question& part, const RegionTask& task) { return Job(part, task).run(); }, task_.shared);
+        if (!circuit || (!late && sum.large(circuit->gates.size())))
+            return;
+        sampler_.set_hints(&hints_, &lively_);
+        const Rows wrong = refute(
+            question_, *circuit, [&](Rows& rows, std::size_t count) { draw(rows, count); }, kSumTests * task_.tests,
+            kMost);
+        sampler_.set_hints(&hints_);
+        for (std::size_t i = 0; i < wrong.size(); ++i)
+            add_hint(wrong[i]);
+        if (wrong.size())
+            return;
+        result_.outputs = circuit->outputs;
+        result_.fanins = circuit->gates;
+        result_.trace = circuit->trace;
+        result_.additive = solved_ = true;
     }
 
     void try_all() {

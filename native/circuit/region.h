@@ -5,6 +5,7 @@
 
 #include "circuit/aig.h"
 #include "circuit/diagram.h"
+#include "circuit/form.h"
 #include "circuit/influence.h"
 
 #include <string>
@@ -20,6 +21,8 @@ struct RegionTask {
     Rows hints;                  // rows that mattered elsewhere
     Word seed = 0;
     std::size_t tests = 4096; // suffixes every edge is tested with at last
+    bool wait = false;        // end where the word takes in carries of a word that is not seen: see learn_joined
+    bool shared = false;      // sums are made so that words which differ in signs share gates
 };
 
 struct RegionResult {
@@ -31,6 +34,8 @@ struct RegionResult {
     Rows lively; // rows in which many inputs matter
     std::size_t queries = 0, nodes = 0, cut = 0, rounds = 0, orders = 0;
     double share = 0; // of the other inputs that the split decides about
+    bool additive = false, waiting = false; // a sum; neither solved nor split (RegionTask::wait)
+    SumTrace trace;                         // of a sum
 };
 
 RegionResult learn_region(Oracle& oracle, const RegionTask& task);

@@ -1,0 +1,459 @@
+#include "circuit/additive.h"
+
+#include "circuit/evaluate.h"
+
+#include <algorithm>
+#include <bit>
+#include <numeric>
+
+namespace tapeout::circuit {
+
+namespace {
+
+constexpr std::size_t kFirst = 8, kRows = 48; // rows all pairs are measured in; and those of one set
+constexpr std::size_t kInputs = 512;          // more have too many pairs
+constexpr std::size_t kSets = 3, kAttempts = 6;
+constexpr double kDegree = 8; // other inputs that a contribution depends on, where diagrams are large
+constexpr std::size_t kStrong = 8;
+constexpr std::size_t kGatesPerPair = 12, kGatesPerBit = 64;
+constexpr std::size_t kCarried = 4; // narrower words are never off by more than one
+
+int trailing_zeros(Value value) {
+    const auto low = static_cast<Word>(value);
+    return low ? std::countr_zero(low) : 64 + std::countr_zero(static_cast<Word>(value >> 64));
+}
+
+// The inverse of an odd number modulo 2^128, by Newton's iteration.
+Value inverse(Value odd) {
+    Value result = odd; // right modulo 8
+    for (int bits = 3; bits < 128; bits *= 2)
+        result *= 2 - odd * result;
+    return result;
+}
+
+} // namespace
+
+Value to_value(const Word* row, std::size_t width) {
+    Value value = row[0];
+    if (width > 64)
+        value |= Value{row[1]} << 64;
+    return value;
+}
+
+void from_value(Value value, Word* row, std::size_t width) {
+    row[0] = static_cast<Word>(value);
+    if (width > 64)
+        row[1] = static_cast<Word>(value >> 64);
+}
+
+ContributionQuestion::ContributionQuestion(Question& word, Group group, std::vector<Word> clear, int input)
+    : Question(word), word_(word), arithmetic_{group, word.outputs()}, clear_(std::move(clear)), input_(input) {}
+
+void ContributionQuestion::ask(const Rows& rows, Rows& answers) {
+    const std::size_t count = rows.size(), wide = word_.width();
+    asked_ = Rows(rows.width(), input_ < 0 ? count : 2 * count);
+    for (std::size_t row = 0; row < count; ++row) {
+        for (std::size_t w = 0; w < rows.width(); ++w)
+            asked_[row][w] = rows[row][w] & ~clear_[w];
+        if (input_ < 0)
+            continue;
+        std::copy_n(asked_[row], rows.width(), asked_[count + row]);
+        set_bit(asked_[count + row], static_cast<std::size_t>(input_), true);
+    }
+    word_.ask(asked_, got_);
+    if (answers.width() != wide || answers.size() != count)
+        answers = Rows(wide, count);
+    for (std::size_t row = 0; row < count; ++row) {
+        Value value = to_value(got_[row], arithmetic_.width);
+        if (input_ >= 0)
+            value = arithmetic_.subtract(to_value(got_[count + row], arithmetic_.width), value);
+        from_value(value, answers[row], arithmetic_.width);
+    }
+}
+
+Additive::Additive(Question& question, const RegionTask& task, std::vector<int> support, const Rows& rows)
+    : question_(question), task_(task), support_(std::move(support)), arithmetic_{Group::sum, question.outputs()} {
+    const std::size_t n = support_.size();
+    if (n < 2 || n > kInputs || arithmetic_.width > kValueBits)
+        return;
+    draw_rows(rows);
+    pairs_.sum.resize(n * n);
+    pairs_.exclusive = pairs_.carry = pairs_.sum;
+    std::vector<std::pair<int, int>> all;
+    for (int a = 0; a < static_cast<int>(n); ++a)
+        for (int b = a + 1; b < static_cast<int>(n); ++b)
+            all.emplace_back(a, b);
+    measure(0, kFirst, all);
+    sets_ = confirmed(&Pairs::sum);
+    if (sets_.empty() || sets_[0].size() < n) {
+        auto other = confirmed(&Pairs::exclusive);
+        if (!other.empty() && (sets_.empty() || other[0].size() > sets_[0].size())) {
+            sets_ = std::move(other);
+            arithmetic_.group = Group::exclusive;
+        }
+    }
+    const auto& edges = arithmetic_.group == Group::sum ? pairs_.sum : pairs_.exclusive;
+    strong_ = !sets_.empty() && sets_[0].size() >= kStrong && degree(edges, sets_[0]) >= kDegree;
+    if (strong_ || arithmetic_.width < kCarried)
+        return;
+    const auto nearly = confirmed(&Pairs::carry);
+    carried_ = !nearly.empty() && nearly[0].size() >= kStrong && degree(pairs_.carry, nearly[0]) >= kDegree;
+}
+
+// Lively and uniform rows by turns.
+void Additive::draw_rows(const Rows& lively) {
+    const std::size_t n = support_.size(), wide = question_.input_width();
+    Random random(task_.seed ^ 0xadd171f3);
+    rows_ = Rows(wide, kRows);
+    const std::size_t used = question_.input_bits() % 64;
+    for (std::size_t row = 0; row < kRows; ++row) {
+        if (row % 2 && lively.size()) {
+            std::copy_n(lively[row / 2 % lively.size()], wide, rows_[row]);
+            continue;
+        }
+        for (std::size_t w = 0; w < wide; ++w)
+            rows_[row][w] = (random.word() & ~task_.mask[w]) | task_.value[w];
+        if (used)
+            rows_[row][wide - 1] &= (Word{1} << used) - 1;
+    }
+    Rows answers, changed;
+    question_.ask(rows_, answers);
+    base_ = values(answers);
+    for (std::size_t i = 0; i < n; ++i) {
+        changed = rows_;
+        for (std::size_t row = 0; row < kRows; ++row)
+            flip_bit(changed[row], static_cast<std::size_t>(support_[i]));
+        question_.ask(changed, answers);
+        flipped_.push_back(values(answers));
+    }
+}
+
+Additive::Values Additive::values(const Rows& answers) const {
+    Values result(answers.size());
+    for (std::size_t row = 0; row < answers.size(); ++row)
+        result[row] = to_value(answers[row], arithmetic_.width);
+    return result;
+}
+
+void Additive::measure(std::size_t first, std::size_t last, const std::vector<std::pair<int, int>>& pairs) {
+    const std::size_t n = support_.size();
+    const Value all = arithmetic_.all();
+    Rows asked(rows_.width(), pairs.size()), got;
+    for (std::size_t row = first; row < last; ++row) {
+        for (std::size_t p = 0; p < pairs.size(); ++p) {
+            std::copy_n(rows_[row], rows_.width(), asked[p]);
+            flip_bit(asked[p], static_cast<std::size_t>(support_[static_cast<std::size_t>(pairs[p].first)]));
+            flip_bit(asked[p], static_cast<std::size_t>(support_[static_cast<std::size_t>(pairs[p].second)]));
+        }
+        question_.ask(asked, got);
+        for (std::size_t p = 0; p < pairs.size(); ++p) {
+            const auto a = static_cast<std::size_t>(pairs[p].first), b = static_cast<std::size_t>(pairs[p].second);
+            const Value both = to_value(got[p], arithmetic_.width), x = flipped_[a][row], y = flipped_[b][row];
+            const Value second = (both - x - y + base_[row]) & all;
+            const std::size_t ab = a * n + b, ba = b * n + a;
+            if (second)
+                pairs_.sum[ab] = pairs_.sum[ba] = 1;
+            if (second > 1 && second != all)
+                pairs_.carry[ab] = pairs_.carry[ba] = 1;
+            if (both ^ x ^ y ^ base_[row])
+                pairs_.exclusive[ab] = pairs_.exclusive[ba] = 1;
+        }
+    }
+}
+
+// The inputs of `first` that have no edges between them, then others, those with few edges first.
+Additive::Set Additive::extend(const std::vector<char>& edges, const std::vector<int>& first) const {
+    const std::size_t n = support_.size();
+    Set set;
+    std::vector<char> open(n, 1);
+    const auto take = [&](std::size_t input) {
+        set.push_back(static_cast<int>(input));
+        open[input] = 0;
+        for (std::size_t other = 0; other < n; ++other)
+            open[other] = open[other] && !edges[input * n + other];
+    };
+    for (const int input : first)
+        if (open[static_cast<std::size_t>(input)])
+            take(static_cast<std::size_t>(input));
+    while (true) {
+        std::size_t best = n, least = n;
+        for (std::size_t input = 0; input < n; ++input) {
+            if (!open[input])
+                continue;
+            std::size_t count = 0;
+            for (std::size_t other = 0; other < n; ++other)
+                count += open[other] && edges[input * n + other];
+            if (count < least) {
+                least = count;
+                best = input;
+            }
+        }
+        if (best == n)
+            break;
+        take(best);
+    }
+    std::sort(set.begin(), set.end());
+    return set;
+}
+
+// Large sets without edges: from each input word, and from nothing.
+std::vector<Additive::Set> Additive::independent(const std::vector<char>& edges) const {
+    std::vector<Set> sets;
+    for (const Span& span : task_.words) {
+        std::vector<int> first;
+        for (std::size_t i = 0; i < support_.size(); ++i)
+            if (support_[i] >= span.first && support_[i] < span.first + span.width)
+                first.push_back(static_cast<int>(i));
+        if (first.size() > 1)
+            sets.push_back(extend(edges, first));
+    }
+    sets.push_back(extend(edges, {}));
+    std::stable_sort(sets.begin(), sets.end(), [](const Set& a, const Set& b) { return a.size() > b.size(); });
+    std::vector<Set> distinct;
+    for (Set& set : sets)
+        if (set.size() > 1 && distinct.size() < kSets && !std::count(distinct.begin(), distinct.end(), set))
+            distinct.push_back(std::move(set));
+    return distinct;
+}
+
+// Sets in which all pairs were measured in all rows.
+std::vector<Additive::Set> Additive::confirmed(std::vector<char> Pairs::*edges) {
+    const std::size_t n = support_.size();
+    std::vector<char> measured(n * n);
+    for (std::size_t attempt = 0; attempt < kAttempts; ++attempt) {
+        auto sets = independent(pairs_.*edges);
+        std::vector<std::pair<int, int>> fresh;
+        for (const Set& set : sets)
+            for (std::size_t i = 0; i < set.size(); ++i)
+                for (std::size_t k = i + 1; k < set.size(); ++k) {
+                    char& seen = measured[static_cast<std::size_t>(set[i]) * n + static_cast<std::size_t>(set[k])];
+                    if (!seen)
+                        fresh.emplace_back(set[i], set[k]);
+                    seen = 1;
+                }
+        measure(kFirst, kRows, fresh);
+        const bool good = std::all_of(fresh.begin(), fresh.end(), [&](const auto& pair) {
+            return !(pairs_.*edges)[static_cast<std::size_t>(pair.first) * n + static_cast<std::size_t>(pair.second)];
+        });
+        if (good)
+            return sets;
+    }
+    return {};
+}
+
+double Additive::degree(const std::vector<char>& edges, const Set& set) const {
+    const std::size_t n = support_.size();
+    std::size_t count = 0;
+    for (const int input : set)
+        for (std::size_t other = 0; other < n; ++other)
+            count += edges[static_cast<std::size_t>(input) * n + other] != 0;
+    return static_cast<double>(count) / static_cast<double>(set.size());
+}
+
+bool Additive::large(std::size_t gates) const {
+    const auto& edges = arithmetic_.group == Group::sum ? pairs_.sum : pairs_.exclusive;
+    const double pairs = degree(edges, sets_[0]) * static_cast<double>(sets_[0].size());
+    return gates > kGatesPerPair * static_cast<std::size_t>(pairs) +
+                       kGatesPerBit * (support_.size() + arithmetic_.width);
+}
+
+std::optional<Form> Additive::constants() {
+    Form form(arithmetic_);
+    if (!support_.empty() && (sets_.empty() || sets_[0].size() < support_.size()))
+        return std::nullopt;
+    const std::size_t wide = question_.input_width();
+    Rows asked(wide, support_.size() + 1), answers;
+    for (std::size_t row = 0; row < asked.size(); ++row) {
+        for (std::size_t w = 0; w < wide; ++w)
+            asked[row][w] = task_.value[w];
+        if (row)
+            set_bit(asked[row], static_cast<std::size_t>(support_[row - 1]), true);
+    }
+    question_.ask(asked, answers);
+    const Values found = values(answers);
+    form.add_constant(found[0]);
+    for (std::size_t i = 0; i < support_.size(); ++i)
+        form.add(lit_of(1 + static_cast<std::size_t>(support_[i])), arithmetic_.subtract(found[i + 1], found[0]),
+                 support_[i]);
+    return form;
+}
+
+// Contributions that are multiples of one of them, over the integers; shifted ones under exclusive or. Constant ones
+// join `constants`.
+std::vector<std::vector<Additive::Factor>>
+Additive::classes(const Set& set, const std::vector<Values>& differences, Form& constants) const {
+    std::vector<std::size_t> left;
+    for (std::size_t k = 0; k < set.size(); ++k) {
+        const Values& d = differences[k];
+        const int bit = support_[static_cast<std::size_t>(set[k])];
+        if (std::all_of(d.begin(), d.end(), [&](Value value) { return value == d[0]; }))
+            constants.add(lit_of(1 + static_cast<std::size_t>(bit)), d[0], bit);
+        else
+            left.push_back(k);
+    }
+    std::vector<std::vector<Factor>> result;
+    const Value all = arithmetic_.all();
+    while (!left.empty()) {
+        std::size_t reference = left[0], row = 0;
+        int lowest = static_cast<int>(kValueBits);
+        for (const std::size_t k : left)
+            for (std::size_t r = 0; r < differences[k].size(); ++r)
+                if (differences[k][r] && trailing_zeros(differences[k][r]) < lowest) {
+                    lowest = trailing_zeros(differences[k][r]);
+                    reference = k;
+                    row = r;
+                }
+        const Values& of = differences[reference];
+        const std::size_t known = arithmetic_.width - static_cast<std::size_t>(lowest);
+        const Value factors = known >= kValueBits ? ~Value{0} : (Value{1} << known) - 1;
+        const Value inverted = inverse(of[row] >> lowest);
+        auto& members = result.emplace_back();
+        members.push_back({set[reference], 1});
+        std::vector<std::size_t> others;
+        for (const std::size_t k : left) {
+            if (k == reference)
+                continue;
+            const Values& d = differences[k];
+            Value factor = (d[row] >> lowest) * inverted & factors;
+            if (arithmetic_.group == Group::exclusive)
+                factor = d[row] ? Value{1} << (trailing_zeros(d[row]) - lowest) : 0;
+            else if (factor >> (known - 1) & 1)
+                factor -= Value{1} << known; // the shorter one of the two with the same effect
+            bool same = true;
+            for (std::size_t r = 0; r < d.size() && same; ++r)
+                same = d[r] == (of[r] * factor & all);
+            if (same)
+                members.push_back({set[k], factor});
+            else
+                others.push_back(k);
+        }
+        left = std::move(others);
+    }
+    return result;
+}
+
+std::optional<Form> Additive::solve(Strash& gates, Question& part, const Set& rest, const Learner& learner,
+                                    bool shared) {
+    std::vector<int> support;
+    Rows flipped, before, after;
+    part.ask(rows_, before);
+    RegionTask task = task_;
+    task.candidates.clear();
+    task.hints = Rows(question_.input_width(), 0);
+    task.seed = mix(task_.seed + 0xadd);
+    for (const int input : rest) {
+        const int bit = support_[static_cast<std::size_t>(input)];
+        task.candidates.push_back(bit);
+        flipped = rows_;
+        for (std::size_t row = 0; row < flipped.size(); ++row)
+            flip_bit(flipped[row], static_cast<std::size_t>(bit));
+        part.ask(flipped, after);
+        if (!std::equal(before.data(), before.data() + before.size() * before.width(), after.data()))
+            support.push_back(bit);
+    }
+    Additive inner(part, task, support, rows_);
+    if (auto form = inner.constants())
+        return form->arithmetic().group == arithmetic_.group
+                   ? form
+                   : std::optional<Form>(Form(arithmetic_, emit(gates, *form, shared)));
+    const RegionResult learned = learner(part, task);
+    if (learned.split >= 0 || learned.outputs.size() != arithmetic_.width)
+        return std::nullopt;
+    std::vector<Lit> made, word;
+    const auto literal = [&](Lit at) {
+        return at < 2 * gates.aig.first_gate() ? at : made[at / 2 - gates.aig.first_gate()] ^ (at & 1);
+    };
+    for (const Gate& gate : learned.fanins)
+        made.push_back(gates.and_(literal(gate.a), literal(gate.b)));
+    for (const Lit output : learned.outputs)
+        word.push_back(literal(output));
+    return Form(arithmetic_, word);
+}
+
+std::optional<Form> Additive::decompose(Strash& gates, const Set& set, const Learner& learner, bool shared) {
+    if (set.size() == support_.size())
+        return constants();
+    const std::size_t wide = question_.input_width();
+    std::vector<Word> clear(wide);
+    for (const int input : set)
+        set_bit(clear.data(), static_cast<std::size_t>(support_[static_cast<std::size_t>(input)]), true);
+    Set rest;
+    for (int input = 0; input < static_cast<int>(support_.size()); ++input)
+        if (!std::binary_search(set.begin(), set.end(), input))
+            rest.push_back(input);
+    std::vector<Values> differences;
+    Rows answers;
+    for (const int input : set) {
+        ContributionQuestion(question_, arithmetic_.group, clear, support_[static_cast<std::size_t>(input)])
+            .ask(rows_, answers);
+        differences.push_back(values(answers));
+    }
+    Form form(arithmetic_);
+    for (const auto& members : classes(set, differences, form)) {
+        ContributionQuestion part(question_, arithmetic_.group, clear,
+                                  support_[static_cast<std::size_t>(members[0].input)]);
+        auto factor = solve(gates, part, rest, learner, shared);
+        if (!factor)
+            return std::nullopt;
+        if (members.size() > 1 && factor->digits() > factor->columns())
+            factor = Form(arithmetic_, emit(gates, *factor, shared));
+        for (const auto& [input, multiple] : members) {
+            const int bit = support_[static_cast<std::size_t>(input)];
+            form.add_product(gates, *factor, multiple, lit_of(1 + static_cast<std::size_t>(bit)), bit);
+        }
+    }
+    ContributionQuestion left(question_, arithmetic_.group, clear, -1);
+    left.ask(rows_, answers);
+    const Values at_zero = values(answers);
+    if (std::all_of(at_zero.begin(), at_zero.end(), [&](Value value) { return value == at_zero[0]; })) {
+        form.add_constant(at_zero[0]);
+        return form;
+    }
+    const auto base = solve(gates, left, rest, learner, shared);
+    if (!base)
+        return std::nullopt;
+    form.add_product(gates, *base, 1, Lit{1}, -1);
+    return form;
+}
+
+std::optional<SumCircuit> Additive::learn(const Learner& learner, bool shared) {
+    std::optional<SumCircuit> best;
+    for (const Set& set : sets_) {
+        if (set.size() < sets_[0].size() && best)
+            continue;
+        Strash gates(question_.input_bits());
+        SumCircuit circuit;
+        const auto form = decompose(gates, set, learner, shared);
+        if (!form)
+            continue;
+        gates.aig.outputs = emit(gates, *form, shared, &circuit.trace);
+        circuit.gates = std::move(gates.aig.gates);
+        circuit.outputs = std::move(gates.aig.outputs);
+        if (!best || circuit.gates.size() < best->gates.size())
+            best = std::move(circuit);
+    }
+    return best;
+}
+
+Rows refute(Question& question, const SumCircuit& circuit, const std::function<void(Rows&, std::size_t)>& draw,
+            std::size_t count, std::size_t most) {
+    constexpr std::size_t kBatch = 4096;
+    Aig aig;
+    aig.inputs = question.input_bits();
+    aig.gates = circuit.gates;
+    aig.outputs = circuit.outputs;
+    const Evaluator evaluator(aig);
+    Rows wrong(question.input_width(), 0), rows, answers;
+    for (std::size_t start = 0; start < count && wrong.size() < most; start += kBatch) {
+        draw(rows, kBatch);
+        question.ask(rows, answers);
+        Rows made(answers.width(), rows.size());
+        evaluator.run(rows.data(), made.data(), rows.size(), 1);
+        for (std::size_t row = 0; row < rows.size() && wrong.size() < most; ++row)
+            if (!std::equal(made[row], made[row] + made.width(), answers[row]))
+                wrong.push(rows[row]);
+    }
+    return wrong;
+}
+
+} // namespace tapeout::circuit
