@@ -2,6 +2,7 @@
 
 #include "circuit/check.h"
 #include "circuit/evaluate.h"
+#include "circuit/joined.h"
 #include "circuit/region.h"
 
 #include <cstring>
@@ -53,19 +54,7 @@ RegionTask make_task(const Oracle& oracle, const Pairs& words, std::vector<int> 
     return task;
 }
 
-Facts learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed,
-            std::vector<int> candidates, const RowArray& hints, Word seed, std::size_t tests) {
-    RegionTask task = make_task(oracle, words, std::move(outputs), fixed, seed);
-    task.candidates = std::move(candidates);
-    task.hints = rows_of(hints);
-    if (task.hints.width() != row_words(oracle.input_bits()))
-        task.hints = Rows(row_words(oracle.input_bits()), 0);
-    task.tests = tests;
-    RegionResult result;
-    {
-        nb::gil_scoped_release release;
-        result = learn_region(oracle, task);
-    }
+Facts facts_of(const RegionResult& result, std::size_t row_width) {
     std::vector<Lit> flat;
     for (const auto& [a, b] : result.fanins)
         flat.insert(flat.end(), {a, b});
@@ -75,8 +64,8 @@ Facts learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const 
     answer["outputs"] = result.outputs;
     answer["support"] = result.support;
     answer["order"] = result.order;
-    answer["hints"] = matrix(result.hints.data(), result.hints.size(), row_words(oracle.input_bits()));
-    answer["lively"] = matrix(result.lively.data(), result.lively.size(), row_words(oracle.input_bits()));
+    answer["hints"] = matrix(result.hints.data(), result.hints.size(), row_width);
+    answer["lively"] = matrix(result.lively.data(), result.lively.size(), row_width);
     answer["queries"] = result.queries;
     answer["nodes"] = result.nodes;
     answer["cut"] = result.cut;
@@ -85,7 +74,61 @@ Facts learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const 
     answer["share"] = result.share;
     answer["additive"] = result.additive;
     answer["waiting"] = result.waiting;
+    nb::list rows; // of a sum: [subtracted, [column, input bit, input bit, ...], total]
+    for (const SumTrace::Row& row : result.trace.rows) {
+        std::vector<int> products;
+        for (const auto& product : row.products)
+            products.insert(products.end(), product.begin(), product.end());
+        nb::list parts;
+        parts.append(row.subtract);
+        parts.append(products);
+        parts.append(row.total);
+        rows.append(parts);
+    }
+    answer["trace"] = rows;
     return answer;
+}
+
+Rows hint_rows(const RowArray& hints, std::size_t row_width) {
+    Rows rows = rows_of(hints);
+    return rows.width() == row_width ? rows : Rows(row_width, 0);
+}
+
+Facts learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed,
+            std::vector<int> candidates, const RowArray& hints, Word seed, std::size_t tests, bool wait) {
+    RegionTask task = make_task(oracle, words, std::move(outputs), fixed, seed);
+    const std::size_t row_width = row_words(oracle.input_bits());
+    task.candidates = std::move(candidates);
+    task.hints = hint_rows(hints, row_width);
+    task.tests = tests;
+    task.wait = wait;
+    RegionResult result;
+    {
+        nb::gil_scoped_release release;
+        result = learn_region(oracle, task);
+    }
+    return facts_of(result, row_width);
+}
+
+Facts join(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed,
+           std::vector<int> candidates, const RowArray& hints, Word seed, std::size_t tests,
+           const std::vector<std::pair<std::vector<int>, Pairs>>& low) {
+    RegionTask task = make_task(oracle, words, std::move(outputs), fixed, seed);
+    const std::size_t row_width = row_words(oracle.input_bits());
+    task.candidates = std::move(candidates);
+    task.hints = hint_rows(hints, row_width);
+    task.tests = tests;
+    std::vector<JoinedPart> parts;
+    for (const auto& [bits, region] : low) {
+        const RegionTask part = make_task(oracle, words, bits, region, seed);
+        parts.push_back({bits, part.mask, part.value});
+    }
+    RegionResult result;
+    {
+        nb::gil_scoped_release release;
+        result = learn_joined(oracle, task, std::move(parts));
+    }
+    return facts_of(result, row_width);
 }
 
 Facts check(Oracle& oracle, const nb::ndarray<const Lit, nb::ndim<2>, nb::c_contig, nb::device::cpu>& fanins,
@@ -142,8 +185,11 @@ std::pair<Word, Word> signature(Oracle& oracle, const Pairs& words, std::vector<
 void bind_learn(nb::module_& m) {
     using namespace nb::literals;
     m.def("learn_region", &learn, "oracle"_a, "words"_a, "outputs"_a, "fixed"_a, "candidates"_a, "hints"_a, "seed"_a,
-          "tests"_a,
+          "tests"_a, "wait"_a = false,
           "One job of the exact learner: a circuit for the outputs on a region, or the input to split it on.");
+    m.def("learn_joined", &join, "oracle"_a, "words"_a, "outputs"_a, "fixed"_a, "candidates"_a, "hints"_a, "seed"_a,
+          "tests"_a, "low"_a,
+          "One job of the exact learner: outputs that are the upper bits of a sum, whose lower bits are known words.");
     m.def("check_region", &check, "oracle"_a, "fanins"_a, "outputs"_a, "words"_a, "fixed"_a, "hints"_a, "seed"_a,
           "rows"_a, "most"_a,
           "A circuit against its oracle on rows of a region: wrong rows, their wrong outputs, how many were wrong.");

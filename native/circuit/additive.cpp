@@ -13,10 +13,11 @@ namespace {
 constexpr std::size_t kFirst = 8, kRows = 48; // rows all pairs are measured in; and those of one set
 constexpr std::size_t kInputs = 512;          // more have too many pairs
 constexpr std::size_t kSets = 3, kAttempts = 6;
-constexpr double kDegree = 8; // other inputs that a contribution depends on, where diagrams are large
+constexpr std::size_t kDegree = 8; // other inputs that a contribution depends on, where diagrams are large
 constexpr std::size_t kStrong = 8;
 constexpr std::size_t kGatesPerPair = 12, kGatesPerBit = 64;
-constexpr std::size_t kCarried = 4; // narrower words are never off by more than one
+constexpr std::size_t kMoreCarried = 5; // quarters of the exact set's size
+constexpr std::size_t kCarried = 4;     // narrower words are never off by more than one
 
 int trailing_zeros(Value value) {
     const auto low = static_cast<Word>(value);
@@ -93,11 +94,13 @@ Additive::Additive(Question& question, const RegionTask& task, std::vector<int> 
         }
     }
     const auto& edges = arithmetic_.group == Group::sum ? pairs_.sum : pairs_.exclusive;
-    strong_ = !sets_.empty() && sets_[0].size() >= kStrong && degree(edges, sets_[0]) >= kDegree;
-    if (strong_ || arithmetic_.width < kCarried)
+    strong_ = !sets_.empty() && strong(edges, sets_[0]);
+    if (arithmetic_.width < kCarried || (!sets_.empty() && sets_[0].size() == n))
         return;
     const auto nearly = confirmed(&Pairs::carry);
-    carried_ = !nearly.empty() && nearly[0].size() >= kStrong && degree(pairs_.carry, nearly[0]) >= kDegree;
+    carried_ = !nearly.empty() && strong(pairs_.carry, nearly[0]) &&
+               (sets_.empty() || nearly[0].size() > kMoreCarried * sets_[0].size() / 4);
+    strong_ = strong_ && !carried_; // what is additive are the low bits, whose carries are rare
 }
 
 // Lively and uniform rows by turns.
@@ -216,12 +219,14 @@ std::vector<Additive::Set> Additive::independent(const std::vector<char>& edges)
     return distinct;
 }
 
-// Sets in which all pairs were measured in all rows.
+// Sets in which all pairs were measured in all rows. An edge that shows late changes what is proposed next; in the end
+// those without edges are left.
 std::vector<Additive::Set> Additive::confirmed(std::vector<char> Pairs::*edges) {
     const std::size_t n = support_.size();
     std::vector<char> measured(n * n);
+    std::vector<Set> sets;
     for (std::size_t attempt = 0; attempt < kAttempts; ++attempt) {
-        auto sets = independent(pairs_.*edges);
+        sets = independent(pairs_.*edges);
         std::vector<std::pair<int, int>> fresh;
         for (const Set& set : sets)
             for (std::size_t i = 0; i < set.size(); ++i)
@@ -232,29 +237,34 @@ std::vector<Additive::Set> Additive::confirmed(std::vector<char> Pairs::*edges) 
                     seen = 1;
                 }
         measure(kFirst, kRows, fresh);
-        const bool good = std::all_of(fresh.begin(), fresh.end(), [&](const auto& pair) {
-            return !(pairs_.*edges)[static_cast<std::size_t>(pair.first) * n + static_cast<std::size_t>(pair.second)];
+        const auto refuted = std::erase_if(sets, [&](const Set& set) {
+            return std::any_of(set.begin(), set.end(), [&](int a) {
+                return std::any_of(set.begin(), set.end(), [&](int b) {
+                    return (pairs_.*edges)[static_cast<std::size_t>(a) * n + static_cast<std::size_t>(b)];
+                });
+            });
         });
-        if (good)
-            return sets;
+        if (refuted == 0)
+            break;
     }
-    return {};
+    return sets;
 }
 
-double Additive::degree(const std::vector<char>& edges, const Set& set) const {
-    const std::size_t n = support_.size();
-    std::size_t count = 0;
-    for (const int input : set)
-        for (std::size_t other = 0; other < n; ++other)
-            count += edges[static_cast<std::size_t>(input) * n + other] != 0;
-    return static_cast<double>(count) / static_cast<double>(set.size());
+std::size_t Additive::degree(const std::vector<char>& edges, int input) const {
+    const auto first = edges.begin() + input * static_cast<std::ptrdiff_t>(support_.size());
+    return static_cast<std::size_t>(std::count(first, first + static_cast<std::ptrdiff_t>(support_.size()), 1));
+}
+
+bool Additive::strong(const std::vector<char>& edges, const Set& set) const {
+    return std::count_if(set.begin(), set.end(), [&](int input) { return degree(edges, input) >= kDegree; }) >=
+           static_cast<std::ptrdiff_t>(kStrong);
 }
 
 bool Additive::large(std::size_t gates) const {
-    const auto& edges = arithmetic_.group == Group::sum ? pairs_.sum : pairs_.exclusive;
-    const double pairs = degree(edges, sets_[0]) * static_cast<double>(sets_[0].size());
-    return gates > kGatesPerPair * static_cast<std::size_t>(pairs) +
-                       kGatesPerBit * (support_.size() + arithmetic_.width);
+    std::size_t pairs = 0;
+    for (const int input : sets_[0])
+        pairs += degree(arithmetic_.group == Group::sum ? pairs_.sum : pairs_.exclusive, input);
+    return gates > kGatesPerPair * pairs + kGatesPerBit * (support_.size() + arithmetic_.width);
 }
 
 std::optional<Form> Additive::constants() {
@@ -419,8 +429,6 @@ std::optional<Form> Additive::decompose(Strash& gates, const Set& set, const Lea
 std::optional<SumCircuit> Additive::learn(const Learner& learner, bool shared) {
     std::optional<SumCircuit> best;
     for (const Set& set : sets_) {
-        if (set.size() < sets_[0].size() && best)
-            continue;
         Strash gates(question_.input_bits());
         SumCircuit circuit;
         const auto form = decompose(gates, set, learner, shared);

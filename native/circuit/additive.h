@@ -53,7 +53,8 @@ private:
     std::vector<Set> independent(const std::vector<char>& edges) const;
     Set extend(const std::vector<char>& edges, const std::vector<int>& first) const;
     std::vector<Set> confirmed(std::vector<char> Pairs::*edges);
-    double degree(const std::vector<char>& edges, const Set& set) const;
+    std::size_t degree(const std::vector<char>& edges, int input) const;
+    bool strong(const std::vector<char>& edges, const Set& set) const;
     std::optional<Form> decompose(Strash& gates, const Set& set, const Learner& learner, bool shared);
     std::optional<Form> solve(Strash& gates, Question& part, const Set& rest, const Learner& learner, bool shared);
     struct Factor {

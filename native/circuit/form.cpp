@@ -169,7 +169,8 @@ void Form::add_product(Strash& gates, const Form& form, Value factor, Lit litera
     else
         add(literal, scaled(form.constant_, factor), row);
     for (const Term& term : form.terms_)
-        add(gates.and_(term.literal, literal), scaled(term.weight, factor), row < 0 ? term.row : row);
+        if (const Value weight = scaled(term.weight, factor)) // else no gate is made
+            add(gates.and_(term.literal, literal), weight, row < 0 ? term.row : row);
 }
 
 std::size_t Form::digits() const {

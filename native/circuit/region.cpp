@@ -119,8 +119,7 @@ private:
         }
         if (!sum.found() || (!late && !sum.strong()))
             return;
-        const auto circuit = sum.learn(
-            [](Question& part, const RegionTask& task) { return Job(part, task).run(); }, task_.shared);
+        const auto circuit = sum.learn(learn_question, task_.shared);
         if (!circuit || (!late && sum.large(circuit->gates.size())))
             return;
         sampler_.set_hints(&hints_, &lively_);
@@ -406,9 +405,13 @@ private:
 
 } // namespace
 
+RegionResult learn_question(Question& question, const RegionTask& task) {
+    return Job(question, task).run();
+}
+
 RegionResult learn_region(Oracle& oracle, const RegionTask& task) {
     Question question(oracle, task.outputs);
-    return Job(question, task).run();
+    return learn_question(question, task);
 }
 
 Hash region_signature(Oracle& oracle, const RegionTask& task, std::size_t count) {

@@ -39,6 +39,8 @@ struct RegionResult {
 };
 
 RegionResult learn_region(Oracle& oracle, const RegionTask& task);
+// The same of a word that is derived from the oracle's.
+RegionResult learn_question(Question& question, const RegionTask& task);
 
 // A hash of what the outputs do on `rows` with the region's bits forced: equal functions have equal hashes.
 Hash region_signature(Oracle& oracle, const RegionTask& task, std::size_t rows);

@@ -23,6 +23,7 @@ import numpy as np
 
 from tapeout import _native
 from tapeout.circuit.jobs import JobStore
+from tapeout.circuit.joined import Parts, Waiting, join_all
 from tapeout.circuit.netlist import FALSE, TRUE, Builder, Netlist
 from tapeout.circuit.words import Interface, Rows, row_words, unpack
 
@@ -58,6 +59,7 @@ class Node:
     hints: Rows
     signature: tuple[int, int] | None = None
     tries: int = 0
+    wait: bool = True  # for a word that it is the upper part of
     split: int = -1
     children: tuple[Node, Node] | None = None
     leaf: Leaf | None = None
@@ -81,6 +83,7 @@ class WordTree:
     known: dict[tuple[int, int], Node] = field(default_factory=dict[tuple[int, int], Node])
     queries: int = 0
     jobs: int = 0
+    waiting: list[Waiting] = field(default_factory=list[Waiting])
 
     def leaves(self) -> list[Node]:
         """The distinct leaves that the tree reaches."""
@@ -184,10 +187,11 @@ class ExactLearner:
         return netlist
 
     def _grow_all(self, frontiers: dict[int, list[Node]]) -> None:
-        todo = [tree for tree in self.trees if id(tree) in frontiers]
-        with ThreadPoolExecutor(max(1, len(todo))) as words:
-            for done in [words.submit(self._grow, tree, frontiers[id(tree)]) for tree in todo]:
-                done.result()
+        while todo := [tree for tree in self.trees if id(tree) in frontiers]:
+            with ThreadPoolExecutor(max(1, len(todo))) as words:
+                for done in [words.submit(self._grow, tree, frontiers[id(tree)]) for tree in todo]:
+                    done.result()
+            frontiers = self._join_waiting()
         self.curve.append((self.queries, sum(len(node.leaf.fanins) for node in self._leaves() if node.leaf)))
 
     def _each(self, items: Sequence[T], work: Callable[[T], R]) -> list[R]:
@@ -227,10 +231,11 @@ class ExactLearner:
                 tree.jobs += 1
                 tree.queries += result["queries"]
                 place = f"{tree.name} {self.describe(node.fixed)}"
+                if result["waiting"]:
+                    tree.waiting.append(Waiting(tree, node, result))
+                    continue
                 if result["split"] < 0:
-                    node.leaf = Leaf(result["fanins"], result["outputs"], result)
-                    node.hints = result["hints"]
-                    self._progress(f"{place}: {len(result['fanins'])} ANDs of {len(result['support'])} inputs")
+                    self._solved(tree, node, result)
                     continue
                 bit = result["split"]
                 self._progress(f"{place}: split on {self.describe(((bit, 1),))}, {len(result['support'])} inputs")
@@ -242,6 +247,35 @@ class ExactLearner:
                 node.children = low, high
                 frontier += node.children
 
+    def _solved(self, tree: WordTree, node: Node, result: dict[str, Any]) -> None:
+        node.leaf = Leaf(result["fanins"], result["outputs"], result)
+        node.hints = result["hints"]
+        place = f"{tree.name} {self.describe(node.fixed)}"
+        self._progress(f"{place}: {len(result['fanins'])} ANDs of {len(result['support'])} inputs")
+
+    def _join_waiting(self) -> dict[int, list[Node]]:
+        """Learns waiting nodes together with their low parts; returns those without one, by tree."""
+        waiting = [one for tree in self.trees for one in tree.waiting]
+        done, left = ([], waiting) if self._over() else join_all(waiting, self.trees, self._join)
+        for one, result in done:
+            self._solved(one.tree, one.node, result)
+        frontiers: dict[int, list[Node]] = {}
+        for one in left:
+            one.node.wait = False
+            frontiers.setdefault(id(one.tree), []).append(one.node)
+        for tree in self.trees:
+            tree.waiting.clear()
+        return frontiers
+
+    def _join(self, one: Waiting, low: Parts) -> dict[str, Any]:
+        outputs, node = one.tree.outputs, one.node
+        seed = _seed(self.seed, "join", outputs, node.fixed, node.tries)
+        arguments = (self._spans, outputs, list(node.fixed), node.candidates, node.hints, seed, EDGE_TESTS, low)
+        result = self._store.run("join", arguments, lambda: _native.learn_joined(self.oracle, *arguments))
+        one.tree.jobs += 1
+        one.tree.queries += result["queries"]
+        return result
+
     def _merge(self, tree: WordTree, frontier: list[Node]) -> list[Node]:
         """Sets nodes equal to known ones where the samples show no difference; returns the others."""
         fresh: list[Node] = []
@@ -249,7 +283,7 @@ class ExactLearner:
         for node, signature in zip(frontier, signatures, strict=True):
             node.signature = signature
             other = tree.known.get(signature)
-            if node.tries == 0 and other is not None and self._same(tree.outputs, node, other):
+            if node.tries == 0 and other not in (None, node) and self._same(tree.outputs, node, other):
                 node.alias = other
             else:
                 if node.tries == 0:
@@ -266,7 +300,7 @@ class ExactLearner:
 
     def _learn(self, outputs: list[int], node: Node) -> dict[str, Any]:
         seed = _seed(self.seed, outputs, node.fixed, node.tries)
-        arguments = (self._spans, outputs, list(node.fixed), node.candidates, node.hints, seed, EDGE_TESTS)
+        arguments = (self._spans, outputs, list(node.fixed), node.candidates, node.hints, seed, EDGE_TESTS, node.wait)
         return self._store.run("learn", arguments, lambda: _native.learn_region(self.oracle, *arguments))
 
     # ---- checking and repairing
