@@ -112,12 +112,20 @@ Facts learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const 
 
 Facts join(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed,
            std::vector<int> candidates, const RowArray& hints, Word seed, std::size_t tests,
-           const std::vector<std::pair<std::vector<int>, Pairs>>& low) {
+           const std::vector<std::pair<std::vector<int>, Pairs>>& low,
+           const nb::ndarray<const Lit, nb::ndim<2>, nb::c_contig, nb::device::cpu>& known,
+           const std::vector<std::size_t>& known_sizes) {
     RegionTask task = make_task(oracle, words, std::move(outputs), fixed, seed);
     const std::size_t row_width = row_words(oracle.input_bits());
     task.candidates = std::move(candidates);
     task.hints = hint_rows(hints, row_width);
     task.tests = tests;
+    std::size_t gate = 0;
+    for (const std::size_t size : known_sizes) {
+        auto& circuit = task.known.emplace_back();
+        for (std::size_t i = 0; i < size && gate < known.shape(0); ++i, ++gate)
+            circuit.push_back({known(gate, 0), known(gate, 1)});
+    }
     std::vector<JoinedPart> parts;
     for (const auto& [bits, region] : low) {
         const RegionTask part = make_task(oracle, words, bits, region, seed);
@@ -188,7 +196,7 @@ void bind_learn(nb::module_& m) {
           "tests"_a, "wait"_a = false,
           "One job of the exact learner: a circuit for the outputs on a region, or the input to split it on.");
     m.def("learn_joined", &join, "oracle"_a, "words"_a, "outputs"_a, "fixed"_a, "candidates"_a, "hints"_a, "seed"_a,
-          "tests"_a, "low"_a,
+          "tests"_a, "low"_a, "known"_a, "known_sizes"_a,
           "One job of the exact learner: outputs that are the upper bits of a sum, whose lower bits are known words.");
     m.def("check_region", &check, "oracle"_a, "fanins"_a, "outputs"_a, "words"_a, "fixed"_a, "hints"_a, "seed"_a,
           "rows"_a, "most"_a,

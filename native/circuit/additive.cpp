@@ -32,6 +32,16 @@ Value inverse(Value odd) {
     return result;
 }
 
+// Literals of a circuit's variables in another graph of the same inputs, where its gates are made.
+std::vector<Lit> copy_gates(Strash& into, const std::vector<Gate>& gates) {
+    std::vector<Lit> made;
+    for (std::size_t variable = 0; variable < into.aig.first_gate(); ++variable)
+        made.push_back(lit_of(variable));
+    for (const Gate& gate : gates)
+        made.push_back(into.and_(made[gate.a / 2] ^ (gate.a & 1), made[gate.b / 2] ^ (gate.b & 1)));
+    return made;
+}
+
 } // namespace
 
 Value to_value(const Word* row, std::size_t width) {
@@ -221,7 +231,7 @@ std::vector<Additive::Set> Additive::independent(const std::vector<char>& edges)
 
 // Sets in which all pairs were measured in all rows. An edge that shows late changes what is proposed next; in the end
 // those without edges are left.
-std::vector<Additive::Set> Additive::confirmed(std::vector<char> Pairs::*edges) {
+std::vector<Additive::Set> Additive::confirmed(std::vector<char> Pairs::* edges) {
     const std::size_t n = support_.size();
     std::vector<char> measured(n * n);
     std::vector<Set> sets;
@@ -290,8 +300,8 @@ std::optional<Form> Additive::constants() {
 
 // Contributions that are multiples of one of them, over the integers; shifted ones under exclusive or. Constant ones
 // join `constants`.
-std::vector<std::vector<Additive::Factor>>
-Additive::classes(const Set& set, const std::vector<Values>& differences, Form& constants) const {
+std::vector<std::vector<Additive::Factor>> Additive::classes(const Set& set, const std::vector<Values>& differences,
+                                                             Form& constants) const {
     std::vector<std::size_t> left;
     for (std::size_t k = 0; k < set.size(); ++k) {
         const Values& d = differences[k];
@@ -342,8 +352,7 @@ Additive::classes(const Set& set, const std::vector<Values>& differences, Form& 
     return result;
 }
 
-std::optional<Form> Additive::solve(Strash& gates, Question& part, const Set& rest, const Learner& learner,
-                                    bool shared) {
+std::optional<Form> Additive::solve(Strash& gates, Question& part, const Set& rest, const Learner& learner) {
     std::vector<int> support;
     Rows flipped, before, after;
     part.ask(rows_, before);
@@ -365,22 +374,18 @@ std::optional<Form> Additive::solve(Strash& gates, Question& part, const Set& re
     if (auto form = inner.constants())
         return form->arithmetic().group == arithmetic_.group
                    ? form
-                   : std::optional<Form>(Form(arithmetic_, emit(gates, *form, shared)));
+                   : std::optional<Form>(Form(arithmetic_, emit(gates, *form, false)));
     const RegionResult learned = learner(part, task);
     if (learned.split >= 0 || learned.outputs.size() != arithmetic_.width)
         return std::nullopt;
-    std::vector<Lit> made, word;
-    const auto literal = [&](Lit at) {
-        return at < 2 * gates.aig.first_gate() ? at : made[at / 2 - gates.aig.first_gate()] ^ (at & 1);
-    };
-    for (const Gate& gate : learned.fanins)
-        made.push_back(gates.and_(literal(gate.a), literal(gate.b)));
+    const std::vector<Lit> made = copy_gates(gates, learned.fanins);
+    std::vector<Lit> word;
     for (const Lit output : learned.outputs)
-        word.push_back(literal(output));
+        word.push_back(made[output / 2] ^ (output & 1));
     return Form(arithmetic_, word);
 }
 
-std::optional<Form> Additive::decompose(Strash& gates, const Set& set, const Learner& learner, bool shared) {
+std::optional<Form> Additive::decompose(Strash& gates, const Set& set, const Learner& learner) {
     if (set.size() == support_.size())
         return constants();
     const std::size_t wide = question_.input_width();
@@ -402,11 +407,11 @@ std::optional<Form> Additive::decompose(Strash& gates, const Set& set, const Lea
     for (const auto& members : classes(set, differences, form)) {
         ContributionQuestion part(question_, arithmetic_.group, clear,
                                   support_[static_cast<std::size_t>(members[0].input)]);
-        auto factor = solve(gates, part, rest, learner, shared);
+        auto factor = solve(gates, part, rest, learner);
         if (!factor)
             return std::nullopt;
         if (members.size() > 1 && factor->digits() > factor->columns())
-            factor = Form(arithmetic_, emit(gates, *factor, shared));
+            factor = Form(arithmetic_, emit(gates, *factor, false));
         for (const auto& [input, multiple] : members) {
             const int bit = support_[static_cast<std::size_t>(input)];
             form.add_product(gates, *factor, multiple, lit_of(1 + static_cast<std::size_t>(bit)), bit);
@@ -419,26 +424,37 @@ std::optional<Form> Additive::decompose(Strash& gates, const Set& set, const Lea
         form.add_constant(at_zero[0]);
         return form;
     }
-    const auto base = solve(gates, left, rest, learner, shared);
+    const auto base = solve(gates, left, rest, learner);
     if (!base)
         return std::nullopt;
     form.add_product(gates, *base, 1, Lit{1}, -1);
     return form;
 }
 
-std::optional<SumCircuit> Additive::learn(const Learner& learner, bool shared) {
+std::optional<SumCircuit> Additive::learn(const Learner& learner) {
+    Strash known(question_.input_bits());
+    for (const auto& circuit : task_.known)
+        copy_gates(known, circuit);
     std::optional<SumCircuit> best;
+    std::size_t least = 0;
     for (const Set& set : sets_) {
         Strash gates(question_.input_bits());
-        SumCircuit circuit;
-        const auto form = decompose(gates, set, learner, shared);
+        const auto form = decompose(gates, set, learner);
         if (!form)
             continue;
-        gates.aig.outputs = emit(gates, *form, shared, &circuit.trace);
-        circuit.gates = std::move(gates.aig.gates);
-        circuit.outputs = std::move(gates.aig.outputs);
-        if (!best || circuit.gates.size() < best->gates.size())
-            best = std::move(circuit);
+        for (const bool shared : {false, true}) {
+            if (shared && task_.known.empty())
+                continue;
+            Strash made = gates, all = known;
+            SumCircuit circuit;
+            circuit.outputs = emit(made, *form, shared, &circuit.trace);
+            circuit.gates = std::move(made.aig.gates);
+            copy_gates(all, circuit.gates);
+            if (!best || all.aig.gates.size() < least) {
+                best = std::move(circuit);
+                least = all.aig.gates.size();
+            }
+        }
     }
     return best;
 }

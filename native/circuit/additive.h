@@ -35,8 +35,8 @@ public:
     bool carried() const { return carried_; }
     // A circuit that is large for what was measured: a table, read bit by bit.
     bool large(std::size_t gates) const;
-    // The smallest circuit; to be verified. `shared` as for emit().
-    std::optional<SumCircuit> learn(const Learner& learner, bool shared);
+    // The circuit with the fewest gates that the task's known circuits do not have; to be verified.
+    std::optional<SumCircuit> learn(const Learner& learner);
     // The word as a sum of single inputs, where all of them are additive.
     std::optional<Form> constants();
 
@@ -52,11 +52,11 @@ private:
     void measure(std::size_t first, std::size_t last, const std::vector<std::pair<int, int>>& pairs);
     std::vector<Set> independent(const std::vector<char>& edges) const;
     Set extend(const std::vector<char>& edges, const std::vector<int>& first) const;
-    std::vector<Set> confirmed(std::vector<char> Pairs::*edges);
+    std::vector<Set> confirmed(std::vector<char> Pairs::* edges);
     std::size_t degree(const std::vector<char>& edges, int input) const;
     bool strong(const std::vector<char>& edges, const Set& set) const;
-    std::optional<Form> decompose(Strash& gates, const Set& set, const Learner& learner, bool shared);
-    std::optional<Form> solve(Strash& gates, Question& part, const Set& rest, const Learner& learner, bool shared);
+    std::optional<Form> decompose(Strash& gates, const Set& set, const Learner& learner);
+    std::optional<Form> solve(Strash& gates, Question& part, const Set& rest, const Learner& learner);
     struct Factor {
         int input;
         Value factor;

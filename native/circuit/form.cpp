@@ -45,7 +45,7 @@ struct Row {
     std::size_t high() const { return digits.rbegin()->first; }
 };
 
-bool fits(const Row& row, const Row& into) {
+bool has_room(const Row& row, const Row& into) {
     return row.negative == into.negative && std::none_of(row.digits.begin(), row.digits.end(), [&](const auto& digit) {
                return into.digits.contains(digit.first);
            });
@@ -56,7 +56,7 @@ std::vector<Row> rows_of_input(const std::vector<std::pair<Digit, Lit>>& digits)
     std::vector<Row> rows;
     for (const auto& [digit, literal] : digits) {
         const Row single{digit.negative, {{digit.column, literal}}};
-        const auto at = std::find_if(rows.begin(), rows.end(), [&](const Row& row) { return fits(single, row); });
+        const auto at = std::find_if(rows.begin(), rows.end(), [&](const Row& row) { return has_room(single, row); });
         if (at == rows.end())
             rows.push_back(single);
         else
@@ -87,7 +87,10 @@ std::vector<Row> pack(const Form& form, bool shared) {
     std::stable_sort(parts.begin(), parts.end(), [](const Row& a, const Row& b) { return a.low() < b.low(); });
     std::vector<Row> rows;
     for (Row& part : parts) {
-        const auto at = std::find_if(rows.begin(), rows.end(), [&](const Row& row) { return fits(part, row); });
+        const auto at =
+            std::find_if(rows.begin(), rows.end(), [&](const Row& row) { // no gap: what reaches far up is late
+                return part.low() <= row.high() + 1 && has_room(part, row);
+            });
         if (at == rows.end())
             rows.push_back(std::move(part));
         else

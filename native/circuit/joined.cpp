@@ -96,7 +96,7 @@ RegionResult learn_joined(Oracle& oracle, const RegionTask& task, std::vector<Jo
         Additive sum(question, task, result.support, lively);
         if (!sum.found() || !sum.strong())
             return std::nullopt;
-        return sum.learn(learn_question, true);
+        return sum.learn(learn_question);
     }();
     const auto draw = [&](Rows& drawn, std::size_t count) {
         drawn = Rows(question.input_width(), count);

@@ -19,9 +19,9 @@ constexpr std::size_t kSteps = 40, kOutgrown = 3, kRounds = 40;
 constexpr std::size_t kLively = 64;        // rows in which many inputs matter, to test around
 constexpr Word kManyQueries = 150'000'000; // a job that has asked so much is better split
 constexpr std::size_t kEfforts = 4;
-constexpr double kClearSplit = 0.04; // of the other inputs: what a control decides about
-constexpr std::size_t kSmall = 10;   // inputs whose diagrams are small in any order
-constexpr std::size_t kMost = 64;    // counterexamples of one round
+constexpr double kClearSplit = 0.04;  // of the other inputs: what a control decides about
+constexpr std::size_t kSmall = 10;    // inputs whose diagrams are small in any order
+constexpr std::size_t kMost = 64;     // counterexamples of one round
 constexpr std::size_t kSumTests = 16; // as many rows a sum is tested on as an edge, times this
 
 class Job {
@@ -119,7 +119,7 @@ private:
         }
         if (!sum.found() || (!late && !sum.strong()))
             return;
-        const auto circuit = sum.learn(learn_question, task_.shared);
+        const auto circuit = sum.learn(learn_question);
         if (!circuit || (!late && sum.large(circuit->gates.size())))
             return;
         sampler_.set_hints(&hints_, &lively_);

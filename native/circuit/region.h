@@ -22,7 +22,7 @@ struct RegionTask {
     Word seed = 0;
     std::size_t tests = 4096; // suffixes every edge is tested with at last
     bool wait = false;        // end where the word takes in carries of a word that is not seen: see learn_joined
-    bool shared = false;      // sums are made so that words which differ in signs share gates
+    std::vector<std::vector<Gate>> known; // circuits that a sum is to share gates with
 };
 
 struct RegionResult {
@@ -33,7 +33,7 @@ struct RegionResult {
     Rows hints;  // counterexamples met
     Rows lively; // rows in which many inputs matter
     std::size_t queries = 0, nodes = 0, cut = 0, rounds = 0, orders = 0;
-    double share = 0; // of the other inputs that the split decides about
+    double share = 0;                       // of the other inputs that the split decides about
     bool additive = false, waiting = false; // a sum; neither solved nor split (RegionTask::wait)
     SumTrace trace;                         // of a sum
 };

@@ -23,7 +23,7 @@ import numpy as np
 
 from tapeout import _native
 from tapeout.circuit.jobs import JobStore
-from tapeout.circuit.joined import Parts, Waiting, join_all
+from tapeout.circuit.joined import Parts, Waiting, join_all, release, sums
 from tapeout.circuit.netlist import FALSE, TRUE, Builder, Netlist
 from tapeout.circuit.words import Interface, Rows, row_words, unpack
 
@@ -84,6 +84,7 @@ class WordTree:
     queries: int = 0
     jobs: int = 0
     waiting: list[Waiting] = field(default_factory=list[Waiting])
+    released: list[Waiting] = field(default_factory=list[Waiting])
 
     def leaves(self) -> list[Node]:
         """The distinct leaves that the tree reaches."""
@@ -140,6 +141,7 @@ class ExactLearner:
         self.check_rounds = 0
         self.checked_rows = 0
         self.curve: list[tuple[int, int]] = []
+        self._tried: set[str] = set()
         self._limits = limits
         self._store = store or JobStore(None)
         self._progress = progress
@@ -254,26 +256,25 @@ class ExactLearner:
         self._progress(f"{place}: {len(result['fanins'])} ANDs of {len(result['support'])} inputs")
 
     def _join_waiting(self) -> dict[int, list[Node]]:
-        """Learns waiting nodes together with their low parts; returns those without one, by tree."""
-        waiting = [one for tree in self.trees for one in tree.waiting]
-        done, left = ([], waiting) if self._over() else join_all(waiting, self.trees, self._join)
-        for one, result in done:
-            self._solved(one.tree, one.node, result)
-        frontiers: dict[int, list[Node]] = {}
-        for one in left:
-            one.node.wait = False
-            frontiers.setdefault(id(one.tree), []).append(one.node)
-        for tree in self.trees:
-            tree.waiting.clear()
-        return frontiers
+        """Learns waiting nodes together with their low parts; else the one of each tree to go on with."""
+        waiting = [one for tree in self.trees for one in (*tree.waiting, *tree.released)]
+        if not self._over():
+            join_all(waiting, self.trees, self._join, self._tried)
+        return {id(tree): released for tree in self.trees if (released := release(tree, all_=self._over()))}
 
     def _join(self, one: Waiting, low: Parts) -> dict[str, Any]:
         outputs, node = one.tree.outputs, one.node
         seed = _seed(self.seed, "join", outputs, node.fixed, node.tries)
-        arguments = (self._spans, outputs, list(node.fixed), node.candidates, node.hints, seed, EDGE_TESTS, low)
+        known = [facts["fanins"] for facts in sums([one.tree])]
+        gates, sizes = np.concatenate([np.zeros((0, 2), np.uint32), *known]), [len(fanins) for fanins in known]
+        task = (self._spans, outputs, list(node.fixed), node.candidates, node.hints, seed, EDGE_TESTS)
+        arguments = (*task, low, gates, sizes)
         result = self._store.run("join", arguments, lambda: _native.learn_joined(self.oracle, *arguments))
         one.tree.jobs += 1
         one.tree.queries += result["queries"]
+        if result["outputs"]:
+            node.children = None
+            self._solved(one.tree, node, result)
         return result
 
     def _merge(self, tree: WordTree, frontier: list[Node]) -> list[Node]:

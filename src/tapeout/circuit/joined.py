@@ -36,43 +36,61 @@ def own_part(outputs: Sequence[int], fixed: Fixed) -> Parts:
 
 
 def join_all(
-    waiting: list[Waiting], trees: Sequence[WordTree], join: Callable[[Waiting, Parts], dict[str, Any]]
-) -> tuple[list[tuple[Waiting, dict[str, Any]]], list[Waiting]]:
-    """Those that were solved together with a low part, with their results, and those that were not.
+    waiting: Sequence[Waiting],
+    trees: Sequence[WordTree],
+    join: Callable[[Waiting, Parts], dict[str, Any]],
+    tried: set[str],
+) -> None:
+    """Learns what waits together with low parts, as long as some are found.
 
-    ``join`` runs the job of one node and one low part. A result that is solved carries its parts as ``parts``.
+    ``join`` runs the job of one node and one low part, and makes the node a leaf where it is solved; ``tried`` keeps
+    which were run.
     """
-    low = [(set(facts["support"]), facts["parts"]) for facts in _sums(trees)]
-    done: list[tuple[Waiting, dict[str, Any]]] = []
-    left = list(waiting)
-    fresh = low
+    left = [one for one in waiting if one.node.leaf is None]
+    fresh = [(set(facts["support"]), facts["parts"]) for facts in sums(trees)]
     while fresh and left:
-        still: list[Waiting] = []
-        found: list[tuple[set[int], Parts]] = []
-        for one in left:
-            result = _try(one, fresh, join)
-            if result is None:
-                still.append(one)
-                continue
-            done.append((one, result))
-            found.append((set(result["support"]), result["parts"]))
-        left, fresh = still, found
-    return done, left
+        found = [facts for one in left if (facts := _try(one, fresh, join, tried)) is not None]
+        left = [one for one in left if one.node.leaf is None]
+        fresh = [(set(facts["support"]), facts["parts"]) for facts in found]
+
+
+def release(tree: WordTree, *, all_: bool) -> list[Node]:
+    """The waiting nodes that go on without a low part: the first of those that fix the fewest inputs, or all.
+
+    What the others wait for may be inside it. A node that was released is still tried: a low part makes it simpler.
+    """
+    waiting = [one for one in tree.waiting if one.node.leaf is None]
+    waiting.sort(key=lambda one: len(one.node.fixed))
+    free = waiting if all_ else waiting[:1]
+    tree.waiting = waiting[len(free) :]
+    tree.released = [one for one in tree.released if one.node.leaf is None] + free
+    for one in free:
+        one.node.wait = False
+    return [one.node for one in free]
 
 
 def _try(
-    one: Waiting, low: Sequence[tuple[set[int], Parts]], join: Callable[[Waiting, Parts], dict[str, Any]]
+    one: Waiting,
+    low: Sequence[tuple[set[int], Parts]],
+    join: Callable[[Waiting, Parts], dict[str, Any]],
+    tried: set[str],
 ) -> dict[str, Any] | None:
     support = set(one.facts["support"])
     related = [parts for inputs, parts in low if 2 * len(inputs & support) > len(inputs | support)]
     for parts in related[:MOST_COMPANIONS]:
+        key = repr((one.tree.name, one.node.fixed, one.node.tries, parts))
+        if key in tried:
+            continue
+        tried.add(key)
         result = join(one, parts)
         if result["outputs"]:
-            return {**result, "parts": parts + own_part(one.tree.outputs, one.node.fixed)}
+            result["parts"] = parts + own_part(one.tree.outputs, one.node.fixed)
+            return result
     return None
 
 
-def _sums(trees: Sequence[WordTree]) -> list[dict[str, Any]]:
+def sums(trees: Sequence[WordTree]) -> list[dict[str, Any]]:
+    """The facts of all leaves that were learned as sums, with their parts."""
     leaves = [(tree, node) for tree in trees for node in tree.leaves() if node.leaf is not None]
     return [
         {"parts": own_part(tree.outputs, node.fixed), **node.leaf.facts}
