@@ -71,7 +71,7 @@ Facts facts_of(const RegionResult& result, std::size_t row_width) {
     answer["cut"] = result.cut;
     answer["rounds"] = result.rounds;
     answer["orders"] = result.orders;
-    answer["share"] = result.share;
+    answer["left"] = result.left;
     answer["additive"] = result.additive;
     answer["waiting"] = result.waiting;
     nb::list rows; // of a sum: [subtracted, [column, input bit, input bit, ...], total]
@@ -94,11 +94,10 @@ Rows hint_rows(const RowArray& hints, std::size_t row_width) {
     return rows.width() == row_width ? rows : Rows(row_width, 0);
 }
 
-Facts learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed,
-            std::vector<int> candidates, const RowArray& hints, Word seed, std::size_t tests, bool wait) {
+Facts learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed, const RowArray& hints,
+            Word seed, std::size_t tests, bool wait) {
     RegionTask task = make_task(oracle, words, std::move(outputs), fixed, seed);
     const std::size_t row_width = row_words(oracle.input_bits());
-    task.candidates = std::move(candidates);
     task.hints = hint_rows(hints, row_width);
     task.tests = tests;
     task.wait = wait;
@@ -110,14 +109,12 @@ Facts learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const 
     return facts_of(result, row_width);
 }
 
-Facts join(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed,
-           std::vector<int> candidates, const RowArray& hints, Word seed, std::size_t tests,
-           const std::vector<std::pair<std::vector<int>, Pairs>>& low,
+Facts join(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed, const RowArray& hints,
+           Word seed, std::size_t tests, const std::vector<std::pair<std::vector<int>, Pairs>>& low,
            const nb::ndarray<const Lit, nb::ndim<2>, nb::c_contig, nb::device::cpu>& known,
            const std::vector<std::size_t>& known_sizes) {
     RegionTask task = make_task(oracle, words, std::move(outputs), fixed, seed);
     const std::size_t row_width = row_words(oracle.input_bits());
-    task.candidates = std::move(candidates);
     task.hints = hint_rows(hints, row_width);
     task.tests = tests;
     std::size_t gate = 0;
@@ -192,11 +189,11 @@ std::pair<Word, Word> signature(Oracle& oracle, const Pairs& words, std::vector<
 
 void bind_learn(nb::module_& m) {
     using namespace nb::literals;
-    m.def("learn_region", &learn, "oracle"_a, "words"_a, "outputs"_a, "fixed"_a, "candidates"_a, "hints"_a, "seed"_a,
-          "tests"_a, "wait"_a = false,
+    m.def("learn_region", &learn, "oracle"_a, "words"_a, "outputs"_a, "fixed"_a, "hints"_a, "seed"_a, "tests"_a,
+          "wait"_a = false,
           "One job of the exact learner: a circuit for the outputs on a region, or the input to split it on.");
-    m.def("learn_joined", &join, "oracle"_a, "words"_a, "outputs"_a, "fixed"_a, "candidates"_a, "hints"_a, "seed"_a,
-          "tests"_a, "low"_a, "known"_a, "known_sizes"_a,
+    m.def("learn_joined", &join, "oracle"_a, "words"_a, "outputs"_a, "fixed"_a, "hints"_a, "seed"_a, "tests"_a, "low"_a,
+          "known"_a, "known_sizes"_a,
           "One job of the exact learner: outputs that are the upper bits of a sum, whose lower bits are known words.");
     m.def("check_region", &check, "oracle"_a, "fanins"_a, "outputs"_a, "words"_a, "fixed"_a, "hints"_a, "seed"_a,
           "rows"_a, "most"_a,

@@ -357,12 +357,10 @@ std::optional<Form> Additive::solve(Strash& gates, Question& part, const Set& re
     Rows flipped, before, after;
     part.ask(rows_, before);
     RegionTask task = task_;
-    task.candidates.clear();
     task.hints = Rows(question_.input_width(), 0);
     task.seed = mix(task_.seed + 0xadd);
     for (const int input : rest) {
         const int bit = support_[static_cast<std::size_t>(input)];
-        task.candidates.push_back(bit);
         flipped = rows_;
         for (std::size_t row = 0; row < flipped.size(); ++row)
             flip_bit(flipped[row], static_cast<std::size_t>(bit));

@@ -1,6 +1,7 @@
 #include "circuit/influence.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 
 namespace tapeout::circuit {
@@ -11,8 +12,7 @@ constexpr double kPartner = 0.2;    // share of changes undone that makes two bi
 constexpr double kShare = 0.6;      // of the best partner's share
 constexpr std::size_t kProbes = 16; // rows in which each bit's partners are looked for
 constexpr std::size_t kCluster = 4, kUniversal = 8;
-constexpr std::size_t kSplitProbes = 48; // rows a split is judged by
-constexpr double kNearMost = 0.7, kEnough = 0.15;
+constexpr std::size_t kSplitProbes = 128, kLivelyProbes = 64; // rows a split is judged by, and how many of them lively
 
 int popcount(const std::vector<Word>& words) {
     int count = 0;
@@ -184,6 +184,17 @@ std::vector<std::vector<int>> find_partners(Question& question, const Rows& rows
         left.insert(left.end(), right.begin(), right.end());
         right.clear();
     }
+    // An operand that comes from one of two words has a partner in each, and these know nothing of each other.
+    for (const Pair& pair : pairs)
+        for (const auto& [single, other] : {std::pair(pair.a, pair.b), std::pair(pair.b, pair.a)}) {
+            auto& from = clusters[static_cast<std::size_t>(of[static_cast<std::size_t>(single)])];
+            auto& to = clusters[static_cast<std::size_t>(of[static_cast<std::size_t>(other)])];
+            if (from.size() != 1 || to.size() < 2 || to.size() >= kCluster)
+                continue;
+            of[static_cast<std::size_t>(single)] = of[static_cast<std::size_t>(other)];
+            to.push_back(single);
+            from.clear();
+        }
     std::erase_if(clusters, [](const auto& cluster) { return cluster.empty(); });
     return clusters;
 }
@@ -219,62 +230,89 @@ std::vector<double> interplay(Question& question, const Rows& rows, const Influe
 
 namespace {
 
-// (input, output) dependencies that are left with the candidate at 0, and at 1.
-int dependencies(const Rows& rows, const Influence& influence, std::size_t candidate, std::size_t wide) {
-    const auto bit = static_cast<std::size_t>(influence.support[candidate]);
-    std::vector<Word> seen(2 * wide);
-    int left[2] = {};
-    for (std::size_t v = 0; v < influence.support.size(); ++v) {
-        if (v == candidate)
+// How much is left to know: (input, output) dependencies seen in a number of rows, rare ones nearly in full.
+double left_to_know(const std::vector<std::uint32_t>& seen, std::size_t rows) {
+    double sum = 0;
+    for (const std::uint32_t count : seen)
+        sum += std::sqrt(std::sqrt(static_cast<double>(count)));
+    return rows ? sum / std::sqrt(std::sqrt(static_cast<double>(rows))) : 0;
+}
+
+void count_bits(const Word* changes, std::size_t wide, std::uint32_t* seen) {
+    for (std::size_t w = 0; w < wide; ++w)
+        for (Word left = changes[w]; left; left &= left - 1)
+            ++seen[w * 64 + static_cast<std::size_t>(std::countr_zero(left))];
+}
+
+// What the liveliest rows of one half (of all: `half` is 2) leave to know.
+double liveliest(const Rows& rows, const std::vector<std::size_t>& order, const Influence& influence, std::size_t input,
+                 int half, std::size_t wide) {
+    const std::size_t n = influence.support.size(), outputs = wide * 64;
+    std::vector<std::uint32_t> seen(n * outputs);
+    std::size_t used = 0;
+    for (std::size_t i = 0; i < order.size() && used < kLivelyProbes; ++i) {
+        if (half < 2 && get_bit(rows[order[i]], static_cast<std::size_t>(influence.support[input])) != (half == 1))
             continue;
-        std::fill(seen.begin(), seen.end(), 0);
-        for (std::size_t row = 0; row < rows.size(); ++row) {
-            Word* half = seen.data() + (get_bit(rows[row], bit) ? wide : 0);
-            for (std::size_t w = 0; w < wide; ++w)
-                half[w] |= influence.changes[v][row * wide + w];
-        }
-        for (std::size_t w = 0; w < 2 * wide; ++w)
-            left[w / wide] += std::popcount(seen[w]);
+        ++used;
+        for (std::size_t u = 0; u < n; ++u)
+            if (u != input)
+                count_bits(influence.changes[u].data() + order[i] * wide, wide, &seen[u * outputs]);
     }
-    return left[0] + left[1];
+    return left_to_know(seen, used);
 }
 
 } // namespace
 
-Split choose_split(Question& question, const Rows& rows, const Influence& influence,
-                   const std::vector<std::vector<int>>& clusters) {
-    const std::size_t n = influence.support.size();
-    if (n == 0)
-        return {};
-    std::vector<bool> data(n);
-    for (const auto& cluster : clusters)
-        for (const int member : cluster)
-            data[static_cast<std::size_t>(member)] = cluster.size() > 1;
-    std::vector<std::size_t> tried(n);
-    std::iota(tried.begin(), tried.end(), std::size_t{0});
-    std::stable_sort(tried.begin(), tried.end(),
-                     [&](std::size_t a, std::size_t b) { return influence.rate[a] > influence.rate[b]; });
-    std::vector<double> effect(n);
-    double most = 0, most_single = 0;
-    for (const std::size_t candidate : tried) {
-        const auto decides = interplay(question, rows, influence, candidate, kSplitProbes);
-        effect[candidate] = influence.rate[candidate] * std::accumulate(decides.begin(), decides.end(), 0.0);
-        (data[candidate] ? most : most_single) = std::max(data[candidate] ? most : most_single, effect[candidate]);
-    }
-    const bool singles = most_single > kEnough * most;
-    Split best;
-    int lowest = 0;
-    for (const std::size_t candidate : tried) {
-        if ((singles && data[candidate]) ||
-            effect[candidate] < kNearMost * (singles ? most_single : std::max(most, most_single)))
-            continue;
-        const int left = dependencies(rows, influence, candidate, question.width());
-        if (best.bit < 0 || left < lowest) {
-            best = {influence.support[candidate], effect[candidate] / static_cast<double>(n)};
-            lowest = left;
+std::vector<Split> rank_splits(Question& question, const Rows& rows, const Influence& influence) {
+    const std::size_t n = influence.support.size(), wide = question.width(), outputs = wide * 64;
+    std::vector<std::size_t> order(rows.size()), activity(rows.size());
+    for (std::size_t row = 0; row < rows.size(); ++row)
+        for (std::size_t v = 0; v < n; ++v)
+            activity[row] += influence.changed(v, row, wide);
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return activity[a] > activity[b]; });
+    std::vector<std::size_t> probes(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(std::min(kLivelyProbes, order.size())));
+    for (std::size_t row = 0; row < rows.size() && probes.size() < kSplitProbes; row += 1 + rows.size() / kSplitProbes)
+        probes.push_back(row);
+    Rows asked(rows.width(), probes.size() * n), got;
+    std::vector<Word> change(wide);
+    std::vector<Split> splits;
+    const double whole = n ? liveliest(rows, order, influence, 0, 2, wide) : 0;
+    for (std::size_t c = 0; c < n; ++c) {
+        for (std::size_t p = 0; p < probes.size(); ++p)
+            for (std::size_t u = 0; u < n; ++u) {
+                Word* row = asked[p * n + u];
+                std::copy_n(rows[probes[p]], rows.width(), row);
+                flip_bit(row, static_cast<std::size_t>(influence.support[c]));
+                if (u != c)
+                    flip_bit(row, static_cast<std::size_t>(influence.support[u]));
+            }
+        question.ask(asked, got);
+        std::vector<std::uint32_t> seen[2] = {std::vector<std::uint32_t>(n * outputs),
+                                              std::vector<std::uint32_t>(n * outputs)};
+        for (std::size_t p = 0; p < probes.size(); ++p) {
+            const bool one = get_bit(rows[probes[p]], static_cast<std::size_t>(influence.support[c]));
+            for (std::size_t u = 0; u < n; ++u) {
+                if (u == c)
+                    continue;
+                count_bits(influence.changes[u].data() + probes[p] * wide, wide, &seen[one][u * outputs]);
+                for (std::size_t w = 0; w < wide; ++w)
+                    change[w] = got[p * n + u][w] ^ got[p * n + c][w];
+                count_bits(change.data(), wide, &seen[!one][u * outputs]);
+            }
         }
+        const double zero = left_to_know(seen[0], probes.size()), one = left_to_know(seen[1], probes.size());
+        for (std::size_t i = 0; i < n * outputs; ++i)
+            seen[0][i] += seen[1][i];
+        const double paired = (zero + one) / (2 * left_to_know(seen[0], 2 * probes.size()) + 1e-9);
+        // Rows that were picked for being lively die of any change to the operands of a comparison: so the liveliest
+        // of each half have to agree.
+        const double picked = (liveliest(rows, order, influence, c, 0, wide) + liveliest(rows, order, influence, c, 1, wide)) / (2 * whole + 1e-9);
+        splits.push_back({influence.support[c], std::max(paired, picked)});
     }
-    return best;
+    std::stable_sort(splits.begin(), splits.end(), [](const Split& a, const Split& b) { return a.left < b.left; });
+    return splits;
 }
 
 } // namespace tapeout::circuit

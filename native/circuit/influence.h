@@ -44,15 +44,15 @@ std::vector<double> interplay(Question& question, const Rows& rows, const Influe
 std::vector<std::vector<int>> find_partners(Question& question, const Rows& rows, const Rows& answers,
                                             const Influence& influence);
 
-// The input that decides most about what the others do: a control. Flipping it makes the effects of other inputs appear
-// or vanish; among those where that happens most, the one whose two values leave the fewest (input, output)
-// dependencies. Bits with partners come last: they are data, even where (as in a comparison) they decide much. `bit` is
-// -1 where there is none; `share` tells which share of the other inputs it decides about.
+// An input to split on. `left` is what the two halves leave to be known, as a share of twice what there is now: 1 for an
+// input that decides about no other, about half for one that chooses between two words or enables one.
 struct Split {
     int bit = -1;
-    double share = 0;
+    double left = 1;
 };
-Split choose_split(Question& question, const Rows& rows, const Influence& influence,
-                   const std::vector<std::vector<int>>& clusters);
+
+// All inputs of the support, the best to split on first. Each is judged on the same rows with both of its values, half
+// of them rows in which many inputs matter.
+std::vector<Split> rank_splits(Question& question, const Rows& rows, const Influence& influence);
 
 } // namespace tapeout::circuit

@@ -19,16 +19,18 @@ std::vector<int> all_outputs(const std::vector<JoinedPart>& parts) {
     return outputs;
 }
 
-// The candidates that matter, and the rows in which most of them do.
-std::vector<int> survey(Question& question, const Rows& rows, const std::vector<int>& candidates, Rows& lively) {
+// The inputs that matter, and the rows in which most of them do.
+std::vector<int> survey(Question& question, const Region& region, const Rows& rows, Rows& lively) {
     Rows answers, flipped, changed;
     question.ask(rows, answers);
     std::vector<int> support;
     std::vector<std::size_t> activity(rows.size()), order(rows.size());
-    for (const int bit : candidates) {
+    for (std::size_t bit = 0; bit < question.input_bits(); ++bit) {
+        if (region.fixed(bit))
+            continue;
         flipped = rows;
         for (std::size_t row = 0; row < rows.size(); ++row)
-            flip_bit(flipped[row], static_cast<std::size_t>(bit));
+            flip_bit(flipped[row], bit);
         question.ask(flipped, changed);
         std::size_t hits = 0;
         for (std::size_t row = 0; row < rows.size(); ++row) {
@@ -37,7 +39,7 @@ std::vector<int> survey(Question& question, const Rows& rows, const std::vector<
             hits += hit;
         }
         if (hits)
-            support.push_back(bit);
+            support.push_back(static_cast<int>(bit));
     }
     std::iota(order.begin(), order.end(), std::size_t{0});
     std::stable_sort(order.begin(), order.end(),
@@ -89,7 +91,7 @@ RegionResult learn_joined(Oracle& oracle, const RegionTask& task, std::vector<Jo
     for (std::size_t row = kRows; row < rows.size(); ++row)
         region.force(rows[row]);
     RegionResult result;
-    result.support = survey(question, rows, task.candidates, lively);
+    result.support = survey(question, region, rows, lively);
     sampler.set_hints(nullptr, &lively);
     sampler.set_bits(result.support);
     const auto circuit = [&]() -> std::optional<SumCircuit> {

@@ -7,6 +7,13 @@
 
 namespace tapeout::circuit {
 
+std::size_t word_of(int bit, const std::vector<Span>& words) {
+    std::size_t at = 0;
+    while (at + 1 < words.size() && bit >= words[at].first + words[at].width)
+        ++at;
+    return at;
+}
+
 namespace {
 
 struct Group {
@@ -20,13 +27,6 @@ struct Group {
     std::size_t rank = 0;     // place among the data groups: what a group's output needs comes before it
     std::size_t command = 0;  // place among the controls: what decides about others comes before them
 };
-
-std::size_t word_of(int bit, const std::vector<Span>& words) {
-    std::size_t at = 0;
-    while (at + 1 < words.size() && bit >= words[at].first + words[at].width)
-        ++at;
-    return at;
-}
 
 // Clusters of bits of the same words are alike: rare ones show too little to be judged alone.
 void agree(std::vector<Group>& groups, const Influence& influence, const std::vector<Span>& words) {

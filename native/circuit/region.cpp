@@ -5,6 +5,8 @@
 #include "circuit/selection.h"
 
 #include <algorithm>
+#include <cstdio>
+#include <cstdlib>
 #include <numeric>
 #include <optional>
 
@@ -18,45 +20,63 @@ constexpr std::size_t kTrial = 128, kPool = 256; // suffixes for trying orders, 
 constexpr std::size_t kSteps = 40, kOutgrown = 3, kRounds = 40;
 constexpr std::size_t kLively = 64;        // rows in which many inputs matter, to test around
 constexpr Word kManyQueries = 150'000'000; // a job that has asked so much is better split
+constexpr Word kFewQueries = 10'000'000;   // to see whether a word is a choice
 constexpr std::size_t kEfforts = 4;
-constexpr double kClearSplit = 0.04;  // of the other inputs: what a control decides about
-constexpr std::size_t kSmall = 10;    // inputs whose diagrams are small in any order
-constexpr std::size_t kMost = 64;     // counterexamples of one round
+constexpr double kClearSplit = 0.85; // of what is to be known is left
+constexpr double kClose = 0.15;                // splits that are near the best
+constexpr std::size_t kOfEachWord = 2;
+constexpr std::size_t kSmall = 10;   // inputs whose diagrams are small in any order
+constexpr std::size_t kMost = 64;    // counterexamples of one round
+constexpr std::size_t kSumBits = 4;   // narrower words have small diagrams, or none is a sum
+constexpr std::size_t kDense = 20;    // inputs of a product whose diagrams are too large
 constexpr std::size_t kSumTests = 16; // as many rows a sum is tested on as an edge, times this
 
 class Job {
 public:
     // `direct`: learn the question itself, do not look for a selection.
     Job(Question& question, const RegionTask& task, bool direct = false)
-        : task_(task), question_(question), region_(question.input_width()),
+        : task_(task), most_queries_(question.queries() + (direct ? kFewQueries : kManyQueries)), question_(question), region_(question.input_width()),
           sampler_(task.words, question.input_width(), region_, task.seed), hints_(question.input_width(), 0),
-          lively_(question.input_width(), 0), candidates_(task.candidates), direct_(direct) {
+          lively_(question.input_width(), 0), direct_(direct) {
         region_.mask = task.mask;
         region_.value = task.value;
+        for (std::size_t bit = 0; bit < question.input_bits(); ++bit)
+            if (!region_.fixed(bit))
+                candidates_.push_back(static_cast<int>(bit));
         for (std::size_t i = 0; i < task.hints.size(); ++i)
             add_hint(task.hints[i]);
     }
 
     RegionResult run() {
         Split split;
-        for (effort_ = 0; effort_ < kEfforts && !solved_; ++effort_) {
+        std::vector<Split> splits;
+        for (effort_ = 0; effort_ < (direct_ ? 1 : kEfforts) && !solved_; ++effort_) {
             survey();
             if (effort_ == 0 && !direct_)
                 select();
             if (!solved_)
                 add_up(false);
-            if (!solved_ && !result_.waiting)
-                try_all();
             if (solved_ || result_.waiting)
                 break;
-            split = choose_split(question_, rows_, influence_, clusters_);
-            if (split.share <= kClearSplit)
+            if (!direct_) {
+                splits = rank_splits(question_, rows_, influence_);
+                if (getenv("DBG")) { for (size_t i = 0; i < 8 && i < splits.size(); ++i) fprintf(stderr, " %d:%.3f", splits[i].bit, splits[i].left); fprintf(stderr, "\n"); }
+                if (!splits.empty() && splits[0].left < split.left)
+                    split = splits[0];
+                most_queries_ = split.left < kClearSplit ? question_.queries() + kFewQueries : kManyQueries;
+            }
+            if (!dense_)
+                try_all();
+            if (!solved_ && split.left >= kClearSplit)
                 add_up(true);
-            if (solved_ || split.share > kClearSplit || question_.queries() > kManyQueries)
+            if (!solved_ && !direct_ && effort_ == 0)
+                if (const auto better = look_ahead(splits))
+                    split = *better;
+            if (solved_ || dense_ || split.left < kClearSplit || question_.queries() > most_queries_)
                 break;
         }
         if (!solved_ && !result_.waiting)
-            result_.split = split.bit, result_.share = split.share;
+            result_.split = split.bit, result_.left = split.left;
         result_.support = influence_.support;
         result_.hints = hints_;
         result_.lively = lively_;
@@ -78,7 +98,6 @@ private:
         }
         SelectorQuestion choice(question_, *selection, partners);
         RegionTask task = task_;
-        task.candidates = influence_.support;
         task.hints = hints_;
         RegionResult found = Job(choice, task, true).run();
         Rows rows, answers;
@@ -112,11 +131,14 @@ private:
     // Learns the word as a sum of what single inputs add to it: at once where diagrams would be large, or after they
     // failed.
     void add_up(bool late) {
+        if (!late && question_.outputs() < kSumBits)
+            return;
         Additive sum(question_, task_, influence_.support, lively_);
         if (task_.wait && sum.carried()) {
             result_.waiting = true;
             return;
         }
+        dense_ = (sum.carried() || sum.strong()) && influence_.support.size() > kDense;
         if (!sum.found() || (!late && !sum.strong()))
             return;
         const auto circuit = sum.learn(learn_question);
@@ -137,12 +159,37 @@ private:
         result_.additive = solved_ = true;
     }
 
+    // Where inputs of several words compete: the first split both of whose halves are learned with few queries, if any.
+    std::optional<Split> look_ahead(const std::vector<Split>& splits) {
+        std::vector<Split> tried; // the best of each word
+        std::vector<std::size_t> seen(task_.words.size());
+        for (const Split& split : splits) {
+            const std::size_t word = word_of(split.bit, task_.words);
+            if (split.left < splits[0].left + kClose && ++seen[word] <= kOfEachWord)
+                tried.push_back(split);
+        }
+        if (std::count_if(seen.begin(), seen.end(), [](std::size_t count) { return count > 0; }) < 2)
+            return std::nullopt;
+        const auto solves = [&](const Split& split, bool value) {
+            RegionTask half = task_;
+            set_bit(half.mask.data(), static_cast<std::size_t>(split.bit), true);
+            set_bit(half.value.data(), static_cast<std::size_t>(split.bit), value);
+            half.hints = hints_;
+            Job job(question_, half, true);
+            return !job.run().outputs.empty();
+        };
+        for (const Split& split : tried)
+            if (solves(split, false) && solves(split, true))
+                return split;
+        return std::nullopt;
+    }
+
     void try_all() {
         done_ = false;
         grown_ = 0;
         std::size_t outgrown = 0;
         for (std::size_t step = 0;
-             step < kSteps && outgrown < kOutgrown && !done_ && question_.queries() < kManyQueries; ++step) {
+             step < kSteps && outgrown < kOutgrown && !done_ && question_.queries() < most_queries_; ++step) {
             attempt();
             if (done_)
                 break;
@@ -289,11 +336,13 @@ private:
         sampler_.fill(rows, first);
     }
 
+    // Gates that a diagram of a simple function does not need.
+    std::size_t soft_limit() const { return 10 * (influence_.support.size() + question_.outputs()) + 64; }
+
     void attempt() {
-        const std::size_t size = influence_.support.size() + question_.outputs();
         // Where no input is a clear control, new samples may show a better order; the last effort takes a large
         // diagram.
-        const std::size_t soft = (10 * size + 64) * (effort_ + 1 < kEfforts ? 1 : 4);
+        const std::size_t soft = soft_limit() * (effort_ + 1 < kEfforts ? 1 : 4);
         const bool small = influence_.support.size() <= kSmall; // no split makes it simpler
         auto choice = choose_order(small ? std::size_t{1} << 16 : soft);
         if (!choice || (choice->cost > soft && !small)) {
@@ -306,7 +355,7 @@ private:
         pool.append(hints_);
         round_up(pool);
         std::size_t tests = 256;
-        for (std::size_t round = 0; round < kRounds && question_.queries() < kManyQueries; ++round) {
+        for (std::size_t round = 0; round < kRounds && question_.queries() < most_queries_; ++round) {
             Rows found(question_.input_width(), 0), outside = found;
             const auto diagram =
                 Diagram::learn(question_, region_, choice->order, choice->outputs, pool, choice->shape, outside);
@@ -357,23 +406,17 @@ private:
     void between(const Word* from, const Word* to) {
         Rows path(question_.input_width(), 0), answers;
         std::vector<Word> row(from, from + question_.input_width());
-        std::vector<int> flips;
         path.push(row.data());
         for (std::size_t bit = 0; bit < question_.input_bits(); ++bit)
             if (get_bit(row.data(), bit) != get_bit(to, bit)) {
                 flip_bit(row.data(), bit);
                 path.push(row.data());
-                flips.push_back(static_cast<int>(bit));
             }
         question_.ask(path, answers);
-        for (std::size_t i = 0; i < flips.size(); ++i)
+        for (std::size_t i = 0; i + 1 < path.size(); ++i)
             if (!std::equal(answers[i], answers[i] + question_.width(), answers[i + 1])) {
                 add_hint(path[i]); // one of the two is on the rare side
                 add_hint(path[i + 1]);
-                if (!std::count(candidates_.begin(), candidates_.end(), flips[i])) {
-                    candidates_.push_back(flips[i]);
-                    std::sort(candidates_.begin(), candidates_.end());
-                }
             }
     }
 
@@ -388,6 +431,7 @@ private:
     }
 
     const RegionTask& task_;
+    Word most_queries_;
     Question& question_;
     Region region_;
     Sampler sampler_;
@@ -401,6 +445,7 @@ private:
     std::size_t grown_ = 0;    // times that a diagram was right but too large
     std::size_t surveyed_ = 0; // hints that influence_ has seen
     bool solved_ = false, done_ = false, direct_;
+    bool dense_ = false; // like a product: diagrams would be exponential
 };
 
 } // namespace

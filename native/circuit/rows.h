@@ -98,7 +98,7 @@ public:
     std::size_t input_width() const { return input_width_; }
     virtual std::size_t outputs() const { return outputs_.size(); }
     virtual std::size_t width() const { return row_words(outputs_.size()); }
-    Word queries() const { return queries_; }
+    virtual Word queries() const { return queries_; }
     // Answers[row] = the asked output bits of the oracle at rows[row].
     virtual void ask(const Rows& rows, Rows& answers);
 

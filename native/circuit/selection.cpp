@@ -89,7 +89,7 @@ std::optional<Selection> find_selection(const Rows& rows, const Rows& answers, c
 }
 
 SelectorQuestion::SelectorQuestion(Question& word, Selection selection, const std::vector<std::vector<int>>& partners)
-    : Question(word), word_(word), selection_(std::move(selection)) {
+    : Question(word), word_(word), selection_(std::move(selection)), before_(word.queries()) {
     for (std::size_t o = 0; o < selection_.first.size() && revealing_.empty(); ++o)
         for (const Source source : {selection_.first[o], selection_.second[o]})
             if (source.bit >= 0 && selection_.first[o] != selection_.second[o] && revealing_.empty()) {

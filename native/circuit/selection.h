@@ -38,6 +38,7 @@ public:
     void ask(const Rows& rows, Rows& answers) override;
     std::size_t width() const override { return 1; }
     std::size_t outputs() const override { return 1; }
+    Word queries() const override { return word_.queries() - before_; }
     // Rows were met that the selection does not explain.
     bool broken() const { return broken_; }
 
@@ -46,6 +47,7 @@ private:
     Selection selection_;
     std::vector<int> revealing_; // bits to flip where the words are equal
     bool broken_ = false;
+    Word before_; // asked of the word by others
     Rows changed_, got_;
 };
 

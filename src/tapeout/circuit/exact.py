@@ -55,7 +55,6 @@ class Node:
     """A node of a control tree: split on an input bit, computed by a leaf, or equal to another node."""
 
     fixed: Fixed
-    candidates: list[int]
     hints: Rows
     signature: tuple[int, int] | None = None
     tries: int = 0
@@ -165,7 +164,7 @@ class ExactLearner:
         wrong."""
         start = 0
         for word in self.interface.outputs:
-            root = Node((), list(range(self.interface.input_bits)), np.zeros((0, self._width), np.uint64))
+            root = Node((), np.zeros((0, self._width), np.uint64))
             self.trees.append(WordTree(word.name, list(range(start, start + word.width)), root))
             start += word.width
         self._grow_all({id(tree): [tree.root] for tree in self.trees})
@@ -243,9 +242,8 @@ class ExactLearner:
                 self._progress(f"{place}: split on {self.describe(((bit, 1),))}, {len(result['support'])} inputs")
                 if node.signature is not None and tree.known.get(node.signature) is node:
                     del tree.known[node.signature]
-                candidates = [v for v in result["support"] if v != bit]
                 node.split = bit
-                low, high = (Node((*node.fixed, (bit, value)), candidates, result["hints"]) for value in (0, 1))
+                low, high = (Node((*node.fixed, (bit, value)), result["hints"]) for value in (0, 1))
                 node.children = low, high
                 frontier += node.children
 
@@ -267,7 +265,7 @@ class ExactLearner:
         seed = _seed(self.seed, "join", outputs, node.fixed, node.tries)
         known = [facts["fanins"] for facts in sums([one.tree])]
         gates, sizes = np.concatenate([np.zeros((0, 2), np.uint32), *known]), [len(fanins) for fanins in known]
-        task = (self._spans, outputs, list(node.fixed), node.candidates, node.hints, seed, EDGE_TESTS)
+        task = (self._spans, outputs, list(node.fixed), node.hints, seed, EDGE_TESTS)
         arguments = (*task, low, gates, sizes)
         result = self._store.run("join", arguments, lambda: _native.learn_joined(self.oracle, *arguments))
         one.tree.jobs += 1
@@ -301,7 +299,7 @@ class ExactLearner:
 
     def _learn(self, outputs: list[int], node: Node) -> dict[str, Any]:
         seed = _seed(self.seed, outputs, node.fixed, node.tries)
-        arguments = (self._spans, outputs, list(node.fixed), node.candidates, node.hints, seed, EDGE_TESTS, node.wait)
+        arguments = (self._spans, outputs, list(node.fixed), node.hints, seed, EDGE_TESTS, node.wait)
         return self._store.run("learn", arguments, lambda: _native.learn_region(self.oracle, *arguments))
 
     # ---- checking and repairing
@@ -350,8 +348,6 @@ class ExactLearner:
             node.hints = hints if node.alias is not None else np.concatenate([node.hints, hints])
             node.alias, node.leaf = None, None
             node.tries += 1
-            taken = {bit for bit, _ in node.fixed}
-            node.candidates = [bit for bit in range(self.interface.input_bits) if bit not in taken]
         return [node for node, _ in groups.values()]
 
     def describe(self, fixed: Iterable[tuple[int, int]]) -> str:
