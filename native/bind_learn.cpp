@@ -74,14 +74,11 @@ Facts facts_of(const RegionResult& result, std::size_t row_width) {
     answer["left"] = result.left;
     answer["additive"] = result.additive;
     answer["waiting"] = result.waiting;
-    nb::list rows; // of a sum: [subtracted, [column, input bit, input bit, ...], total]
+    nb::list rows; // of a sum: [subtracted, literals of the row, literals of the total behind it]
     for (const SumTrace::Row& row : result.trace.rows) {
-        std::vector<int> products;
-        for (const auto& product : row.products)
-            products.insert(products.end(), product.begin(), product.end());
         nb::list parts;
         parts.append(row.subtract);
-        parts.append(products);
+        parts.append(row.row);
         parts.append(row.total);
         rows.append(parts);
     }

@@ -120,26 +120,6 @@ void add_row(Strash& gates, const Row& row, std::vector<Lit>& total) {
     }
 }
 
-bool trace_row(const Strash& gates, const Row& row, SumTrace::Row& traced) {
-    const Aig& aig = gates.aig;
-    const auto input = [&](Lit lit) { return !(lit & 1) && lit >= 2 && !aig.is_gate(lit / 2); };
-    traced.subtract = row.negative;
-    for (const auto& [column, literal] : row.digits) {
-        const int place = static_cast<int>(column);
-        if (input(literal)) {
-            traced.products.push_back({place, static_cast<int>(literal / 2) - 1, -1});
-            continue;
-        }
-        if ((literal & 1) || !aig.is_gate(literal / 2))
-            return false;
-        const Gate& gate = aig.gate(literal / 2);
-        if (!input(gate.a) || !input(gate.b))
-            return false;
-        traced.products.push_back({place, static_cast<int>(gate.a / 2) - 1, static_cast<int>(gate.b / 2) - 1});
-    }
-    return true;
-}
-
 } // namespace
 
 Form::Form(Arithmetic arithmetic, const std::vector<Lit>& word) : arithmetic_(arithmetic) {
@@ -202,16 +182,18 @@ std::vector<Lit> emit(Strash& gates, const Form& form, bool shared, SumTrace* tr
                 total[digit.column] = gates.xor_(total[digit.column], term.literal);
         return total;
     }
-    bool traced = trace && form.constant() == 0;
+    const bool traced = trace && form.constant() == 0;
     for (const Row& row : pack(form, shared)) {
         add_row(gates, row, total);
         if (!traced)
             continue;
-        traced = trace_row(gates, row, trace->rows.emplace_back());
-        trace->rows.back().total = total;
+        SumTrace::Row& step = trace->rows.emplace_back();
+        step.subtract = row.negative;
+        step.row.resize(arithmetic.width);
+        for (const auto& [column, literal] : row.digits)
+            step.row[column] = literal;
+        step.total = total;
     }
-    if (!traced && trace)
-        trace->rows.clear();
     return total;
 }
 

@@ -6,7 +6,6 @@
 
 #include "circuit/aig.h"
 
-#include <array>
 #include <cstddef>
 #include <unordered_map>
 #include <vector>
@@ -58,20 +57,19 @@ private:
     std::unordered_map<Lit, std::size_t> places_;
 };
 
-// How a word was added up, for a proof that it is a product: each row's bits are products of two input bits (or are one
-// input bit: the second is -1), and it is added to the total before it, or subtracted.
+// How a word was added up, for a proof of what it is: each row is added to the total before it, or subtracted. The first
+// is the total itself.
 struct SumTrace {
     struct Row {
         bool subtract = false;
-        std::vector<std::array<int, 3>> products; // column, input bit, input bit
-        std::vector<Lit> total;                   // behind this row
+        std::vector<Lit> row, total; // total: behind this row
     };
     std::vector<Row> rows;
 };
 
 // The word of a form. `shared`: first a sum of positive rows, as a form without negative weights has them, and what is
-// negative subtracted behind, so that words which differ in signs only share the sum. `trace` stays empty where some
-// row is not of products of input bits.
+// negative subtracted behind, so that words which differ in signs only share the sum. `trace` stays empty under
+// exclusive or, and where a constant is added.
 std::vector<Lit> emit(Strash& gates, const Form& form, bool shared, SumTrace* trace = nullptr);
 
 } // namespace tapeout::circuit
