@@ -118,9 +118,13 @@ def check_product(certificate: Certificate, product: Product, conflicts: int = 1
 
     ``conflicts`` is the solver's budget for one bit of a claim. Some claim must be a ``Part`` whose target is the word.
     """
+    return compare_product(certificate, product) or check_claims(certificate, conflicts)
+
+
+def compare_product(certificate: Certificate, product: Product) -> list[str]:
+    """The reasons why the claims, if they hold, do not make the word the product."""
     derived = _Derivation(certificate, product)
-    problems = derived.problems or derived.compare(product)
-    return problems or check_claims(certificate, conflicts)
+    return derived.problems or derived.compare(product)
 
 
 class _Derivation:
