@@ -13,7 +13,8 @@ namespace {
 constexpr std::size_t kFirst = 8, kRows = 48; // rows all pairs are measured in; and those of one set
 constexpr std::size_t kInputs = 512;          // more have too many pairs
 constexpr std::size_t kSets = 2, kAttempts = 6;
-constexpr std::size_t kPartTests = 256;
+constexpr std::size_t kHolds = 1024; // rows in which the inputs have to be additive before more is learned
+constexpr std::size_t kParts = 4, kPartTests = 256;
 constexpr std::size_t kDegree = 8; // other inputs that a contribution depends on, where diagrams are large
 constexpr std::size_t kStrong = 8;
 constexpr std::size_t kGatesPerPair = 12, kGatesPerBit = 64;
@@ -375,6 +376,8 @@ std::optional<Form> Additive::solve(Strash& gates, Question& part, const Set& re
         return form->arithmetic().group == arithmetic_.group
                    ? form
                    : std::optional<Form>(Form(arithmetic_, emit(gates, *form, false)));
+    if (++parts_ > kParts)
+        return std::nullopt;
     const RegionResult learned = learner(part, task);
     if (learned.split >= 0 || learned.outputs.size() != arithmetic_.width)
         return std::nullopt;
@@ -385,13 +388,36 @@ std::optional<Form> Additive::solve(Strash& gates, Question& part, const Set& re
     return Form(arithmetic_, word);
 }
 
+std::vector<Word> Additive::bits_of(const Set& set) const {
+    std::vector<Word> bits(question_.input_width());
+    for (const int input : set)
+        set_bit(bits.data(), static_cast<std::size_t>(support_[static_cast<std::size_t>(input)]), true);
+    return bits;
+}
+
+// Whether each row's word is the sum of what each input of the set adds alone.
+bool Additive::holds(const Set& set, const Rows& rows) {
+    const std::vector<Word> clear = bits_of(set);
+    Rows answers;
+    question_.ask(rows, answers);
+    const Values whole = values(answers);
+    ContributionQuestion(question_, arithmetic_.group, clear, -1).ask(rows, answers);
+    Values total = values(answers);
+    for (const int input : set) {
+        const int bit = support_[static_cast<std::size_t>(input)];
+        ContributionQuestion(question_, arithmetic_.group, clear, bit).ask(rows, answers);
+        const Values added = values(answers);
+        for (std::size_t row = 0; row < rows.size(); ++row)
+            if (get_bit(rows[row], static_cast<std::size_t>(bit)))
+                total[row] = arithmetic_.add(total[row], added[row]);
+    }
+    return total == whole;
+}
+
 std::optional<Form> Additive::decompose(Strash& gates, const Set& set, const Learner& learner) {
     if (set.size() == support_.size())
         return constants();
-    const std::size_t wide = question_.input_width();
-    std::vector<Word> clear(wide);
-    for (const int input : set)
-        set_bit(clear.data(), static_cast<std::size_t>(support_[static_cast<std::size_t>(input)]), true);
+    const std::vector<Word> clear = bits_of(set);
     Set rest;
     for (int input = 0; input < static_cast<int>(support_.size()); ++input)
         if (!std::binary_search(set.begin(), set.end(), input))
@@ -431,7 +457,10 @@ std::optional<Form> Additive::decompose(Strash& gates, const Set& set, const Lea
     return form;
 }
 
-std::optional<SumCircuit> Additive::learn(const Learner& learner) {
+std::optional<SumCircuit> Additive::learn(const Learner& learner, const Draw& draw) {
+    Rows rows;
+    draw(rows, kHolds);
+    std::erase_if(sets_, [&](const Set& set) { return !holds(set, rows); });
     Strash known(question_.input_bits());
     for (const auto& circuit : task_.known)
         copy_gates(known, circuit);
@@ -439,6 +468,7 @@ std::optional<SumCircuit> Additive::learn(const Learner& learner) {
     std::size_t least = 0;
     for (const Set& set : sets_) {
         Strash gates(question_.input_bits());
+        parts_ = 0;
         const auto form = decompose(gates, set, learner);
         if (!form)
             continue;
@@ -459,8 +489,7 @@ std::optional<SumCircuit> Additive::learn(const Learner& learner) {
     return best;
 }
 
-Rows refute(Question& question, const SumCircuit& circuit, const std::function<void(Rows&, std::size_t)>& draw,
-            std::size_t count, std::size_t most) {
+Rows refute(Question& question, const SumCircuit& circuit, const Draw& draw, std::size_t count, std::size_t most) {
     constexpr std::size_t kBatch = 4096;
     Aig aig;
     aig.inputs = question.input_bits();

@@ -21,6 +21,9 @@ struct SumCircuit {
     SumTrace trace;
 };
 
+// Draws rows of the region.
+using Draw = std::function<void(Rows&, std::size_t)>;
+
 class Additive {
 public:
     // Learns a word of fewer inputs, whatever it is.
@@ -35,8 +38,9 @@ public:
     bool carried() const { return carried_; }
     // A circuit that is large for what was measured: a table, read bit by bit.
     bool large(std::size_t gates) const;
-    // The circuit with the fewest gates that the task's known circuits do not have; to be verified.
-    std::optional<SumCircuit> learn(const Learner& learner);
+    // The circuit with the fewest gates that the task's known circuits do not have; to be verified. Nothing where the
+    // inputs are not additive in rows drawn by `draw`, or much would have to be learned.
+    std::optional<SumCircuit> learn(const Learner& learner, const Draw& draw);
     // The word as a sum of single inputs, where all of them are additive.
     std::optional<Form> constants();
 
@@ -55,6 +59,8 @@ private:
     std::vector<Set> confirmed(std::vector<char> Pairs::* edges);
     std::size_t degree(const std::vector<char>& edges, int input) const;
     bool strong(const std::vector<char>& edges, const Set& set) const;
+    bool holds(const Set& set, const Rows& rows);
+    std::vector<Word> bits_of(const Set& set) const;
     std::optional<Form> decompose(Strash& gates, const Set& set, const Learner& learner);
     std::optional<Form> solve(Strash& gates, Question& part, const Set& rest, const Learner& learner);
     struct Factor {
@@ -74,7 +80,7 @@ private:
     Pairs pairs_;
     std::vector<Set> sets_; // candidates, the best first
     bool strong_ = false, carried_ = false;
-    std::size_t asked_ = 0; // rows all pairs were measured in
+    std::size_t parts_ = 0; // words of fewer inputs that were learned
 };
 
 // Inputs of a word in which it is held to be a sum, asked as the word of one input's contribution, or of what is left
@@ -100,7 +106,6 @@ Value to_value(const Word* row, std::size_t width);
 void from_value(Value value, Word* row, std::size_t width);
 
 // Rows (of `count`, drawn by `draw`) in which the circuit answers otherwise than the question.
-Rows refute(Question& question, const SumCircuit& circuit, const std::function<void(Rows&, std::size_t)>& draw,
-            std::size_t count, std::size_t most);
+Rows refute(Question& question, const SumCircuit& circuit, const Draw& draw, std::size_t count, std::size_t most);
 
 } // namespace tapeout::circuit

@@ -57,8 +57,8 @@ private:
     std::unordered_map<Lit, std::size_t> places_;
 };
 
-// How a word was added up, for a proof of what it is: each row is added to the total before it, or subtracted. The first
-// is the total itself.
+// How a word was added up, for a proof of what it is: each row is added to the total before it, or subtracted. The
+// first is the total itself.
 struct SumTrace {
     struct Row {
         bool subtract = false;

@@ -94,16 +94,16 @@ RegionResult learn_joined(Oracle& oracle, const RegionTask& task, std::vector<Jo
     result.support = survey(question, region, rows, lively);
     sampler.set_hints(nullptr, &lively);
     sampler.set_bits(result.support);
-    const auto circuit = [&]() -> std::optional<SumCircuit> {
-        Additive sum(question, task, result.support, lively);
-        if (!sum.found() || !sum.strong())
-            return std::nullopt;
-        return sum.learn(learn_question);
-    }();
     const auto draw = [&](Rows& drawn, std::size_t count) {
         drawn = Rows(question.input_width(), count);
         sampler.fill(drawn);
     };
+    const auto circuit = [&]() -> std::optional<SumCircuit> {
+        Additive sum(question, task, result.support, lively);
+        if (!sum.found() || !sum.strong())
+            return std::nullopt;
+        return sum.learn(learn_question, draw);
+    }();
     if (circuit && refute(question, *circuit, draw, kTests * task.tests, 1).size() == 0) {
         result.fanins = circuit->gates;
         result.outputs.assign(circuit->outputs.end() - static_cast<std::ptrdiff_t>(task.outputs.size()),

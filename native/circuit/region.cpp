@@ -23,10 +23,10 @@ constexpr Word kManyQueries = 150'000'000; // a job that has asked so much is be
 constexpr Word kFewQueries = 10'000'000;   // to see whether a word is a choice
 constexpr std::size_t kEfforts = 4;
 constexpr double kClearSplit = 0.85; // of what is to be known is left
-constexpr double kClose = 0.15;                // splits that are near the best
+constexpr double kClose = 0.15;      // splits that are near the best
 constexpr std::size_t kOfEachWord = 2;
-constexpr std::size_t kSmall = 10;   // inputs whose diagrams are small in any order
-constexpr std::size_t kMost = 64;    // counterexamples of one round
+constexpr std::size_t kSmall = 10;    // inputs whose diagrams are small in any order
+constexpr std::size_t kMost = 64;     // counterexamples of one round
 constexpr std::size_t kSumBits = 4;   // narrower words have small diagrams, or none is a sum
 constexpr std::size_t kDense = 20;    // inputs of a product whose diagrams are too large
 constexpr std::size_t kSumTests = 16; // as many rows a sum is tested on as an edge, times this
@@ -35,9 +35,9 @@ class Job {
 public:
     // `direct`: learn the question itself, do not look for a selection.
     Job(Question& question, const RegionTask& task, bool direct = false)
-        : task_(task), most_queries_(question.queries() + (direct ? kFewQueries : kManyQueries)), question_(question), region_(question.input_width()),
-          sampler_(task.words, question.input_width(), region_, task.seed), hints_(question.input_width(), 0),
-          lively_(question.input_width(), 0), direct_(direct) {
+        : task_(task), most_queries_(question.queries() + (direct ? kFewQueries : kManyQueries)), question_(question),
+          region_(question.input_width()), sampler_(task.words, question.input_width(), region_, task.seed),
+          hints_(question.input_width(), 0), lively_(question.input_width(), 0), direct_(direct) {
         region_.mask = task.mask;
         region_.value = task.value;
         for (std::size_t bit = 0; bit < question.input_bits(); ++bit)
@@ -60,19 +60,25 @@ public:
                 break;
             if (!direct_) {
                 splits = rank_splits(question_, rows_, influence_);
-                if (getenv("DBG")) { for (size_t i = 0; i < 8 && i < splits.size(); ++i) fprintf(stderr, " %d:%.3f", splits[i].bit, splits[i].left); fprintf(stderr, "\n"); }
+                if (getenv("DBG")) {
+                    for (size_t i = 0; i < 8 && i < splits.size(); ++i)
+                        fprintf(stderr, " %d:%.3f", splits[i].bit, splits[i].left);
+                    fprintf(stderr, "\n");
+                }
                 if (!splits.empty() && splits[0].left < split.left)
                     split = splits[0];
                 most_queries_ = split.left < kClearSplit ? question_.queries() + kFewQueries : kManyQueries;
             }
-            if (!dense_)
+            if (dense_ && split.bit < 0 && !splits.empty())
+                split = splits[0];
+            if (!dense_ || split.bit < 0)
                 try_all();
             if (!solved_ && split.left >= kClearSplit)
                 add_up(true);
             if (!solved_ && !direct_ && effort_ == 0)
                 if (const auto better = look_ahead(splits))
                     split = *better;
-            if (solved_ || dense_ || split.left < kClearSplit || question_.queries() > most_queries_)
+            if (solved_ || (dense_ && split.bit >= 0) || split.left < kClearSplit || question_.queries() > most_queries_)
                 break;
         }
         if (!solved_ && !result_.waiting)
@@ -141,14 +147,14 @@ private:
         dense_ = (sum.carried() || sum.strong()) && influence_.support.size() > kDense;
         if (!sum.found() || (!late && !sum.strong()))
             return;
-        const auto circuit = sum.learn(learn_question);
-        if (!circuit || (!late && sum.large(circuit->gates.size())))
-            return;
         sampler_.set_hints(&hints_, &lively_);
-        const Rows wrong = refute(
-            question_, *circuit, [&](Rows& rows, std::size_t count) { draw(rows, count); }, kSumTests * task_.tests,
-            kMost);
+        const auto drawn = [&](Rows& rows, std::size_t count) { draw(rows, count); };
+        const auto circuit = sum.learn(learn_question, drawn);
+        const bool good = circuit && (late || !sum.large(circuit->gates.size()));
+        const Rows wrong = good ? refute(question_, *circuit, drawn, kSumTests * task_.tests, kMost) : Rows();
         sampler_.set_hints(&hints_);
+        if (!good)
+            return;
         for (std::size_t i = 0; i < wrong.size(); ++i)
             add_hint(wrong[i]);
         if (wrong.size())

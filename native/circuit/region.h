@@ -17,7 +17,7 @@ struct RegionTask {
     std::vector<Span> words;  // of the inputs
     std::vector<int> outputs; // output bits
     std::vector<Word> mask, value;
-    Rows hints;                  // rows that mattered elsewhere
+    Rows hints; // rows that mattered elsewhere
     Word seed = 0;
     std::size_t tests = 4096; // suffixes every edge is tested with at last
     bool wait = false;        // end where the word takes in carries of a word that is not seen: see learn_joined
@@ -32,7 +32,7 @@ struct RegionResult {
     Rows hints;  // counterexamples met
     Rows lively; // rows in which many inputs matter
     std::size_t queries = 0, nodes = 0, cut = 0, rounds = 0, orders = 0;
-    double left = 1; // of twice what is to be known: what the split leaves
+    double left = 1;                        // of twice what is to be known: what the split leaves
     bool additive = false, waiting = false; // a sum; neither solved nor split (RegionTask::wait)
     SumTrace trace;                         // of a sum
 };
