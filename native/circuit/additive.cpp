@@ -354,7 +354,8 @@ std::vector<std::vector<Additive::Factor>> Additive::classes(const Set& set, con
     return result;
 }
 
-std::optional<Form> Additive::solve(Strash& gates, Question& part, const Set& rest, const Learner& learner) {
+std::optional<Form> Additive::solve(Strash& gates, Question& part, const Set& rest, const Learner& learner,
+                                    bool whole) {
     std::vector<int> support;
     Rows flipped, before, after;
     part.ask(rows_, before);
@@ -375,7 +376,7 @@ std::optional<Form> Additive::solve(Strash& gates, Question& part, const Set& re
     if (auto form = inner.constants())
         return form->arithmetic().group == arithmetic_.group
                    ? form
-                   : std::optional<Form>(Form(arithmetic_, emit(gates, *form, false)));
+                   : std::optional<Form>(Form(arithmetic_, emit(gates, *form, false), whole));
     if (++parts_ > kParts)
         return std::nullopt;
     const RegionResult learned = learner(part, task);
@@ -385,7 +386,7 @@ std::optional<Form> Additive::solve(Strash& gates, Question& part, const Set& re
     std::vector<Lit> word;
     for (const Lit output : learned.outputs)
         word.push_back(made[output / 2] ^ (output & 1));
-    return Form(arithmetic_, word);
+    return Form(arithmetic_, word, whole);
 }
 
 std::vector<Word> Additive::bits_of(const Set& set) const {
@@ -433,11 +434,11 @@ std::optional<Form> Additive::decompose(Strash& gates, const Set& set, const Lea
     for (const auto& members : classes(set, differences, form)) {
         ContributionQuestion part(question_, arithmetic_.group, clear,
                                   support_[static_cast<std::size_t>(members[0].input)]);
-        auto factor = solve(gates, part, rest, learner);
+        auto factor = solve(gates, part, rest, learner, members.size() == 1);
         if (!factor)
             return std::nullopt;
         if (members.size() > 1 && factor->digits() > factor->columns())
-            factor = Form(arithmetic_, emit(gates, *factor, false));
+            factor = Form(arithmetic_, emit(gates, *factor, false), false);
         for (const auto& [input, multiple] : members) {
             const int bit = support_[static_cast<std::size_t>(input)];
             form.add_product(gates, *factor, multiple, lit_of(1 + static_cast<std::size_t>(bit)), bit);
@@ -450,7 +451,7 @@ std::optional<Form> Additive::decompose(Strash& gates, const Set& set, const Lea
         form.add_constant(at_zero[0]);
         return form;
     }
-    const auto base = solve(gates, left, rest, learner);
+    const auto base = solve(gates, left, rest, learner, true);
     if (!base)
         return std::nullopt;
     form.add_product(gates, *base, 1, Lit{1}, -1);

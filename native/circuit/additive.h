@@ -62,7 +62,7 @@ private:
     bool holds(const Set& set, const Rows& rows);
     std::vector<Word> bits_of(const Set& set) const;
     std::optional<Form> decompose(Strash& gates, const Set& set, const Learner& learner);
-    std::optional<Form> solve(Strash& gates, Question& part, const Set& rest, const Learner& learner);
+    std::optional<Form> solve(Strash& gates, Question& part, const Set& rest, const Learner& learner, bool whole);
     struct Factor {
         int input;
         Value factor;

@@ -122,22 +122,28 @@ void add_row(Strash& gates, const Row& row, std::vector<Lit>& total) {
 
 } // namespace
 
-Form::Form(Arithmetic arithmetic, const std::vector<Lit>& word) : arithmetic_(arithmetic) {
+Form::Form(Arithmetic arithmetic, const std::vector<Lit>& word, bool whole) : arithmetic_(arithmetic) {
     for (std::size_t bit = 0; bit < word.size(); ++bit)
-        add(word[bit], Value{1} << bit, -1);
+        add(word[bit], Value{1} << bit, -1, whole);
 }
 
-void Form::add(Lit literal, Value weight, int row) {
+void Form::add(Lit literal, Value weight, int row, bool whole) {
+    if (literal == 1)
+        add_constant(weight);
+    if (literal <= 1 || weight == 0)
+        return;
+    if (whole) {
+        terms_.push_back({literal, weight, row, true});
+        return;
+    }
     if (literal & 1) { // w * !x = w - w * x
         add_constant(weight);
         literal ^= 1;
         weight = arithmetic_.subtract(0, weight);
     }
-    if (literal == 0 || weight == 0)
-        return;
     const auto [at, fresh] = places_.try_emplace(literal, terms_.size());
     if (fresh)
-        terms_.push_back({literal, weight, row});
+        terms_.push_back({literal, weight, row, false});
     else
         terms_[at->second].weight = arithmetic_.add(terms_[at->second].weight, weight);
 }
@@ -153,7 +159,7 @@ void Form::add_product(Strash& gates, const Form& form, Value factor, Lit litera
         add(literal, scaled(form.constant_, factor), row);
     for (const Term& term : form.terms_)
         if (const Value weight = scaled(term.weight, factor)) // else no gate is made
-            add(gates.and_(term.literal, literal), weight, row < 0 ? term.row : row);
+            add(gates.and_(term.literal, literal), weight, row < 0 ? term.row : row, term.whole);
 }
 
 std::size_t Form::digits() const {

@@ -30,19 +30,21 @@ struct Arithmetic {
 class Form {
 public:
     struct Term {
-        Lit literal; // positive
+        Lit literal;
         Value weight;
-        int row; // terms of one row came from one input: they are added side by side
+        int row;    // terms of one row came from one input: they are added side by side
+        bool whole; // a bit of a word that is kept together; else the literal is positive, and in no other term
     };
     explicit Form(Arithmetic arithmetic) : arithmetic_(arithmetic) {}
-    // The value of a word of literals, the least significant bit first.
-    Form(Arithmetic arithmetic, const std::vector<Lit>& word);
+    // The value of a word of literals, the least significant bit first. `whole`: kept together, a row to be added;
+    // else equal bits are joined: copies of a sign become one negative weight.
+    Form(Arithmetic arithmetic, const std::vector<Lit>& word, bool whole);
 
     const Arithmetic& arithmetic() const { return arithmetic_; }
     const std::vector<Term>& terms() const { return terms_; }
     Value constant() const { return constant_; }
     void add_constant(Value value) { constant_ = arithmetic_.add(constant_, value); }
-    void add(Lit literal, Value weight, int row);
+    void add(Lit literal, Value weight, int row, bool whole = false);
     // Adds `factor` times the form where `literal` is 1; under exclusive or `factor` is a power of two: a shift.
     void add_product(Strash& gates, const Form& form, Value factor, Lit literal, int row);
     // Bits to add up, and columns they stand in.
