@@ -84,14 +84,16 @@ void ContributionQuestion::ask(const Rows& rows, Rows& answers) {
     }
 }
 
-Additive::Additive(Question& question, const RegionTask& task, std::vector<int> support, const Rows& rows)
-    : question_(question), task_(task), support_(std::move(support)), arithmetic_{Group::sum, question.outputs()} {
+Additive::Additive(Question& question, const RegionTask& task, std::vector<int> support, const Rows& rows,
+                   bool thorough)
+    : question_(question), task_(task), support_(std::move(support)), arithmetic_{Group::sum, question.outputs()},
+      thorough_(thorough) {
     const std::size_t n = support_.size();
     if (n < 2 || n > kInputs || arithmetic_.width > kValueBits)
         return;
     draw_rows(rows);
     pairs_.sum.resize(n * n);
-    pairs_.exclusive = pairs_.carry = pairs_.sum;
+    pairs_.exclusive = pairs_.carry = measured_ = pairs_.sum;
     std::vector<std::pair<int, int>> all;
     for (int a = 0; a < static_cast<int>(n); ++a)
         for (int b = a + 1; b < static_cast<int>(n); ++b)
@@ -235,15 +237,19 @@ std::vector<Additive::Set> Additive::independent(const std::vector<char>& edges)
 // those without edges are left.
 std::vector<Additive::Set> Additive::confirmed(std::vector<char> Pairs::* edges) {
     const std::size_t n = support_.size();
-    std::vector<char> measured(n * n);
     std::vector<Set> sets;
     for (std::size_t attempt = 0; attempt < kAttempts; ++attempt) {
         sets = independent(pairs_.*edges);
+        const bool promising = std::any_of(sets.begin(), sets.end(), [&](const Set& set) {
+            return thorough_ || set.size() == n || strong(pairs_.*edges, set);
+        });
+        if (!promising)
+            return {};
         std::vector<std::pair<int, int>> fresh;
         for (const Set& set : sets)
             for (std::size_t i = 0; i < set.size(); ++i)
                 for (std::size_t k = i + 1; k < set.size(); ++k) {
-                    char& seen = measured[static_cast<std::size_t>(set[i]) * n + static_cast<std::size_t>(set[k])];
+                    char& seen = measured_[static_cast<std::size_t>(set[i]) * n + static_cast<std::size_t>(set[k])];
                     if (!seen)
                         fresh.emplace_back(set[i], set[k]);
                     seen = 1;
@@ -372,7 +378,7 @@ std::optional<Form> Additive::solve(Strash& gates, Question& part, const Set& re
         if (!std::equal(before.data(), before.data() + before.size() * before.width(), after.data()))
             support.push_back(bit);
     }
-    Additive inner(part, task, support, rows_);
+    Additive inner(part, task, support, rows_, false);
     if (auto form = inner.constants())
         return form->arithmetic().group == arithmetic_.group
                    ? form

@@ -29,7 +29,8 @@ public:
     // Learns a word of fewer inputs, whatever it is.
     using Learner = std::function<RegionResult(Question&, const RegionTask&)>;
     // `rows` are some in which many inputs matter; uniform ones are drawn beside them.
-    Additive(Question& question, const RegionTask& task, std::vector<int> support, const Rows& rows);
+    // Not `thorough`: only where a set is strong(), or all of the support.
+    Additive(Question& question, const RegionTask& task, std::vector<int> support, const Rows& rows, bool thorough);
     // There are such inputs.
     bool found() const { return !sets_.empty(); }
     // What each of them adds depends on many others: diagrams would be large.
@@ -79,6 +80,8 @@ private:
     std::vector<Values> flipped_; // [input][row]
     Pairs pairs_;
     std::vector<Set> sets_; // candidates, the best first
+    bool thorough_;
+    std::vector<char> measured_; // pairs that were measured in all rows
     bool strong_ = false, carried_ = false;
     std::size_t parts_ = 0; // words of fewer inputs that were learned
 };

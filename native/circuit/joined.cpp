@@ -99,7 +99,7 @@ RegionResult learn_joined(Oracle& oracle, const RegionTask& task, std::vector<Jo
         sampler.fill(drawn);
     };
     const auto circuit = [&]() -> std::optional<SumCircuit> {
-        Additive sum(question, task, result.support, lively);
+        Additive sum(question, task, result.support, lively, false);
         if (!sum.found() || !sum.strong())
             return std::nullopt;
         return sum.learn(learn_question, draw);

@@ -139,12 +139,12 @@ private:
     void add_up(bool late) {
         if (!late && question_.outputs() < kSumBits)
             return;
-        Additive sum(question_, task_, influence_.support, lively_);
+        Additive sum(question_, task_, influence_.support, lively_, late);
         if (task_.wait && sum.carried()) {
             result_.waiting = true;
             return;
         }
-        dense_ = (sum.carried() || sum.strong()) && influence_.support.size() > kDense;
+        dense_ = sum.carried() && influence_.support.size() > kDense;
         if (!sum.found() || (!late && !sum.strong()))
             return;
         sampler_.set_hints(&hints_, &lively_);
@@ -157,6 +157,7 @@ private:
             return;
         for (std::size_t i = 0; i < wrong.size(); ++i)
             add_hint(wrong[i]);
+        dense_ = wrong.size() && influence_.support.size() > kDense;
         if (wrong.size())
             return;
         result_.outputs = circuit->outputs;
