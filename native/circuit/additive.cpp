@@ -14,7 +14,7 @@ constexpr std::size_t kFirst = 8, kRows = 48; // rows all pairs are measured in;
 constexpr std::size_t kInputs = 512;          // more have too many pairs
 constexpr std::size_t kSets = 2, kAttempts = 6;
 constexpr std::size_t kHolds = 1024; // rows in which the inputs have to be additive before more is learned
-constexpr std::size_t kParts = 4, kPartTests = 256;
+constexpr std::size_t kParts = 2, kPartTests = 256;
 constexpr std::size_t kDegree = 8; // other inputs that a contribution depends on, where diagrams are large
 constexpr std::size_t kStrong = 8;
 constexpr std::size_t kGatesPerPair = 12, kGatesPerBit = 64;
@@ -60,7 +60,9 @@ void from_value(Value value, Word* row, std::size_t width) {
 }
 
 ContributionQuestion::ContributionQuestion(Question& word, Group group, std::vector<Word> clear, int input)
-    : Question(word), word_(word), arithmetic_{group, word.outputs()}, clear_(std::move(clear)), input_(input) {}
+    : Question(word), word_(word), arithmetic_{group, word.outputs()}, clear_(std::move(clear)), input_(input) {
+    queries_ = 0;
+}
 
 void ContributionQuestion::ask(const Rows& rows, Rows& answers) {
     const std::size_t count = rows.size(), wide = word_.width();
@@ -74,6 +76,7 @@ void ContributionQuestion::ask(const Rows& rows, Rows& answers) {
         set_bit(asked_[count + row], static_cast<std::size_t>(input_), true);
     }
     word_.ask(asked_, got_);
+    queries_ += asked_.size();
     if (answers.width() != wide || answers.size() != count)
         answers = Rows(wide, count);
     for (std::size_t row = 0; row < count; ++row) {
@@ -383,6 +386,7 @@ std::optional<Form> Additive::solve(Strash& gates, Question& part, const Set& re
         return form->arithmetic().group == arithmetic_.group
                    ? form
                    : std::optional<Form>(Form(arithmetic_, emit(gates, *form, false), whole));
+    task.most_queries = most_queries_;
     if (++parts_ > kParts)
         return std::nullopt;
     const RegionResult learned = learner(part, task);
@@ -464,7 +468,8 @@ std::optional<Form> Additive::decompose(Strash& gates, const Set& set, const Lea
     return form;
 }
 
-std::optional<SumCircuit> Additive::learn(const Learner& learner, const Draw& draw) {
+std::optional<SumCircuit> Additive::learn(const Learner& learner, const Draw& draw, Word most_queries) {
+    most_queries_ = most_queries;
     Rows rows;
     draw(rows, kHolds);
     std::erase_if(sets_, [&](const Set& set) { return !holds(set, rows); });

@@ -40,8 +40,8 @@ public:
     // A circuit that is large for what was measured: a table, read bit by bit.
     bool large(std::size_t gates) const;
     // The circuit with the fewest gates that the task's known circuits do not have; to be verified. Nothing where the
-    // inputs are not additive in rows drawn by `draw`, or much would have to be learned.
-    std::optional<SumCircuit> learn(const Learner& learner, const Draw& draw);
+    // inputs are not additive in rows drawn by `draw`, or some word of fewer inputs takes more than `most_queries`.
+    std::optional<SumCircuit> learn(const Learner& learner, const Draw& draw, Word most_queries);
     // The word as a sum of single inputs, where all of them are additive.
     std::optional<Form> constants();
 
@@ -83,6 +83,7 @@ private:
     bool thorough_;
     std::vector<char> measured_; // pairs that were measured in all rows
     bool strong_ = false, carried_ = false;
+    Word most_queries_ = 0;
     std::size_t parts_ = 0; // words of fewer inputs that were learned
 };
 

@@ -102,7 +102,7 @@ RegionResult learn_joined(Oracle& oracle, const RegionTask& task, std::vector<Jo
         Additive sum(question, task, result.support, lively, false);
         if (!sum.found() || !sum.strong())
             return std::nullopt;
-        return sum.learn(learn_question, draw);
+        return sum.learn(learn_part, draw, task.most_queries);
     }();
     if (circuit && refute(question, *circuit, draw, kTests * task.tests, 1).size() == 0) {
         result.fanins = circuit->gates;

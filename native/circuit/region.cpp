@@ -29,13 +29,15 @@ constexpr std::size_t kSmall = 10;    // inputs whose diagrams are small in any 
 constexpr std::size_t kMost = 64;     // counterexamples of one round
 constexpr std::size_t kSumBits = 4;   // narrower words have small diagrams, or none is a sum
 constexpr std::size_t kDense = 20;    // inputs of a product whose diagrams are too large
+constexpr Word kPartQueries = 2'000'000; // for a part of a sum, before diagrams were tried
 constexpr std::size_t kSumTests = 16; // as many rows a sum is tested on as an edge, times this
 
 class Job {
 public:
     // `direct`: learn the question itself, do not look for a selection.
     Job(Question& question, const RegionTask& task, bool direct = false)
-        : task_(task), most_queries_(question.queries() + (direct ? kFewQueries : kManyQueries)), question_(question),
+        : task_(task), most_queries_(question.queries() + std::min(task.most_queries, direct ? kFewQueries : kManyQueries)),
+          question_(question),
           region_(question.input_width()), sampler_(task.words, question.input_width(), region_, task.seed),
           hints_(question.input_width(), 0), lively_(question.input_width(), 0), direct_(direct) {
         region_.mask = task.mask;
@@ -149,7 +151,7 @@ private:
             return;
         sampler_.set_hints(&hints_, &lively_);
         const auto drawn = [&](Rows& rows, std::size_t count) { draw(rows, count); };
-        const auto circuit = sum.learn(learn_question, drawn);
+        const auto circuit = sum.learn(learn_part, drawn, late ? task_.most_queries : kPartQueries);
         const bool good = circuit && (late || !sum.large(circuit->gates.size()));
         const Rows wrong = good ? refute(question_, *circuit, drawn, kSumTests * task_.tests, kMost) : Rows();
         sampler_.set_hints(&hints_);
@@ -457,13 +459,13 @@ private:
 
 } // namespace
 
-RegionResult learn_question(Question& question, const RegionTask& task) {
-    return Job(question, task).run();
+RegionResult learn_part(Question& question, const RegionTask& task) {
+    return Job(question, task, true).run();
 }
 
 RegionResult learn_region(Oracle& oracle, const RegionTask& task) {
     Question question(oracle, task.outputs);
-    return learn_question(question, task);
+    return Job(question, task).run();
 }
 
 Hash region_signature(Oracle& oracle, const RegionTask& task, std::size_t count) {

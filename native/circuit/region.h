@@ -21,6 +21,7 @@ struct RegionTask {
     Word seed = 0;
     std::size_t tests = 4096; // suffixes every edge is tested with at last
     bool wait = false;        // end where the word takes in carries of a word that is not seen: see learn_joined
+    Word most_queries = ~Word{0};
     std::vector<std::vector<Gate>> known; // circuits that a sum is to share gates with
 };
 
@@ -38,8 +39,8 @@ struct RegionResult {
 };
 
 RegionResult learn_region(Oracle& oracle, const RegionTask& task);
-// The same of a word that is derived from the oracle's.
-RegionResult learn_question(Question& question, const RegionTask& task);
+// The same of a word that is derived from the oracle's; it is not split.
+RegionResult learn_part(Question& question, const RegionTask& task);
 
 // A hash of what the outputs do on `rows` with the region's bits forced: equal functions have equal hashes.
 Hash region_signature(Oracle& oracle, const RegionTask& task, std::size_t rows);
