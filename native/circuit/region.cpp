@@ -149,12 +149,15 @@ private:
         dense_ = sum.carried() && influence_.support.size() > kDense;
         if (!sum.found() || (!late && !sum.strong()))
             return;
-        sampler_.set_hints(&hints_, &lively_);
-        const auto drawn = [&](Rows& rows, std::size_t count) { draw(rows, count); };
+        Sampler sampler = sampler_; // what else is learned does not depend on whether this was tried
+        sampler.set_hints(&hints_, &lively_);
+        const auto drawn = [&](Rows& rows, std::size_t count) {
+            rows = Rows(question_.input_width(), count);
+            sampler.fill(rows);
+        };
         const auto circuit = sum.learn(learn_part, drawn, late ? task_.most_queries : kPartQueries);
         const bool good = circuit && (late || !sum.large(circuit->gates.size()));
         const Rows wrong = good ? refute(question_, *circuit, drawn, kSumTests * task_.tests, kMost) : Rows();
-        sampler_.set_hints(&hints_);
         if (!good)
             return;
         for (std::size_t i = 0; i < wrong.size(); ++i)
