@@ -117,7 +117,6 @@ Additive::Additive(Question& question, const RegionTask& task, std::vector<int> 
     const auto nearly = confirmed(&Pairs::carry);
     carried_ = !nearly.empty() && strong(pairs_.carry, nearly[0]) &&
                (sets_.empty() || nearly[0].size() > kMoreCarried * sets_[0].size() / 4);
-    strong_ = strong_ && !carried_; // what is additive are the low bits, whose carries are rare
 }
 
 // Lively and uniform rows by turns.
@@ -244,7 +243,8 @@ std::vector<Additive::Set> Additive::confirmed(std::vector<char> Pairs::* edges)
     for (std::size_t attempt = 0; attempt < kAttempts; ++attempt) {
         sets = independent(pairs_.*edges);
         const bool promising = std::any_of(sets.begin(), sets.end(), [&](const Set& set) {
-            return thorough_ || set.size() == n || strong(pairs_.*edges, set);
+            return thorough_ || set.size() == n ||
+                   strong(pairs_.*edges, set);
         });
         if (!promising)
             return {};
@@ -276,9 +276,17 @@ std::size_t Additive::degree(const std::vector<char>& edges, int input) const {
     return static_cast<std::size_t>(std::count(first, first + static_cast<std::ptrdiff_t>(support_.size()), 1));
 }
 
+// Whether many of the set have many others outside of it that decide about what they add.
 bool Additive::strong(const std::vector<char>& edges, const Set& set) const {
-    return std::count_if(set.begin(), set.end(), [&](int input) { return degree(edges, input) >= kDegree; }) >=
-           static_cast<std::ptrdiff_t>(kStrong);
+    std::vector<char> inside(support_.size());
+    for (const int input : set)
+        inside[static_cast<std::size_t>(input)] = 1;
+    return std::count_if(set.begin(), set.end(), [&](int input) {
+               std::size_t count = 0;
+               for (std::size_t other = 0; other < support_.size(); ++other)
+                   count += !inside[other] && edges[static_cast<std::size_t>(input) * support_.size() + other];
+               return count >= kDegree;
+           }) >= static_cast<std::ptrdiff_t>(kStrong);
 }
 
 bool Additive::large(std::size_t gates) const {

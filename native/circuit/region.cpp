@@ -142,13 +142,15 @@ private:
         if (!late && question_.outputs() < kSumBits)
             return;
         Additive sum(question_, task_, influence_.support, lively_, late);
-        if (task_.wait && sum.carried()) {
-            result_.waiting = true;
+        if (sum.found() && (late || sum.strong()))
+            add_up(sum, late);
+        if (solved_ || !sum.carried())
             return;
-        }
-        dense_ = sum.carried() && influence_.support.size() > kDense;
-        if (!sum.found() || (!late && !sum.strong()))
-            return;
+        result_.waiting = task_.wait;
+        dense_ = influence_.support.size() > kDense;
+    }
+
+    void add_up(Additive& sum, bool late) {
         Sampler sampler = sampler_; // what else is learned does not depend on whether this was tried
         sampler.set_hints(&hints_, &lively_);
         const auto drawn = [&](Rows& rows, std::size_t count) {

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MOST_COMPANIONS = 8
 """Low parts that are tried for one word."""
 
+LEAST_BITS = 4
+"""Of a low part: carries of narrower words are learned as they are."""
+
 Parts = list[tuple[list[int], list[tuple[int, int]]]]
 """Output bits and the input bits fixed where they are asked; the lowest first."""
 
@@ -47,7 +50,7 @@ def join_all(
     which were run.
     """
     left = [one for one in waiting if one.node.leaf is None]
-    fresh = [(set(facts["support"]), facts["parts"]) for facts in sums(trees)]
+    fresh = _low_parts(trees)
     while fresh and left:
         found = [facts for one in left if (facts := _try(one, fresh, join, tried)) is not None]
         left = [one for one in left if one.node.leaf is None]
@@ -90,10 +93,19 @@ def _try(
 
 
 def sums(trees: Sequence[WordTree]) -> list[dict[str, Any]]:
-    """The facts of all leaves that were learned as sums, with their parts."""
-    leaves = [(tree, node) for tree in trees for node in tree.leaves() if node.leaf is not None]
+    """The facts of all leaves that were learned as sums."""
     return [
-        {"parts": own_part(tree.outputs, node.fixed), **node.leaf.facts}
-        for tree, node in leaves
-        if node.leaf is not None and node.leaf.facts.get("additive")
+        node.leaf.facts for tree in trees for node in tree.leaves() if node.leaf and node.leaf.facts.get("additive")
     ]
+
+
+def _low_parts(trees: Sequence[WordTree]) -> list[tuple[set[int], Parts]]:
+    """The inputs and parts of all words that are known; sums come first (narrow ones were learned as diagrams)."""
+    known = [
+        (node.leaf.facts, own_part(tree.outputs, node.fixed))
+        for tree in trees
+        for node in tree.leaves()
+        if node.leaf is not None and len(tree.outputs) >= LEAST_BITS
+    ]
+    known.sort(key=lambda one: not one[0].get("additive"))
+    return [(set(facts["support"]), facts.get("parts", part)) for facts, part in known]
