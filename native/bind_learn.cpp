@@ -2,6 +2,7 @@
 
 #include "circuit/check.h"
 #include "circuit/evaluate.h"
+#include "circuit/joined.h"
 #include "circuit/region.h"
 
 #include <cstring>
@@ -53,18 +54,7 @@ RegionTask make_task(const Oracle& oracle, const Pairs& words, std::vector<int> 
     return task;
 }
 
-Facts learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed,
-            const RowArray& hints, Word seed, std::size_t tests) {
-    RegionTask task = make_task(oracle, words, std::move(outputs), fixed, seed);
-    task.hints = rows_of(hints);
-    if (task.hints.width() != row_words(oracle.input_bits()))
-        task.hints = Rows(row_words(oracle.input_bits()), 0);
-    task.tests = tests;
-    RegionResult result;
-    {
-        nb::gil_scoped_release release;
-        result = learn_region(oracle, task);
-    }
+Facts facts_of(const RegionResult& result, std::size_t row_width) {
     std::vector<Lit> flat;
     for (const auto& [a, b] : result.fanins)
         flat.insert(flat.end(), {a, b});
@@ -74,15 +64,73 @@ Facts learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const 
     answer["outputs"] = result.outputs;
     answer["support"] = result.support;
     answer["order"] = result.order;
-    answer["hints"] = matrix(result.hints.data(), result.hints.size(), row_words(oracle.input_bits()));
-    answer["lively"] = matrix(result.lively.data(), result.lively.size(), row_words(oracle.input_bits()));
+    answer["hints"] = matrix(result.hints.data(), result.hints.size(), row_width);
+    answer["lively"] = matrix(result.lively.data(), result.lively.size(), row_width);
     answer["queries"] = result.queries;
     answer["nodes"] = result.nodes;
     answer["cut"] = result.cut;
     answer["rounds"] = result.rounds;
     answer["orders"] = result.orders;
     answer["left"] = result.left;
+    answer["additive"] = result.additive;
+    answer["waiting"] = result.waiting;
+    nb::list rows; // of a sum: [subtracted, literals of the row, literals of the total behind it]
+    for (const SumTrace::Row& row : result.trace.rows) {
+        nb::list parts;
+        parts.append(row.subtract);
+        parts.append(row.row);
+        parts.append(row.total);
+        rows.append(parts);
+    }
+    answer["trace"] = rows;
     return answer;
+}
+
+Rows hint_rows(const RowArray& hints, std::size_t row_width) {
+    Rows rows = rows_of(hints);
+    return rows.width() == row_width ? rows : Rows(row_width, 0);
+}
+
+Facts learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed, const RowArray& hints,
+            Word seed, std::size_t tests, bool wait) {
+    RegionTask task = make_task(oracle, words, std::move(outputs), fixed, seed);
+    const std::size_t row_width = row_words(oracle.input_bits());
+    task.hints = hint_rows(hints, row_width);
+    task.tests = tests;
+    task.wait = wait;
+    RegionResult result;
+    {
+        nb::gil_scoped_release release;
+        result = learn_region(oracle, task);
+    }
+    return facts_of(result, row_width);
+}
+
+Facts join(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed, const RowArray& hints,
+           Word seed, std::size_t tests, const std::vector<std::pair<std::vector<int>, Pairs>>& low,
+           const nb::ndarray<const Lit, nb::ndim<2>, nb::c_contig, nb::device::cpu>& known,
+           const std::vector<std::size_t>& known_sizes) {
+    RegionTask task = make_task(oracle, words, std::move(outputs), fixed, seed);
+    const std::size_t row_width = row_words(oracle.input_bits());
+    task.hints = hint_rows(hints, row_width);
+    task.tests = tests;
+    std::size_t gate = 0;
+    for (const std::size_t size : known_sizes) {
+        auto& circuit = task.known.emplace_back();
+        for (std::size_t i = 0; i < size && gate < known.shape(0); ++i, ++gate)
+            circuit.push_back({known(gate, 0), known(gate, 1)});
+    }
+    std::vector<JoinedPart> parts;
+    for (const auto& [bits, region] : low) {
+        const RegionTask part = make_task(oracle, words, bits, region, seed);
+        parts.push_back({bits, part.mask, part.value});
+    }
+    RegionResult result;
+    {
+        nb::gil_scoped_release release;
+        result = learn_joined(oracle, task, std::move(parts));
+    }
+    return facts_of(result, row_width);
 }
 
 Facts check(Oracle& oracle, const nb::ndarray<const Lit, nb::ndim<2>, nb::c_contig, nb::device::cpu>& fanins,
@@ -138,9 +186,12 @@ std::pair<Word, Word> signature(Oracle& oracle, const Pairs& words, std::vector<
 
 void bind_learn(nb::module_& m) {
     using namespace nb::literals;
-    m.def("learn_region", &learn, "oracle"_a, "words"_a, "outputs"_a, "fixed"_a, "hints"_a, "seed"_a,
-          "tests"_a,
+    m.def("learn_region", &learn, "oracle"_a, "words"_a, "outputs"_a, "fixed"_a, "hints"_a, "seed"_a, "tests"_a,
+          "wait"_a = false,
           "One job of the exact learner: a circuit for the outputs on a region, or the input to split it on.");
+    m.def("learn_joined", &join, "oracle"_a, "words"_a, "outputs"_a, "fixed"_a, "hints"_a, "seed"_a, "tests"_a, "low"_a,
+          "known"_a, "known_sizes"_a,
+          "One job of the exact learner: outputs that are the upper bits of a sum, whose lower bits are known words.");
     m.def("check_region", &check, "oracle"_a, "fanins"_a, "outputs"_a, "words"_a, "fixed"_a, "hints"_a, "seed"_a,
           "rows"_a, "most"_a,
           "A circuit against its oracle on rows of a region: wrong rows, their wrong outputs, how many were wrong.");

@@ -1,11 +1,10 @@
 #include "circuit/region.h"
 
+#include "circuit/additive.h"
 #include "circuit/orders.h"
 #include "circuit/selection.h"
 
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
 #include <numeric>
 #include <optional>
 
@@ -23,19 +22,24 @@ constexpr Word kSomeQueries = 40'000'000;  // with a fair split at hand
 constexpr Word kFewQueries = 10'000'000;   // with a clear one; and to see whether a word is a choice, or a half simple
 constexpr std::size_t kEfforts = 4;
 constexpr double kClearSplit = 0.7, kPoorSplit = 0.85; // what is left to be known by then
-constexpr double kClose = 0.15;                // splits that are near the best
+constexpr double kClose = 0.15;                        // splits that are near the best
 constexpr std::size_t kOfEachWord = 2;
-constexpr std::size_t kModest = 80; // inputs whose halves may well be simple
-constexpr std::size_t kSmall = 10;   // inputs whose diagrams are small in any order
-constexpr std::size_t kMost = 64;    // counterexamples of one round
+constexpr std::size_t kModest = 80;      // inputs whose halves may well be simple
+constexpr std::size_t kSmall = 10;       // inputs whose diagrams are small in any order
+constexpr std::size_t kMost = 64;        // counterexamples of one round
+constexpr std::size_t kSumBits = 4;      // narrower words have small diagrams, or none is a sum
+constexpr std::size_t kDense = 20;       // inputs of a product whose diagrams are too large
+constexpr Word kPartQueries = 2'000'000; // for a part of a sum, before diagrams were tried
+constexpr std::size_t kSumTests = 16;    // as many rows a sum is tested on as an edge, times this
 
 class Job {
 public:
     // `direct`: learn the question itself, do not look for a selection.
     Job(Question& question, const RegionTask& task, bool direct = false)
-        : task_(task), most_queries_(question.queries() + (direct ? kFewQueries : kManyQueries)), question_(question), region_(question.input_width()),
-          sampler_(task.words, question.input_width(), region_, task.seed), hints_(question.input_width(), 0),
-          lively_(question.input_width(), 0), direct_(direct) {
+        : task_(task), most_queries_(question.queries() + std::min(task.most_queries, direct ? kFewQueries : kManyQueries)),
+          question_(question),
+          region_(question.input_width()), sampler_(task.words, question.input_width(), region_, task.seed),
+          hints_(question.input_width(), 0), lively_(question.input_width(), 0), direct_(direct) {
         region_.mask = task.mask;
         region_.value = task.value;
         for (std::size_t bit = 0; bit < question.input_bits(); ++bit)
@@ -49,10 +53,10 @@ public:
         survey();
         if (!direct_)
             select();
-        if (!solved_ && direct_)
-            try_all();
-        if (!solved_ && !direct_)
-            learn_or_split();
+        if (!solved_)
+            add_up(false);
+        if (!solved_ && !result_.waiting)
+            direct_ ? learn_only() : learn_or_split();
         result_.support = influence_.support;
         result_.hints = hints_;
         result_.lively = lively_;
@@ -61,21 +65,30 @@ public:
     }
 
 private:
+    void learn_only() {
+        try_all();
+        if (!solved_)
+            add_up(true);
+    }
+
     // The clearer a split is, the less is tried before it is taken.
     void learn_or_split() {
         auto splits = rank_splits(question_, rows_, influence_);
-        if (getenv("DBG")) { for (size_t i = 0; i < 8 && i < splits.size(); ++i) fprintf(stderr, " %d:%.3f", splits[i].bit, splits[i].left); fprintf(stderr, "\n"); }
         if (splits.empty())
             splits.emplace_back();
         const Split& best = splits.front();
         const Word before = question_.queries();
         most_queries_ = before + (best.left < kClearSplit ? kFewQueries : kSomeQueries);
-        try_all();
+        const bool dense = dense_ && best.bit >= 0; // no diagram holds it
+        if (!dense)
+            try_all();
+        if (!solved_ && best.left >= kClearSplit)
+            add_up(true);
         std::optional<Split> split;
         if (!solved_ && (best.left >= kClearSplit || influence_.support.size() <= kModest))
             split = look_ahead(splits);
         most_queries_ = before + kManyQueries;
-        while (!solved_ && !split && best.left >= kPoorSplit && ++effort_ < kEfforts &&
+        while (!solved_ && !split && !dense && best.left >= kPoorSplit && ++effort_ < kEfforts &&
                question_.queries() < most_queries_) {
             survey();
             try_all();
@@ -127,6 +140,43 @@ private:
         result_.cut = found.cut;
         result_.rounds += found.rounds;
         solved_ = true;
+    }
+
+    // Learns the word as a sum of what single inputs add to it: at once where diagrams would be large, or after they
+    // failed.
+    void add_up(bool late) {
+        if (!late && question_.outputs() < kSumBits)
+            return;
+        Additive sum(question_, task_, influence_.support, lively_, late);
+        if (sum.found() && (late || sum.strong()))
+            add_up(sum, late);
+        if (solved_ || !sum.carried())
+            return;
+        result_.waiting = task_.wait;
+        dense_ = influence_.support.size() > kDense;
+    }
+
+    void add_up(Additive& sum, bool late) {
+        Sampler sampler = sampler_; // what else is learned does not depend on whether this was tried
+        sampler.set_hints(&hints_, &lively_);
+        const auto drawn = [&](Rows& rows, std::size_t count) {
+            rows = Rows(question_.input_width(), count);
+            sampler.fill(rows);
+        };
+        const auto circuit = sum.learn(learn_part, drawn, late ? task_.most_queries : kPartQueries);
+        const bool good = circuit && (late || !sum.large(circuit->gates.size()));
+        const Rows wrong = good ? refute(question_, *circuit, drawn, kSumTests * task_.tests, kMost) : Rows();
+        if (!good)
+            return;
+        for (std::size_t i = 0; i < wrong.size(); ++i)
+            add_hint(wrong[i]);
+        dense_ = wrong.size() && influence_.support.size() > kDense;
+        if (wrong.size())
+            return;
+        result_.outputs = circuit->outputs;
+        result_.fanins = circuit->gates;
+        result_.trace = circuit->trace;
+        result_.additive = solved_ = true;
     }
 
     // Where inputs of several words compete: the first split both of whose halves are learned with few queries, if any.
@@ -415,9 +465,14 @@ private:
     std::size_t grown_ = 0;    // times that a diagram was right but too large
     std::size_t surveyed_ = 0; // hints that influence_ has seen
     bool solved_ = false, done_ = false, direct_;
+    bool dense_ = false; // like a product: diagrams would be exponential
 };
 
 } // namespace
+
+RegionResult learn_part(Question& question, const RegionTask& task) {
+    return Job(question, task, true).run();
+}
 
 RegionResult learn_region(Oracle& oracle, const RegionTask& task) {
     Question question(oracle, task.outputs);

@@ -5,6 +5,7 @@
 
 #include "circuit/aig.h"
 #include "circuit/diagram.h"
+#include "circuit/form.h"
 #include "circuit/influence.h"
 
 #include <string>
@@ -16,9 +17,12 @@ struct RegionTask {
     std::vector<Span> words;  // of the inputs
     std::vector<int> outputs; // output bits
     std::vector<Word> mask, value;
-    Rows hints;                  // rows that mattered elsewhere
+    Rows hints; // rows that mattered elsewhere
     Word seed = 0;
     std::size_t tests = 4096; // suffixes every edge is tested with at last
+    bool wait = false;        // end where the word takes in carries of a word that is not seen: see learn_joined
+    Word most_queries = ~Word{0};
+    std::vector<std::vector<Gate>> known; // circuits that a sum is to share gates with
 };
 
 struct RegionResult {
@@ -29,10 +33,14 @@ struct RegionResult {
     Rows hints;  // counterexamples met
     Rows lively; // rows in which many inputs matter
     std::size_t queries = 0, nodes = 0, cut = 0, rounds = 0, orders = 0;
-    double left = 1; // of twice what is to be known: what the split leaves
+    double left = 1;                        // of twice what is to be known: what the split leaves
+    bool additive = false, waiting = false; // a sum; neither solved nor split (RegionTask::wait)
+    SumTrace trace;                         // of a sum
 };
 
 RegionResult learn_region(Oracle& oracle, const RegionTask& task);
+// The same of a word that is derived from the oracle's; it is not split.
+RegionResult learn_part(Question& question, const RegionTask& task);
 
 // A hash of what the outputs do on `rows` with the region's bits forced: equal functions have equal hashes.
 Hash region_signature(Oracle& oracle, const RegionTask& task, std::size_t rows);

@@ -102,12 +102,14 @@ public:
     // Answers[row] = the asked output bits of the oracle at rows[row].
     virtual void ask(const Rows& rows, Rows& answers);
 
+protected:
+    Word queries_ = 0;
+
 private:
     Oracle& oracle_;
     std::vector<int> outputs_;
     std::size_t input_width_, output_width_;
     bool contiguous_;
-    Word queries_ = 0;
     std::vector<Word> raw_;
 };
 

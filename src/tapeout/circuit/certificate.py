@@ -45,6 +45,20 @@ class PartialProduct:
 
 
 @dataclass(frozen=True, slots=True)
+class BitProducts:
+    """Bit ``column`` of ``target`` is bit ``i`` of ``a`` and bit ``j`` of ``b``, for each ``(column, i, j)``; others are 0."""
+
+    target: str
+    a: str
+    b: str
+    products: tuple[tuple[int, int, int], ...]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
 class Sum:
     """``target`` is ``left + right``, or ``left - right``, modulo ``2**width`` of it; the terms are zero-extended."""
 
@@ -71,7 +85,7 @@ class Part:
         return (self.source,)
 
 
-Claim = PartialProduct | Sum | Part
+Claim = PartialProduct | BitProducts | Sum | Part
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,9 +118,13 @@ def check_product(certificate: Certificate, product: Product, conflicts: int = 1
 
     ``conflicts`` is the solver's budget for one bit of a claim. Some claim must be a ``Part`` whose target is the word.
     """
+    return compare_product(certificate, product) or check_claims(certificate, conflicts)
+
+
+def compare_product(certificate: Certificate, product: Product) -> list[str]:
+    """The reasons why the claims, if they hold, do not make the word the product."""
     derived = _Derivation(certificate, product)
-    problems = derived.problems or derived.compare(product)
-    return problems or check_claims(certificate, conflicts)
+    return derived.problems or derived.compare(product)
 
 
 class _Derivation:
@@ -165,6 +183,8 @@ class _Derivation:
                 self.values[target] = {
                     (place, bit) if first else (bit, place): scale * weight for place, weight in enumerate(weights)
                 }
+            case BitProducts(target, a, b, products):
+                self._derive_products(claim, target, (a, b), products)
             case Sum(target, left, right, subtract):
                 if not (self._usable(claim, left) and self._usable(claim, right)):
                     return
@@ -176,6 +196,23 @@ class _Derivation:
                 if low == 0 and source in self.values and len(self.words[target]) <= len(self.words[source]):
                     self.values[target] = self.values[source]
                 self.part_of[target] = claim
+
+    def _derive_products(
+        self, claim: Claim, target: str, factors: tuple[str, str], products: Sequence[tuple[int, int, int]]
+    ) -> None:
+        columns = [column for column, _, _ in products]
+        inside = all(
+            0 <= column < len(self.words[target]) and 0 <= i < self.inputs[self.product.a]
+            and 0 <= j < self.inputs[self.product.b]
+            for column, i, j in products
+        )  # fmt: skip
+        if factors != (self.product.a, self.product.b) or len(set(columns)) < len(columns) or not inside:
+            self.problems.append(f"{claim}: it must be of bits of both factors, one product a column")
+            return
+        value: Polynomial = {}
+        for column, i, j in products:
+            value[i, j] = value.get((i, j), 0) + (1 << column)
+        self.values[target] = value
 
     def _usable(self, claim: Sum, term: str) -> bool:
         """Whether the term as a number is its polynomial modulo the width of the sum: as wide, or never overflowing."""
@@ -221,6 +258,10 @@ def _meaning(claim: Claim, words: Mapping[str, Bits]) -> Bits:
             places = [place for place in range(abs(scale).bit_length()) if abs(scale) >> place & 1]
             scaled = reduce(Bits.__add__, (whole[:width] << place for place in places), word.zero(width))
             return (-scaled if scale < 0 else scaled) & words[other][bit].repeat(width)
+        case BitProducts(_, a, b, products):
+            bits = {column: words[a][i] & words[b][j] for column, i, j in products}
+            zero = words[a].zero(1)
+            return concat(*(bits.get(column, zero) for column in reversed(range(width))))
         case Sum(_, left, right, subtract):
             terms = [_resized(words[name], width) for name in (left, right)]
             return terms[0] - terms[1] if subtract else terms[0] + terms[1]

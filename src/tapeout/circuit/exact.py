@@ -25,6 +25,7 @@ import numpy as np
 from tapeout import _native
 from tapeout.circuit.evaluate import evaluate
 from tapeout.circuit.jobs import JobStore
+from tapeout.circuit.joined import Parts, Waiting, join_all, release, sums
 from tapeout.circuit.netlist import FALSE, TRUE, Builder, Netlist
 from tapeout.circuit.oracle import check_again
 from tapeout.circuit.runner import LocalRunner, Runner
@@ -61,6 +62,7 @@ class Node:
     hints: Rows
     signature: tuple[int, int] | None = None
     tries: int = 0
+    wait: bool = True  # for a word that it is the upper part of
     split: int = -1
     children: tuple[Node, Node] | None = None
     leaf: Leaf | None = None
@@ -85,6 +87,8 @@ class WordTree:
     known: dict[tuple[int, int], Node] = field(default_factory=dict[tuple[int, int], Node])
     queries: int = 0
     jobs: int = 0
+    waiting: list[Waiting] = field(default_factory=list[Waiting])
+    released: list[Waiting] = field(default_factory=list[Waiting])
 
     def leaves(self) -> list[Node]:
         """The distinct leaves that the tree reaches."""
@@ -144,6 +148,7 @@ class ExactLearner:
         self.check_rounds = 0
         self.checked_rows = 0
         self.curve: list[tuple[int, int]] = []
+        self._tried: set[str] = set()
         self._limits = limits
         self._store = store or JobStore(None)
         self._progress = progress
@@ -207,10 +212,11 @@ class ExactLearner:
         return list(dict.fromkeys(node.fixed for node in self._leaves()))
 
     def _grow_all(self, frontiers: dict[int, list[Node]]) -> None:
-        todo = [tree for tree in self.trees if id(tree) in frontiers]
-        with ThreadPoolExecutor(max(1, len(todo))) as words:
-            for done in [words.submit(self._grow, tree, frontiers[id(tree)]) for tree in todo]:
-                done.result()
+        while todo := [tree for tree in self.trees if id(tree) in frontiers]:
+            with ThreadPoolExecutor(max(1, len(todo))) as words:
+                for done in [words.submit(self._grow, tree, frontiers[id(tree)]) for tree in todo]:
+                    done.result()
+            frontiers = self._join_waiting()
         self._plot(sum(len(node.leaf.fanins) for node in self._leaves() if node.leaf), whole=True)
 
     def _plot(self, gates: int, whole: bool = False) -> None:
@@ -262,11 +268,11 @@ class ExactLearner:
                 tree.jobs += 1
                 tree.queries += result["queries"]
                 place = f"{tree.name} {self.describe(node.fixed)}"
+                if result["waiting"]:
+                    tree.waiting.append(Waiting(tree, node, result))
+                    continue
                 if result["split"] < 0:
-                    node.leaf = Leaf(result["fanins"], result["outputs"], result)
-                    node.hints = result["hints"]
-                    self._plot(len(result["fanins"]))
-                    self._progress(f"{place}: {len(result['fanins'])} ANDs of {len(result['support'])} inputs")
+                    self._solved(tree, node, result)
                     continue
                 bit = result["split"]
                 self._progress(f"{place}: split on {self.describe(((bit, 1),))}, {len(result['support'])} inputs")
@@ -277,6 +283,38 @@ class ExactLearner:
                 node.children = low, high
                 frontier += node.children
 
+    def _solved(self, tree: WordTree, node: Node, result: dict[str, Any]) -> None:
+        node.leaf = Leaf(result["fanins"], result["outputs"], result)
+        node.hints = result["hints"]
+        self._plot(len(result["fanins"]))
+        place = f"{tree.name} {self.describe(node.fixed)}"
+        self._progress(f"{place}: {len(result['fanins'])} ANDs of {len(result['support'])} inputs")
+
+    def _join_waiting(self) -> dict[int, list[Node]]:
+        """Learns waiting nodes together with their low parts; else the one of each tree to go on with."""
+        waiting = [one for tree in self.trees for one in (*tree.waiting, *tree.released)]
+        if not self._over():
+            join_all(waiting, self.trees, self._join, self._tried)
+        return {id(tree): released for tree in self.trees if (released := release(tree, all_=self._over()))}
+
+    def _join(self, one: Waiting, low: Parts) -> dict[str, Any]:
+        outputs, node = one.tree.outputs, one.node
+        seed = _seed(self.seed, "join", outputs, node.fixed, node.tries)
+        known = [facts["fanins"] for facts in sums([one.tree])]
+        gates, sizes = np.concatenate([np.zeros((0, 2), np.uint32), *known]), [len(fanins) for fanins in known]
+        task = (self._spans, outputs, list(node.fixed), node.hints, seed, EDGE_TESTS)
+        arguments = (*task, low, gates, sizes)
+        try:
+            result = self._store.run("join", arguments, lambda: self._runner.run("learn_joined", *arguments))
+        except _native.BudgetEnded:
+            return {"outputs": []}
+        one.tree.jobs += 1
+        one.tree.queries += result["queries"]
+        if result["outputs"]:
+            node.children = None
+            self._solved(one.tree, node, result)
+        return result
+
     def _merge(self, tree: WordTree, frontier: list[Node]) -> list[Node]:
         """Sets nodes equal to known ones where the samples show no difference; returns the others."""
         fresh: list[Node] = []
@@ -284,7 +322,7 @@ class ExactLearner:
         for node, signature in zip(frontier, signatures, strict=True):
             node.signature = signature
             other = tree.known.get(signature)
-            if node.tries == 0 and other is not None and self._same(tree.outputs, node, other):
+            if node.tries == 0 and other not in (None, node) and self._same(tree.outputs, node, other):
                 node.alias = other
             else:
                 if node.tries == 0:
@@ -304,7 +342,7 @@ class ExactLearner:
 
     def _learn(self, outputs: list[int], node: Node) -> dict[str, Any]:
         seed = _seed(self.seed, outputs, node.fixed, node.tries)
-        arguments = (self._spans, outputs, list(node.fixed), node.hints, seed, EDGE_TESTS)
+        arguments = (self._spans, outputs, list(node.fixed), node.hints, seed, EDGE_TESTS, node.wait)
         try:
             return self._store.run("learn", arguments, lambda: self._runner.run("learn_region", *arguments))
         except _native.BudgetEnded:

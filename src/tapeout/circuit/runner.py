@@ -17,7 +17,7 @@ from tapeout.circuit.oracle import LibraryOracle, NativeOracle, Oracle, to_nativ
 from tapeout.circuit.process_oracle import ProcessOracle
 from tapeout.errors import UserError
 
-Job = Literal["learn_region", "check_region", "region_signature"]
+Job = Literal["learn_region", "learn_joined", "check_region", "region_signature"]
 _START_S = 120.0
 OracleSource = Callable[[], Oracle | _native.Oracle]
 """Makes a black box anew, on any machine: it can be pickled (by cloudpickle), the black box itself often cannot."""

@@ -1,0 +1,120 @@
+#include "circuit/joined.h"
+
+#include "circuit/additive.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace tapeout::circuit {
+
+namespace {
+
+constexpr std::size_t kRows = 256, kLively = 64; // rows influence is measured on; those kept
+constexpr std::size_t kTests = 16;               // rows tested, times the task's
+
+std::vector<int> all_outputs(const std::vector<JoinedPart>& parts) {
+    std::vector<int> outputs;
+    for (const JoinedPart& part : parts)
+        outputs.insert(outputs.end(), part.outputs.begin(), part.outputs.end());
+    return outputs;
+}
+
+// The inputs that matter, and the rows in which most of them do.
+std::vector<int> survey(Question& question, const Region& region, const Rows& rows, Rows& lively) {
+    Rows answers, flipped, changed;
+    question.ask(rows, answers);
+    std::vector<int> support;
+    std::vector<std::size_t> activity(rows.size()), order(rows.size());
+    for (std::size_t bit = 0; bit < question.input_bits(); ++bit) {
+        if (region.fixed(bit))
+            continue;
+        flipped = rows;
+        for (std::size_t row = 0; row < rows.size(); ++row)
+            flip_bit(flipped[row], bit);
+        question.ask(flipped, changed);
+        std::size_t hits = 0;
+        for (std::size_t row = 0; row < rows.size(); ++row) {
+            const bool hit = !std::equal(answers[row], answers[row] + answers.width(), changed[row]);
+            activity[row] += hit;
+            hits += hit;
+        }
+        if (hits)
+            support.push_back(static_cast<int>(bit));
+    }
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return activity[a] > activity[b]; });
+    for (std::size_t i = 0; i < std::min(kLively, rows.size()); ++i)
+        lively.push(rows[order[i]]);
+    return support;
+}
+
+} // namespace
+
+JoinedQuestion::JoinedQuestion(Oracle& oracle, const std::vector<JoinedPart>& parts)
+    : Question(oracle, all_outputs(parts)), parts_(parts) {
+    for (const JoinedPart& part : parts) {
+        questions_.emplace_back(oracle, part.outputs);
+        outputs_ += part.outputs.size();
+    }
+}
+
+void JoinedQuestion::ask(const Rows& rows, Rows& answers) {
+    answers = Rows(width(), rows.size());
+    std::size_t place = 0;
+    for (std::size_t p = 0; p < parts_.size(); ++p) {
+        asked_ = rows;
+        for (std::size_t row = 0; row < rows.size(); ++row)
+            for (std::size_t w = 0; w < rows.width(); ++w)
+                asked_[row][w] = (asked_[row][w] & ~parts_[p].mask[w]) | parts_[p].value[w];
+        questions_[p].ask(asked_, got_);
+        queries_ += rows.size();
+        const std::size_t bits = parts_[p].outputs.size();
+        for (std::size_t row = 0; row < rows.size(); ++row)
+            for (std::size_t bit = 0; bit < bits; ++bit)
+                if (get_bit(got_[row], bit))
+                    set_bit(answers[row], place + bit, true);
+        place += bits;
+    }
+}
+
+RegionResult learn_joined(Oracle& oracle, const RegionTask& task, std::vector<JoinedPart> parts) {
+    parts.push_back({task.outputs, task.mask, task.value});
+    JoinedQuestion question(oracle, parts);
+    Region region(question.input_width());
+    region.mask = task.mask;
+    region.value = task.value;
+    Sampler sampler(task.words, question.input_width(), region, task.seed);
+    Rows rows(question.input_width(), kRows), lively(question.input_width(), 0);
+    sampler.fill(rows);
+    rows.append(task.hints);
+    for (std::size_t row = kRows; row < rows.size(); ++row)
+        region.force(rows[row]);
+    RegionResult result;
+    result.support = survey(question, region, rows, lively);
+    sampler.set_hints(nullptr, &lively);
+    sampler.set_bits(result.support);
+    const auto draw = [&](Rows& drawn, std::size_t count) {
+        drawn = Rows(question.input_width(), count);
+        sampler.fill(drawn);
+    };
+    const auto circuit = [&]() -> std::optional<SumCircuit> {
+        Additive sum(question, task, result.support, lively, false);
+        if (!sum.found() || !sum.strong())
+            return std::nullopt;
+        return sum.learn(learn_part, draw, task.most_queries);
+    }();
+    if (circuit && refute(question, *circuit, draw, kTests * task.tests, 1).size() == 0) {
+        result.fanins = circuit->gates;
+        result.outputs.assign(circuit->outputs.end() - static_cast<std::ptrdiff_t>(task.outputs.size()),
+                              circuit->outputs.end());
+        result.trace = circuit->trace;
+        result.additive = true;
+    }
+    result.hints = task.hints;
+    result.lively = lively;
+    result.queries = question.queries();
+    return result;
+}
+
+} // namespace tapeout::circuit
