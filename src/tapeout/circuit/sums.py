@@ -146,9 +146,7 @@ def _places(interface: Interface) -> dict[str, tuple[int, int]]:
     return places
 
 
-def _row_claim(
-    name: str, values: Coefficients, width: int, interface: Interface, product: Product
-) -> Claim | None:
+def _row_claim(name: str, values: Coefficients, width: int, interface: Interface, product: Product) -> Claim | None:
     """One product a column, or a multiple of one factor where a bit of the other is 1."""
     used = {key: value for key, value in values.items() if value}
     columns = [value.bit_length() - 1 for value in used.values()]

@@ -60,7 +60,9 @@ def learned_traces(netlist: Netlist, variant: str, facts: Iterable[Mapping[str, 
         product = PRODUCTS.get(part.name)
         if product is None:
             continue
-        fixed = {bit: part.cube.match >> bit & 1 for bit in range(part.cube.mask.bit_length()) if part.cube.mask >> bit & 1}
+        fixed = {
+            bit: part.cube.match >> bit & 1 for bit in range(part.cube.mask.bit_length()) if part.cube.mask >> bit & 1
+        }
         for found in sums:
             claims = product_claims(netlist, found, product, fixed)
             certificate = Certificate(netlist, {**found.words, "rd": rd}, claims)
