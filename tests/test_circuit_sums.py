@@ -1,4 +1,4 @@
-"""Words that are sums of what single inputs add: products of every kind, learned, certified, and what is none refused."""
+"""Words that are sums of what single inputs add: products of every kind, learned and certified; what is none."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -236,10 +236,10 @@ def test_multiplications_of_the_processor_are_learned_and_certified() -> None:
     variant = "rv32ima-machine"
     interface = rv32_interface(variant, ports=True)
     oracle = rv32_oracle(variant, ports=True)
-    starts = dict(zip([word.name for word in interface.inputs], np.cumsum([0, *(w.width for w in interface.inputs)])))
-    code = {0: 0b0110011 | 1 << 25, int(starts["msie"]): 0, int(starts["mtie"]): 0}
-    fixed = [(bit, code[0] >> bit & 1) for bit in (*range(7), 14, *range(25, 32))]
-    fixed += [(int(starts[name]), 0) for name in ("msie", "mtie")]
+    names = [word.name for word in interface.inputs]
+    enables = [sum(word.width for word in interface.inputs[: names.index(name)]) for name in ("msie", "mtie")]
+    code = 0b0110011 | 1 << 25
+    fixed = [(bit, code >> bit & 1) for bit in (*range(7), 14, *range(25, 32))] + [(bit, 0) for bit in enables]
     learner = ExactLearner(oracle, interface)
     first = sum(word.width for word in interface.outputs[:-2])
     root = Node(tuple(fixed), np.zeros((0, -(-interface.input_bits // 64)), np.uint64))

@@ -50,8 +50,8 @@ def reference_claims(instruction: str) -> list[Claim]:
 def learned_traces(netlist: Netlist, variant: str, facts: Iterable[Mapping[str, Any]]) -> dict[str, Trace]:
     """What certifies the multiplications of a learned processor, by class, for ``proof.prove``.
 
-    ``facts`` are those of the leaves of ``rd`` that were learned as sums; ``netlist`` is as it was learned, not yet made
-    smaller. Classes without a sum that is their product are missing.
+    ``facts`` are those of the leaves of ``rd`` that were learned as sums; ``netlist`` is as it was learned, not yet
+    made smaller. Classes without a sum that is their product are missing.
     """
     sums = [found for leaf in facts if (found := find_sum(netlist, leaf)) is not None]
     rd = _output(netlist, "rd")
