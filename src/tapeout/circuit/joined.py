@@ -1,8 +1,8 @@
 """Words that take in carries of another word, learned together: the high half of a product with its low half.
 
-Such a word's job ends *waiting* (``native/circuit/region.h``). When nothing else is left to do, it is tried as the upper
-part of each word that was learned as a sum of the same inputs: another output, or the same one in another region.
-What is found can be the low part of what still waits.
+Such a word's job ends *waiting* (``native/circuit/region.h``). When nothing else is left to do, it is tried as the
+upper part of each known word of the same inputs, sums first: another output, or the same one in another region. What is
+found can be the low part of what still waits.
 """
 
 from __future__ import annotations
