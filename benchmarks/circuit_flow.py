@@ -11,11 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from common import HERE
-from numpy.typing import NDArray
 
-from tapeout.circuit.netlist import Netlist
+from tapeout.circuit.aiger import finish_bits, read_aiger
+from tapeout.circuit.names import bit_names
+from tapeout.circuit.netlist import Builder, Netlist
+from tapeout.circuit.output import netlist_file
 from tapeout.circuit.words import Interface, Word
 
 VERILOG = HERE / "verilog"
@@ -33,18 +34,12 @@ ABC_SCRIPT = "; ".join(["strash", "ifraig", *[f"dch; {_COMPRESS}; dc2; {_COMPRES
 
 
 @dataclass(frozen=True)
-class Aig:
-    """An and-inverter graph as in AIGER: literals of latches, outputs and fan-ins; names of ports by place (``i0``)."""
+class Circuit:
+    """An AIGER file: its next-state function, and the counts that it states."""
 
-    inputs: int
-    latches: tuple[int, ...]
-    outputs: tuple[int, ...]
-    fanins: NDArray[np.uint32]
-    names: dict[str, str]
-
-    @property
-    def nodes(self) -> int:
-        return len(self.fanins)
+    netlist: Netlist
+    nodes: int
+    flip_flops: int
 
 
 def synthesize(
@@ -56,7 +51,7 @@ def synthesize(
     ripple: bool = True,
     defines: Sequence[str] = (),
     prepare: str = "",
-) -> Aig:
+) -> Circuit:
     """The gates of a Verilog module as yosys makes them; flip-flops become latches.
 
     ``ripple`` gives adders a carry that ripples (the small form). ``prepare`` are commands behind elaboration.
@@ -76,14 +71,14 @@ def synthesize(
     path = WORK / f"{name}.ys"
     path.write_text("\n".join(filter(None, script)) + "\n", encoding="utf-8")
     run([yosys(), "-q", "-s", str(_relative(path))])
-    return read_aiger(out)
+    return read_circuit(out)
 
 
-def optimize(aig_path: Path) -> Aig:
+def optimize(aig_path: Path) -> Circuit:
     """The graph after ABC, which it leaves beside the file it was given."""
     out = aig_path.with_suffix(".opt.aig")
     run(["berkeley-abc", "-q", f"read_aiger {aig_path}; {ABC_SCRIPT}; write_aiger {out}"])
-    return read_aiger(out)
+    return read_circuit(out)
 
 
 def yosys() -> str:
@@ -112,52 +107,16 @@ def _relative(path: Path) -> str:
     return os.path.relpath(path, HERE.parent)
 
 
-def read_aiger(path: Path) -> Aig:
-    """A binary AIGER file (*The AIGER And-Inverter Graph Format*, 2007)."""
+def read_circuit(path: Path) -> Circuit:
+    """What stands in an AIGER file."""
     data = path.read_bytes()
-    header, _, rest = data.partition(b"\n")
-    _, _, inputs, latches, outputs, ands = header.split()[:6]
-    count = int(latches) + int(outputs)
-    lines = rest.split(b"\n", count)
-    literals = [int(line.split()[0]) for line in lines[:count]]
-    body = lines[count]
-    fanins = np.zeros((int(ands), 2), np.uint32)
-    at = 0
-
-    def delta() -> int:
-        nonlocal at
-        value = shift = 0
-        while True:
-            byte = body[at]
-            at += 1
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return value
-
-    for index in range(int(ands)):
-        literal = 2 * (1 + int(inputs) + int(latches) + index)
-        first = literal - delta()
-        fanins[index] = first, first - delta()
-    symbols = body[at:].partition(b"c\n")[0].decode().split("\n")
-    names = dict(line.split(" ", 1) for line in symbols if re.match(r"[ilo]\d+ ", line))
-    return Aig(int(inputs), tuple(literals[: int(latches)]), tuple(literals[int(latches) :]), fanins, names)
+    _, _, _, latches, _, gates = data.split(maxsplit=6)[:6]
+    return Circuit(read_aiger(data, path.name, latches=True), int(gates), int(latches))
 
 
-def write_aiger(netlist: Netlist, path: Path) -> None:
+def write_circuit(netlist: Netlist, path: Path) -> None:
     """A netlist as a binary AIGER file."""
-    inputs, ands = netlist.interface.input_bits, netlist.nodes
-    data = bytearray(f"aig {inputs + ands} {inputs} 0 {len(netlist.outputs)} {ands}\n".encode())
-    data += "".join(f"{literal}\n" for literal in netlist.outputs).encode()
-    for index, pair in enumerate(netlist.fanins.tolist()):
-        low, high = sorted(pair)
-        literal = 2 * (1 + inputs + index)
-        for value in (literal - high, high - low):
-            while value > 127:
-                data.append(value & 127 | 128)
-                value >>= 7
-            data.append(value)
-    path.write_bytes(bytes(data))
+    path.write_bytes(netlist_file(netlist, ".aig"))
 
 
 def port_bits(words: Sequence[Word]) -> list[str]:
@@ -173,23 +132,17 @@ def port_bits(words: Sequence[Word]) -> list[str]:
     return [stem if len(places[stem]) == 1 else f"{stem}[{bit}]" for stem, bit in at]
 
 
-def to_netlist(aig: Aig, interface: Interface, names: dict[str, str] | None = None) -> Netlist:
-    """The graph with its ports in the order of the interface; ``names`` where ABC has dropped them."""
-    names = names or aig.names
-    wanted = port_bits(interface.inputs), port_bits(interface.outputs)
-    by_name = {name: place for place, name in names.items()}
-    inputs = {name: index for index, name in enumerate(wanted[0])}
-    renamed = np.arange(1 + aig.inputs + aig.nodes)
-    for place, name in names.items():
-        if place[0] == "i":
-            renamed[1 + int(place[1:])] = 1 + inputs[name]
-    if aig.latches or aig.inputs != len(inputs):
-        raise RuntimeError(
-            f"{aig.inputs} inputs and {len(aig.latches)} latches where {len(inputs)} inputs were expected"
-        )
-
-    def literal(old: NDArray[np.uint32]) -> NDArray[np.uint32]:
-        return (2 * renamed[old // 2] + old % 2).astype(np.uint32)
-
-    outputs = np.array([aig.outputs[int(by_name[name][1:])] if name in by_name else 0 for name in wanted[1]], np.uint32)
-    return Netlist(interface, literal(aig.fanins), literal(outputs))
+def to_netlist(circuit: Circuit, interface: Interface, named: Circuit | None = None) -> Netlist:
+    """The circuit with its ports in the order of the interface; the names are those of ``named``: ABC drops them."""
+    netlist, words = circuit.netlist, (named or circuit).netlist.interface
+    inputs = {name: 2 * (1 + place) for place, name in enumerate(port_bits(interface.inputs))}
+    if circuit.flip_flops or netlist.interface.input_bits != len(inputs):
+        raise RuntimeError(f"{circuit.flip_flops} latches, {netlist.interface} where {interface} was expected")
+    builder = Builder(interface)
+    places = [inputs[name] for name in bit_names(words.inputs)]
+    given: dict[str, list[int]] = {}
+    for word in netlist.interface.inputs:
+        given[word.name], places = places[: word.width], places[word.width :]
+    placed = [literal for word in builder.place(netlist, given).values() for literal in word]
+    outputs = dict(zip(bit_names(words.outputs), placed, strict=True))
+    return finish_bits(builder, [outputs.get(name, 0) for name in port_bits(interface.outputs)])

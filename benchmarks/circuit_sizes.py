@@ -18,7 +18,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from circuit_flow import ROUNDS, VERILOG, WORK, Aig, optimize, run, synthesize, to_netlist, tool_versions, write_aiger
+from circuit_flow import (
+    ROUNDS,
+    VERILOG,
+    WORK,
+    Circuit,
+    optimize,
+    run,
+    synthesize,
+    to_netlist,
+    tool_versions,
+    write_circuit,
+)
 from common import HERE, RESULTS, load, provenance, save
 
 sys.path.insert(0, str(HERE.parent / "tests"))
@@ -54,7 +65,7 @@ def written(name: str) -> tuple[dict[str, Any], Netlist]:
     for form in ("prefix", "ripple"):
         aig = synthesize([file], module, f"{name}.{form}", parameters=parameters, ripple=form == "ripple")
         small = optimize(WORK / f"{name}.{form}.aig")
-        netlist = to_netlist(small, function.interface, aig.names)
+        netlist = to_netlist(small, function.interface, aig)
         check(name, to_netlist(aig, function.interface), ROWS // 10)
         check(name, netlist, ROWS // 10)
         record[form] = {"yosys": aig.nodes, "abc": small.nodes}
@@ -76,7 +87,7 @@ def check(name: str, netlist: Netlist, rows: int) -> None:
 
 
 def learned(oracle: Any, codes: Any, reference: Netlist, arguments: argparse.Namespace) -> dict[str, Any]:
-    """What a learner makes of the oracle: time, queries, size as learned and after ABC, wrong rows, proof."""
+    """What a learner makes of the oracle: time, queries, sizes (learned, minimised, after ABC), wrong rows, proof."""
     from tapeout.circuit.learn import learn
 
     begin = time.perf_counter()
@@ -84,13 +95,15 @@ def learned(oracle: Any, codes: Any, reference: Netlist, arguments: argparse.Nam
     seconds = time.perf_counter() - begin
     netlist = result.netlist
     path = WORK / "learned.aig"
-    write_aiger(netlist, path)
+    write_circuit(netlist, path)
     reference_path = WORK / "reference.aig"
-    write_aiger(reference, reference_path)
+    write_circuit(reference, reference_path)
     verdict = judge(oracle.evaluate, Evaluator(netlist), oracle.interface, ROWS, SEED, codes)
     return {
-        "algorithm": arguments.learn, "seed": arguments.seed, "seconds": round(seconds, 2),
-        "queries": result.statistics["queries"], "ands": netlist.nodes, "ands_abc": optimize(path).nodes,
+        "algorithm": arguments.learn, "seed": arguments.seed,
+        "seconds": round(seconds - result.statistics["minimising_s"], 2),
+        "queries": result.statistics["queries"], "ands_learned": result.statistics["learned_and_nodes"],
+        "ands": netlist.nodes, "minimising_s": result.statistics["minimising_s"], "ands_abc": optimize(path).nodes,
         "judged_rows": verdict.rows, "wrong_rows": verdict.wrong, "proof": prove(reference_path, path),
     }  # fmt: skip
 
@@ -109,7 +122,7 @@ def instruction_set(seed: int, arguments: argparse.Namespace) -> dict[str, Any]:
     netlist = isa.netlist()
     path = WORK / f"isa{seed}.aig"
     WORK.mkdir(parents=True, exist_ok=True)
-    write_aiger(netlist, path)
+    write_circuit(netlist, path)
     record: dict[str, Any] = {
         "inputs": isa.interface.input_bits, "outputs": isa.interface.output_bits, "instructions": len(isa.instructions),
         "described_ands": netlist.nodes, "described_ands_abc": optimize(path).nodes,
@@ -158,9 +171,9 @@ def serv(folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def counted(aig: Aig, name: str) -> dict[str, int]:
+def counted(aig: Circuit, name: str) -> dict[str, int]:
     """Gates and flip-flops of a core; registers in flip-flops where they are in it."""
-    return {"yosys": aig.nodes, "abc": optimize(WORK / f"{name}.aig").nodes, "flip_flops": len(aig.latches)}
+    return {"yosys": aig.nodes, "abc": optimize(WORK / f"{name}.aig").nodes, "flip_flops": aig.flip_flops}
 
 
 def main() -> None:

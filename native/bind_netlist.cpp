@@ -1,5 +1,6 @@
 // Python face of the netlist core (src/tapeout/circuit): conversions only.
 
+#include "bind_aig.h"
 #include "circuit/deadline.h"
 #include "circuit/evaluate.h"
 #include "circuit/improve.h"
@@ -21,28 +22,12 @@ namespace circuit = tapeout::circuit;
 
 namespace {
 
-using Fanins = nb::ndarray<const std::uint32_t, nb::shape<-1, 2>, nb::c_contig, nb::device::cpu>;
-using Literals = nb::ndarray<const std::uint32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using circuit::AigFields;
+using circuit::Fanins;
+using circuit::Literals;
+using circuit::to_aig;
 using Rows = nb::ndarray<const std::uint64_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using RowsOut = nb::ndarray<std::uint64_t, nb::numpy, nb::ndim<2>, nb::c_contig>;
-
-// Checks what the core relies on: literals that exist, and topological order.
-circuit::Aig to_aig(std::size_t inputs, const Fanins& fanins, const Literals& outputs) {
-    circuit::Aig aig;
-    aig.inputs = inputs;
-    aig.gates.resize(fanins.shape(0));
-    for (std::size_t i = 0; i < aig.gates.size(); ++i) {
-        const circuit::Gate gate{fanins(i, 0), fanins(i, 1)};
-        if ((gate.a >> 1) >= 1 + inputs + i || (gate.b >> 1) >= 1 + inputs + i)
-            throw std::invalid_argument("a fan-in of node " + std::to_string(i) + " does not stand before it");
-        aig.gates[i] = gate;
-    }
-    aig.outputs.assign(outputs.data(), outputs.data() + outputs.size());
-    for (const circuit::Lit output : aig.outputs)
-        if ((output >> 1) >= aig.variables())
-            throw std::invalid_argument("an output names a node that is not there");
-    return aig;
-}
 
 RowsOut new_rows(std::size_t rows, std::size_t words) {
     auto* data = new std::uint64_t[std::max<std::size_t>(1, rows * words)];
@@ -59,12 +44,7 @@ RowsOut run(const circuit::Evaluator& evaluator, const Rows& rows, unsigned thre
     return out;
 }
 
-using AigFields = std::tuple<std::size_t, Fanins, Literals>; // inputs, fan-ins, outputs
-using Verdicts = std::vector<int>;                           // by output: 0 open, 1 equal, 2 different
-
-circuit::Aig to_aig(const AigFields& fields) {
-    return to_aig(std::get<0>(fields), std::get<1>(fields), std::get<2>(fields));
-}
+using Verdicts = std::vector<int>; // by output: 0 open, 1 equal, 2 different
 
 // Verdicts, the witness of each different output (bits of the inputs, else empty), cases, conflicts.
 using ProofFields = std::tuple<Verdicts, std::vector<std::vector<int>>, std::size_t, std::uint64_t>;
@@ -156,7 +136,7 @@ AigArrays minimise_round(circuit::Minimiser& minimiser, double seconds) {
 } // namespace
 
 void bind_netlist(nb::module_& m) {
-    nb::class_<circuit::Evaluator>(m, "Evaluator", "An and-inverter graph ready to evaluate rows.")
+    nb::class_<circuit::Evaluator, circuit::Oracle>(m, "Evaluator", "An and-inverter graph ready to evaluate rows.")
         .def(
             "__init__",
             [](circuit::Evaluator* self, std::size_t inputs, const Fanins& fanins, const Literals& outputs) {

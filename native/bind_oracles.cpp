@@ -1,8 +1,11 @@
 // Python face of the black boxes (src/tapeout/circuit/oracle.py): conversions only.
 
 #include "circuit/callback_oracle.h"
+#include "circuit/crash_guard.h"
 #include "circuit/library_oracle.h"
 #include "circuit/oracle_error.h"
+#include "circuit/timed_oracle.h"
+#include "circuit/watched_oracle.h"
 
 #include <algorithm>
 #include <nanobind/nanobind.h>
@@ -111,4 +114,15 @@ void bind_oracles(nb::module_& m) {
         .def(nb::init<std::size_t, std::size_t, nb::object>(), nb::arg("input_bits"), nb::arg("output_bits"),
              nb::arg("function"))
         .def("evaluate", &evaluate, nb::arg("rows"), "Output rows of input rows.");
+    nb::class_<circuit::WatchedOracle, circuit::Oracle>(m, "WatchedOracle",
+                                                        "A black box that tells how long it has not answered.")
+        .def(nb::init<circuit::Oracle&>(), nb::arg("oracle"), nb::keep_alive<1, 2>())
+        .def_prop_ro("waiting_s", &circuit::WatchedOracle::waiting_s,
+                     "Seconds since the oldest batch that is not answered yet was asked.");
+    nb::class_<circuit::TimedOracle, circuit::Oracle>(m, "TimedOracle", "A black box that answers until a time only.")
+        .def(nb::init<circuit::Oracle&, double>(), nb::arg("oracle"), nb::arg("seconds"), nb::keep_alive<1, 2>());
+    nb::exception<circuit::BudgetEnded>(m, "BudgetEnded");
+    m.def("guard_crashes", &circuit::guard_crashes, nb::arg("line"), nb::arg("code"),
+          "Makes a fatal signal or a call of exit() end the process with a line and an exit code.");
+    m.def("unguard_crashes", &circuit::unguard_crashes, "Undoes guard_crashes.");
 }

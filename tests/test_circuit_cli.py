@@ -35,6 +35,11 @@ def add(a, b):
 def equal(a, b):
     return a == b
 
+@function_oracle("op:3 a:12 b:12 -> y:12")
+def unit(op, a, b):
+    moved = a << (b & 7)
+    return np.select([op == 0, op == 1, op == 2, op == 3], [a + b, a & b, moved, a - b], a ^ b) & 0xFFF
+
 @function_oracle("-> y:3")
 def constant():
     return 5
@@ -278,6 +283,23 @@ def check_page(text: str, parts: list[str]) -> None:
     assert "http" not in text
     for part in parts:
         assert part in text
+
+
+def test_page_of_the_exact_learner(box: str, tmp_path: Path) -> None:
+    """Regions, diagrams, the rows directed at them, both sizes, a curve, and what was known beforehand."""
+    page = tmp_path / "page.html"
+    found = json.loads(invoke(f"{box}:unit", "--report", str(page), "--json").stdout)
+    text = page.read_text()
+    chosen = next(line for line in found["structure"] if line.startswith("inputs that choose"))
+    assert "op[" in chosen
+    check_page(text, [chosen, "directed at the regions found", "nodes of its diagrams", "ANDs that it depends on now"])
+    check_page(text, ["the last found nothing wrong", "orders tried:", "polyline", "levels", "proved equal to it"])
+    assert f"{found['learned_and_nodes']:,} AND nodes; minimised in" in text
+    (line,) = found["outputs"]
+    assert line["leaves"] > 1
+    assert line["diagram_nodes"] > 0
+    assert any(fact.startswith("y where op") for fact in found["structure"])
+    assert [queries for queries, _ in found["curve"]][-1] == found["queries"]
 
 
 def test_learn_from_examples(tmp_path: Path) -> None:

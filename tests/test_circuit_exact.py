@@ -117,8 +117,67 @@ def test_a_budget_too_small_is_reported_as_speculation(tmp_path: Path) -> None:
     learner = ExactLearner(to_native(oracle), oracle.interface, limits=Limits(queries=1))
     learner.run()
     assert learner.speculated
-    learned = learn(oracle, budget_queries=1)
+    learned = learn(oracle, budget_queries=1, effort="none")
     assert any(word.status is Status.speculated for word in learned.coverage)
+
+
+def test_what_is_learned_is_minimised_and_equal() -> None:
+    @function_oracle("a:8 b:8 subtract -> s:8 less")
+    def add(a: np.ndarray, b: np.ndarray, subtract: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.where(subtract, a - b, a + b) & 0xFF, a < b
+
+    whole, small, again = (learn(add, effort=effort) for effort in ("none", None, "medium"))
+    assert whole.netlist.nodes == whole.statistics["learned_and_nodes"] == small.statistics["learned_and_nodes"]
+    assert small.netlist.nodes < 0.8 * whole.netlist.nodes
+    assert check_equal(whole.netlist, small.netlist).proved
+    assert (small.netlist.fanins == again.netlist.fanins).all()
+    assert (small.statistics["effort"], whole.statistics["effort"]) == ("medium", "none")
+    with pytest.raises(UserError, match="effort 'most' is unknown"):
+        learn(add, effort="most")
+
+
+def test_minimising_keeps_to_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds and proof get what learning has left; where nothing is left, the netlist stays as it was learned."""
+    given: list[tuple[float, float]] = []
+
+    def recorded(netlist: Netlist, effort: str, *, seconds: float, proof_seconds: float) -> Netlist:
+        given.append((seconds, proof_seconds))
+        return netlist
+
+    monkeypatch.setattr("tapeout.circuit.learn.minimise", recorded)
+
+    @function_oracle("a:8 b:8 -> s:8")
+    def add(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return (a + b) & 0xFF
+
+    learn(add, budget_s=100)
+    learn(add)
+    (seconds, proof), unlimited = given
+    assert 0 < seconds + proof < 100
+    assert unlimited == (float("inf"), 300)
+    cut = learn(add, budget_s=1e-6)
+    assert len(given) == 2
+    assert "budget was used up" in cut.statistics["effort"]
+    assert cut.coverage[0].status is Status.speculated
+
+
+def test_a_job_that_is_under_way_ends_with_the_budget_and_keeps_what_was_learned(tmp_path: Path) -> None:
+    """What is wrong in places is still the best guess where there is no time to learn it again."""
+    oracle = library("alu8", tmp_path)
+    native = to_native(oracle)
+    learner = ExactLearner(native, oracle.interface, 1)
+    before = learner.run()
+    assert learner.settled
+
+    def ended(job: str, *arguments: object) -> object:
+        return getattr(_native, job)(_native.TimedOracle(native, 0), *arguments)
+
+    learner._runner.run = ended  # type: ignore[method-assign]
+    row = np.full((1, 1), 0x1234, np.uint64)
+    after = learner.refine(row, np.ones((1, 1), np.uint64))  # claims that bit 0 is wrong there
+    assert learner.speculated == {"result": 1}
+    assert not learner.settled
+    assert check_equal(before, after).proved
 
 
 def test_a_checkpoint_that_is_something_else_is_refused_and_kept(tmp_path: Path) -> None:

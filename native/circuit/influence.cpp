@@ -244,21 +244,37 @@ void count_bits(const Word* changes, std::size_t wide, std::uint32_t* seen) {
             ++seen[w * 64 + static_cast<std::size_t>(std::countr_zero(left))];
 }
 
-// What the liveliest rows of one half (of all: `half` is 2) leave to know.
-double liveliest(const Rows& rows, const std::vector<std::size_t>& order, const Influence& influence, std::size_t input,
-                 int half, std::size_t wide) {
-    const std::size_t n = influence.support.size(), outputs = wide * 64;
-    std::vector<std::uint32_t> seen(n * outputs);
-    std::size_t used = 0;
-    for (std::size_t i = 0; i < order.size() && used < kLivelyProbes; ++i) {
-        if (half < 2 && get_bit(rows[order[i]], static_cast<std::size_t>(influence.support[input])) != (half == 1))
+// What is seen in some rows of one half: per input and output, in how many of them it matters.
+struct Seen {
+    std::vector<std::uint32_t> counts;
+    std::size_t rows = 0;
+    explicit Seen(std::size_t size) : counts(size) {}
+    double left() const { return left_to_know(counts, rows); }
+};
+
+// What two halves leave to be known, as a share of twice what is seen in both together.
+double share_left(const Seen& zero, const Seen& one) {
+    Seen both = zero;
+    both.rows += one.rows;
+    for (std::size_t i = 0; i < both.counts.size(); ++i)
+        both.counts[i] += one.counts[i];
+    return (zero.left() + one.left()) / (2 * both.left() + 1e-9);
+}
+
+// Of the liveliest rows in which the input is `value`.
+Seen liveliest(const Rows& rows, const std::vector<std::size_t>& order, const Influence& influence, std::size_t input,
+               bool value, std::size_t wide) {
+    const std::size_t n = influence.support.size();
+    Seen seen(n * wide * 64);
+    for (std::size_t i = 0; i < order.size() && seen.rows < kLivelyProbes; ++i) {
+        if (get_bit(rows[order[i]], static_cast<std::size_t>(influence.support[input])) != value)
             continue;
-        ++used;
+        ++seen.rows;
         for (std::size_t u = 0; u < n; ++u)
             if (u != input)
-                count_bits(influence.changes[u].data() + order[i] * wide, wide, &seen[u * outputs]);
+                count_bits(influence.changes[u].data() + order[i] * wide, wide, &seen.counts[u * wide * 64]);
     }
-    return left_to_know(seen, used);
+    return seen;
 }
 
 } // namespace
@@ -278,7 +294,6 @@ std::vector<Split> rank_splits(Question& question, const Rows& rows, const Influ
     Rows asked(rows.width(), probes.size() * n), got;
     std::vector<Word> change(wide);
     std::vector<Split> splits;
-    const double whole = n ? liveliest(rows, order, influence, 0, 2, wide) : 0;
     for (std::size_t c = 0; c < n; ++c) {
         for (std::size_t p = 0; p < probes.size(); ++p)
             for (std::size_t u = 0; u < n; ++u) {
@@ -289,27 +304,25 @@ std::vector<Split> rank_splits(Question& question, const Rows& rows, const Influ
                     flip_bit(row, static_cast<std::size_t>(influence.support[u]));
             }
         question.ask(asked, got);
-        std::vector<std::uint32_t> seen[2] = {std::vector<std::uint32_t>(n * outputs),
-                                              std::vector<std::uint32_t>(n * outputs)};
+        Seen seen[2] = {Seen(n * outputs), Seen(n * outputs)};
         for (std::size_t p = 0; p < probes.size(); ++p) {
             const bool one = get_bit(rows[probes[p]], static_cast<std::size_t>(influence.support[c]));
             for (std::size_t u = 0; u < n; ++u) {
                 if (u == c)
                     continue;
-                count_bits(influence.changes[u].data() + probes[p] * wide, wide, &seen[one][u * outputs]);
+                count_bits(influence.changes[u].data() + probes[p] * wide, wide, &seen[one].counts[u * outputs]);
                 for (std::size_t w = 0; w < wide; ++w)
                     change[w] = got[p * n + u][w] ^ got[p * n + c][w];
-                count_bits(change.data(), wide, &seen[!one][u * outputs]);
+                count_bits(change.data(), wide, &seen[!one].counts[u * outputs]);
             }
         }
-        const double zero = left_to_know(seen[0], probes.size()), one = left_to_know(seen[1], probes.size());
-        for (std::size_t i = 0; i < n * outputs; ++i)
-            seen[0][i] += seen[1][i];
-        const double paired = (zero + one) / (2 * left_to_know(seen[0], 2 * probes.size()) + 1e-9);
+        seen[0].rows = seen[1].rows = probes.size();
         // Rows that were picked for being lively die of any change to the operands of a comparison: so the liveliest
         // of each half have to agree.
-        const double picked = (liveliest(rows, order, influence, c, 0, wide) + liveliest(rows, order, influence, c, 1, wide)) / (2 * whole + 1e-9);
-        splits.push_back({influence.support[c], std::max(paired, picked)});
+        splits.push_back({influence.support[c],
+                          std::max(share_left(seen[0], seen[1]),
+                                   share_left(liveliest(rows, order, influence, c, false, wide),
+                                              liveliest(rows, order, influence, c, true, wide)))});
     }
     std::stable_sort(splits.begin(), splits.end(), [](const Split& a, const Split& b) { return a.left < b.left; });
     return splits;

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace tapeout::circuit {
 
@@ -22,6 +23,12 @@ public:
     // Answers `rows` questions. `in` holds rows * row_words(input_bits()) words, `out` is written whole, padding as
     // zeros. Errors are thrown as exceptions. Called from several threads at once only where concurrent() says so.
     virtual void evaluate(const std::uint64_t* in, std::uint64_t* out, std::size_t rows) = 0;
+    // The same where only some output bits are looked at: the others may be wrong.
+    virtual void evaluate_for(const std::vector<int>& outputs, const std::uint64_t* in, std::uint64_t* out,
+                              std::size_t rows) {
+        static_cast<void>(outputs);
+        evaluate(in, out, rows);
+    }
     virtual bool concurrent() const { return false; }
 };
 

@@ -20,26 +20,29 @@ constexpr std::size_t kTrial = 128, kPool = 256; // suffixes for trying orders, 
 constexpr std::size_t kSteps = 40, kOutgrown = 3, kRounds = 40;
 constexpr std::size_t kLively = 64;        // rows in which many inputs matter, to test around
 constexpr Word kManyQueries = 150'000'000; // a job that has asked so much is better split
-constexpr Word kFewQueries = 10'000'000;   // to see whether a word is a choice
+constexpr Word kSomeQueries = 40'000'000;  // with a fair split at hand
+constexpr Word kFewQueries = 10'000'000;   // with a clear one; and to see whether a word is a choice, or a half simple
 constexpr std::size_t kEfforts = 4;
-constexpr double kClearSplit = 0.85; // of what is to be known is left
-constexpr double kClose = 0.15;      // splits that are near the best
+constexpr double kClearSplit = 0.7, kPoorSplit = 0.85; // what is left to be known by then
+constexpr double kClose = 0.15;                        // splits that are near the best
 constexpr std::size_t kOfEachWord = 2;
-constexpr std::size_t kSmall = 10;    // inputs whose diagrams are small in any order
-constexpr std::size_t kMost = 64;     // counterexamples of one round
-constexpr std::size_t kSumBits = 4;   // narrower words have small diagrams, or none is a sum
-constexpr std::size_t kDense = 20;    // inputs of a product whose diagrams are too large
+constexpr std::size_t kModest = 80;      // inputs whose halves may well be simple
+constexpr std::size_t kSmall = 10;       // inputs whose diagrams are small in any order
+constexpr std::size_t kMost = 64;        // counterexamples of one round
+constexpr std::size_t kSumBits = 4;      // narrower words have small diagrams, or none is a sum
+constexpr std::size_t kDense = 20;       // inputs of a product whose diagrams are too large
 constexpr Word kPartQueries = 2'000'000; // for a part of a sum, before diagrams were tried
-constexpr std::size_t kSumTests = 16; // as many rows a sum is tested on as an edge, times this
+constexpr std::size_t kSumTests = 16;    // as many rows a sum is tested on as an edge, times this
 
 class Job {
 public:
     // `direct`: learn the question itself, do not look for a selection.
     Job(Question& question, const RegionTask& task, bool direct = false)
-        : task_(task), most_queries_(question.queries() + std::min(task.most_queries, direct ? kFewQueries : kManyQueries)),
-          question_(question),
-          region_(question.input_width()), sampler_(task.words, question.input_width(), region_, task.seed),
-          hints_(question.input_width(), 0), lively_(question.input_width(), 0), direct_(direct) {
+        : task_(task),
+          most_queries_(question.queries() + std::min(task.most_queries, direct ? kFewQueries : kManyQueries)),
+          question_(question), region_(question.input_width()),
+          sampler_(task.words, question.input_width(), region_, task.seed), hints_(question.input_width(), 0),
+          lively_(question.input_width(), 0), direct_(direct) {
         region_.mask = task.mask;
         region_.value = task.value;
         for (std::size_t bit = 0; bit < question.input_bits(); ++bit)
@@ -50,41 +53,15 @@ public:
     }
 
     RegionResult run() {
-        Split split;
-        std::vector<Split> splits;
-        for (effort_ = 0; effort_ < (direct_ ? 1 : kEfforts) && !solved_; ++effort_) {
-            survey();
-            if (effort_ == 0 && !direct_)
-                select();
-            if (!solved_)
-                add_up(false);
-            if (solved_ || result_.waiting)
-                break;
-            if (!direct_) {
-                splits = rank_splits(question_, rows_, influence_);
-                if (getenv("DBG")) {
-                    for (size_t i = 0; i < 8 && i < splits.size(); ++i)
-                        fprintf(stderr, " %d:%.3f", splits[i].bit, splits[i].left);
-                    fprintf(stderr, "\n");
-                }
-                if (!splits.empty() && splits[0].left < split.left)
-                    split = splits[0];
-                most_queries_ = split.left < kClearSplit ? question_.queries() + kFewQueries : kManyQueries;
-            }
-            if (dense_ && split.bit < 0 && !splits.empty())
-                split = splits[0];
-            if (!dense_ || split.bit < 0)
-                try_all();
-            if (!solved_ && split.left >= kClearSplit)
-                add_up(true);
-            if (!solved_ && !direct_ && effort_ == 0)
-                if (const auto better = look_ahead(splits))
-                    split = *better;
-            if (solved_ || (dense_ && split.bit >= 0) || split.left < kClearSplit || question_.queries() > most_queries_)
-                break;
-        }
-        if (!solved_ && !result_.waiting)
-            result_.split = split.bit, result_.left = split.left;
+        survey();
+        if (!direct_)
+            select();
+        if (!solved_)
+            add_up(false);
+        if (!solved_ && !result_.waiting && direct_ && !dense_)
+            try_all();
+        if (!solved_ && !result_.waiting && !direct_)
+            learn_or_split();
         result_.support = influence_.support;
         result_.hints = hints_;
         result_.lively = lively_;
@@ -93,6 +70,38 @@ public:
     }
 
 private:
+    // The clearer a split is, the less is tried before it is taken.
+    void learn_or_split() {
+        auto splits = rank_splits(question_, rows_, influence_);
+        if (getenv("DBG")) {
+            for (size_t i = 0; i < 8 && i < splits.size(); ++i)
+                fprintf(stderr, " %d:%.3f", splits[i].bit, splits[i].left);
+            fprintf(stderr, "\n");
+        }
+        if (splits.empty())
+            splits.emplace_back();
+        const Split& best = splits.front();
+        const Word before = question_.queries();
+        most_queries_ = before + (best.left < kClearSplit ? kFewQueries : kSomeQueries);
+        if (!dense_ || best.bit < 0)
+            try_all();
+        if (!solved_ && best.left >= kClearSplit)
+            add_up(true);
+        std::optional<Split> split;
+        if (!solved_ && (best.left >= kClearSplit || influence_.support.size() <= kModest))
+            split = look_ahead(splits);
+        most_queries_ = before + kManyQueries;
+        while (!solved_ && !split && !(dense_ && best.bit >= 0) && best.left >= kPoorSplit && ++effort_ < kEfforts &&
+               question_.queries() < most_queries_) {
+            survey();
+            try_all();
+        }
+        if (!solved_) {
+            result_.split = split.value_or(best).bit;
+            result_.left = split.value_or(best).left;
+        }
+    }
+
     // Learns the choice where the word is one of two simple words.
     void select() {
         const auto selection = find_selection(rows_, answers_, influence_, question_.outputs());
@@ -146,7 +155,7 @@ private:
             add_up(sum, late);
         if (solved_ || !sum.carried())
             return;
-        result_.waiting = task_.wait;
+        result_.waiting = task_.wait && !late;
         dense_ = influence_.support.size() > kDense;
     }
 
@@ -203,7 +212,8 @@ private:
         grown_ = 0;
         std::size_t outgrown = 0;
         for (std::size_t step = 0;
-             step < kSteps && outgrown < kOutgrown && !done_ && question_.queries() < most_queries_; ++step) {
+             step < kSteps && outgrown < (direct_ ? 1 : kOutgrown) && !done_ && question_.queries() < most_queries_;
+             ++step) {
             attempt();
             if (done_)
                 break;

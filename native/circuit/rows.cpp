@@ -21,7 +21,7 @@ void Question::ask(const Rows& rows, Rows& answers) {
     queries_ += count;
     for (std::size_t start = 0; start < count; start += kBatch) {
         const std::size_t n = std::min(kBatch, count - start);
-        oracle_.evaluate(rows[start], raw_.data(), n);
+        oracle_.evaluate_for(outputs_, rows[start], raw_.data(), n);
         for (std::size_t row = 0; row < n; ++row) {
             const Word* from = raw_.data() + row * output_width_;
             Word* to = answers[start + row];

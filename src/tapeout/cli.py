@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
+import threading
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated, NoReturn, ParamSpec
 
 import typer
 
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 WIDTH = 100
 WRONG = 3
-"""Exit code of a run whose values break the numerics contract."""
+"""Exit code of a run whose values break the numerics contract, and of circuits that differ."""
+UNDECIDED = 4
+"""Exit code of a proof that time did not suffice for."""
 
 app = typer.Typer(
     name="tapeout", no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -131,6 +135,7 @@ HeightOption = Annotated[int | None, typer.Option("--height", min=1, help="Image
 WidthOption = Annotated[int | None, typer.Option("--width", min=1, help="Image width (resnet50).")]
 PrecisionOption = Annotated[Precision | None, typer.Option("--precision", help="Element type of a built-in model.")]
 ShapeOption = Annotated[list[str] | None, typer.Option("--shape", help="Shape of an input: name=4x3x224x224.")]
+RayOption = Annotated[bool, typer.Option("--ray", help="Run the jobs on a Ray cluster; the netlist is the same.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="A symbol or option: sequence=128.")]
 
 
@@ -323,7 +328,8 @@ def disasm(
 @guarded
 def learn(
     oracle: Annotated[
-        str, typer.Argument(help="file.py:function, a shared library, a command line, or a .csv, .pla or .npz file.")
+        str,
+        typer.Argument(help="file.py:function, a shared library, a command line, a .csv, .pla, .npz, .aig or .blif."),
     ],
     algorithm: Annotated[str, typer.Option("--algorithm", "-a", help="exact or bsd.")] = "exact",
     interface: Annotated[str | None, typer.Option(help="Words of a plain function or file: 'a:8 b:8 -> s:9'.")] = None,
@@ -331,9 +337,15 @@ def learn(
     budget: Annotated[float | None, typer.Option(help="Seconds; what is not known by then is speculated.")] = None,
     queries: Annotated[int | None, typer.Option(min=1, help="Questions that may be asked.")] = None,
     max_nodes: Annotated[int | None, typer.Option(min=1, help="AND nodes of a netlist from examples.")] = None,
+    arrays: Annotated[
+        str | None, typer.Option(help="Register files in the state: as gates (whole), as ports, or off.")
+    ] = None,
     timeout: Annotated[float, typer.Option(min=0.01, help="Seconds that one answer may take.")] = 60.0,
     isolate: Annotated[bool, typer.Option("--isolate", help="Keep a function or library in its own process.")] = False,
     checkpoint: Annotated[Path | None, typer.Option(help="A file to go on from after a kill.")] = None,
+    ray: RayOption = False,
+    effort: Annotated[str | None, typer.Option(help="Of minimising: none, low, medium or high.")] = None,
+    reference: Annotated[Path | None, typer.Option(help="A circuit that what is learned is proved equal to.")] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="The netlist: .v, .aig, .aag, .blif, .c.")
     ] = None,
@@ -346,15 +358,20 @@ def learn(
     from tapeout.circuit.open import open_oracle
     from tapeout.circuit.output import check_suffix
     from tapeout.circuit.process_oracle import ProcessOracle
+    from tapeout.circuit.reading import read_netlist
+    from tapeout.circuit.supervise import crashes_told
     from tapeout.report.files import replacing
 
     if output is not None:
         check_suffix(output.suffix)
+    formal = None if reference is None else read_netlist(reference)
     box = open_oracle(oracle, interface=interface, timeout_s=timeout, isolate=isolate, probe=not isolate)
-    with closing(box) if isinstance(box, ProcessOracle) else nullcontext(), _progress(as_json) as progress:
+    ending = closing(box) if isinstance(box, ProcessOracle) else nullcontext()
+    with ending, crashes_told(box), _progress(as_json) as progress:
         learned = learn_circuit(
             box, algorithm=algorithm, seed=seed, budget_s=budget, budget_queries=queries, checkpoint=checkpoint,
-            timeout_s=timeout, max_nodes=max_nodes, progress=progress,
+            timeout_s=timeout, max_nodes=max_nodes, ray=ray, effort=effort, arrays=arrays,
+            reference=formal, progress=progress,
         )  # fmt: skip
     if output is not None:
         with replacing(output) as file:
@@ -373,22 +390,52 @@ def learn(
 
 @app.command()
 @guarded
+def equal(
+    first: Annotated[Path, typer.Argument(help="A circuit: .aig, .aag, .blif, or .v and .c as Tapeout writes them.")],
+    second: Annotated[Path, typer.Argument(help="Another one.")],
+    seconds: Annotated[float, typer.Option(min=0.01, help="What the proof may take.")] = 300.0,
+    by_position: Annotated[
+        bool, typer.Option("--by-position", help="Take ports in their order, whatever their names.")
+    ] = False,
+    checkpoint: Annotated[Path | None, typer.Option(help="A file to go on from after a kill.")] = None,
+) -> None:
+    """Prove two circuits equal, or show an input on which they differ (exit code 3; 4: not decided in time)."""
+    from tapeout.circuit.equivalence import check_equal
+    from tapeout.circuit.reading import read_netlist
+    from tapeout.report import equal_text
+
+    a, b = read_netlist(first), read_netlist(second)
+    b = equal_text.with_words_of(b, a, str(second), by_position)
+    with _progress() as progress:
+        result = check_equal(
+            a, b, seconds=seconds, state=checkpoint, progress=lambda done, total: progress("outputs", done, total)
+        )
+    sys.stdout.write(equal_text.render(result, a, b, str(first), str(second)))
+    if not result.proved:
+        raise typer.Exit(WRONG if result.different else UNDECIDED)
+
+
+@app.command()
+@guarded
 def design(
     variant: Annotated[str, typer.Argument(help="rv32ia or rv32ia-machine.")],
     seed: Annotated[int, typer.Option(min=0, help="The same seed learns the same core.")] = 0,
     budget: Annotated[float | None, typer.Option(min=0.01, help="Seconds of learning.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="A file to go on from after a kill.")] = None,
+    ray: RayOption = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The step in port form: .v, .aig, .aag, .blif, .c.")
+        Path | None,
+        typer.Option("--output", "-o", help="A folder for the core; or the step only: .v, .aig, .aag, .blif, .c."),
     ] = None,
+    report: Annotated[Path | None, typer.Option(help="A page about what was learned, .html.")] = None,
 ) -> None:
-    """Learn a processor's step from its oracle and prove it equal to the formal reference."""
-    from tapeout.circuit.export import proved_file
+    """Learn a processor's step from its oracle, prove it equal to the formal reference, and write a core around it."""
+    from tapeout.circuit.export import write_netlist
     from tapeout.circuit.output import check_suffix
     from tapeout.cpu.core import design as design_core
-    from tapeout.report.files import replacing
+    from tapeout.cpu.files import write_design
 
-    if output is not None:
+    if output is not None and output.suffix:
         check_suffix(output.suffix)
     with _progress(False) as progress:
         done = 0
@@ -398,12 +445,16 @@ def design(
             done += 1
             progress("jobs", done, 0)
 
-        made = design_core(variant, seed=seed, budget_s=budget, checkpoint=checkpoint, progress=tell)
-    if output is not None:
-        with replacing(output) as file:
-            file.write(proved_file(made.netlist, output.suffix, output.stem))
+        made = design_core(variant, seed=seed, budget_s=budget, checkpoint=checkpoint, ray=ray, progress=tell)
+    form = made.discovery.form
+    if report is not None:
+        from tapeout.report.design_page import design_page
+
+        _write(design_page(made, seed), report)
     sys.stdout.write(
-        f"{variant}: learned in {made.learning_s:.1f} s from {made.queries:,} questions, "
+        f"{variant}: {made.discovery.questions:,} questions in {made.discovery_s:.1f} s found\n"
+        + "".join(f"  {fact}\n" for fact in form.facts())
+        + f"Learned in {made.learning_s:.1f} s from {made.queries:,} questions, "
         f"{made.learned.nodes:,} AND nodes\n"
         f"Minimised in {made.minimising_s:.1f} s: {made.netlist.nodes:,} AND nodes\n"
         f"Reference, written by hand: {made.reference.nodes:,} AND nodes\n"
@@ -411,6 +462,11 @@ def design(
     )
     for name in made.speculated:
         sys.stdout.write(f"{name}: the budget ended before it was learned, part of it is guessed\n")
+    if output is not None and output.suffix:
+        write_netlist(made.netlist, output)
+    elif output is not None:
+        files = write_design(made, output)
+        sys.stdout.write(f"Wrote {', '.join(files)} to {output}\n")
 
 
 def main() -> None:
@@ -419,10 +475,21 @@ def main() -> None:
         code = app(standalone_mode=False)
     except typer.Exit as stop:
         code = stop.exit_code
+    except SystemExit as stop:
+        code = stop.code
     except (typer.Abort, KeyboardInterrupt):
         sys.stderr.write("tapeout: stopped\n")
         code = 130
     except typer.TyperException as error:
         sys.stderr.write(f"tapeout: {' '.join(error.format_message().split())}\n")
         code = 2
+    _leave(code)
+
+
+def _leave(code: object) -> NoReturn:
+    """Ends the program, also where a black box hangs in a thread that Python would wait for."""
+    if isinstance(code, int) and any(t is not threading.main_thread() for t in threading.enumerate()):
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+        os._exit(code)
     raise SystemExit(code)

@@ -82,7 +82,12 @@ class RandomIsa:
         return match & (word & np.uint64(instruction.reserved) == 0)
 
     def c_text(self) -> str:
-        """The step in C: a table of the bits that tell instructions apart, then one case for each."""
+        """The step in C."""
+        return c_source(self.interface, *self.c_parts())
+
+    def c_parts(self) -> tuple[str, str]:
+        """Statements of the step and what they need: a table of the bits that tell instructions apart, then one case
+        for each."""
         masks = [mask for instruction in self.instructions for mask, _ in instruction.codes]
         bits = [bit for bit in range(64) if any(mask >> bit & 1 for mask in masks)]
         codes = ", ".join(
@@ -111,7 +116,7 @@ __attribute__((constructor)) static void fill_table(void) {{
                 lines.append(f"if (instruction & {instruction.reserved:#x}ull) goto illegal;")
             lines += [*self._assignments(self.drawn.rest | instruction.effects), "break; }"]
         lines += ["default: illegal: {", *self._assignments(self.drawn.illegal), "} }"]
-        return c_source(self.interface, "\n".join(lines), helpers)
+        return "\n".join(lines), helpers
 
     def _assignments(self, effects: dict[str, Term]) -> list[str]:
         write = CWriter()

@@ -44,6 +44,16 @@ def columns_to_rows(columns: Sequence[Any], words: Sequence[Word], count: int, w
     return rows
 
 
+def describe_row(row: Rows, words: Sequence[Word]) -> str:
+    """``row[1, ceil(bits / 64)]`` as text: ``a=0x1f b=0x0 carry=1``."""
+    parts: list[str] = []
+    for word, values in zip(words, rows_to_columns(row, words), strict=True):
+        limbs: list[int] = np.atleast_1d(values[0]).tolist()
+        value = sum(limb << 64 * index for index, limb in enumerate(limbs))
+        parts.append(f"{word.name}={value:#x}" if word.width > 1 else f"{word.name}={value}")
+    return " ".join(parts)
+
+
 def _limb(rows: Rows, start: int, width: int) -> Column:
     element, shift = divmod(start, 64)
     value = rows[:, element] >> np.uint64(shift)

@@ -17,14 +17,18 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
 
 from tapeout import _native
+from tapeout.circuit.evaluate import evaluate
 from tapeout.circuit.jobs import JobStore
 from tapeout.circuit.joined import Parts, Waiting, join_all, release, sums
 from tapeout.circuit.netlist import FALSE, TRUE, Builder, Netlist
+from tapeout.circuit.oracle import check_again
+from tapeout.circuit.runner import LocalRunner, Runner
 from tapeout.circuit.words import Interface, Rows, row_words, unpack
 
 T = TypeVar("T")
@@ -62,6 +66,7 @@ class Node:
     split: int = -1
     children: tuple[Node, Node] | None = None
     leaf: Leaf | None = None
+    before: Leaf | None = None  # what was wrong in places, until it is learned again
     alias: Node | None = None
 
     def resolve(self) -> Node:
@@ -118,7 +123,7 @@ class ExactLearner:
     """Learns every output word of an oracle, and repairs what directed checks find wrong.
 
     ``speculated`` names, for each word that the limits cut short, how many regions were guessed. ``checked_rows`` and
-    ``check_rounds`` tell what the last clean check of all regions asked.
+    ``check_rounds`` tell what the last clean check of all regions asked; ``settled``: the last check found nothing.
     """
 
     def __init__(
@@ -130,6 +135,7 @@ class ExactLearner:
         threads: int = 2,
         limits: Limits = Limits(),  # immutable
         store: JobStore | None = None,
+        runner: Runner | None = None,
         progress: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.oracle = oracle
@@ -137,6 +143,8 @@ class ExactLearner:
         self.seed = seed
         self.trees: list[WordTree] = []
         self.speculated: dict[str, int] = {}
+        self.settled = False
+        self._cut = False
         self.check_rounds = 0
         self.checked_rows = 0
         self.curve: list[tuple[int, int]] = []
@@ -151,8 +159,9 @@ class ExactLearner:
         for word in interface.inputs:
             self._spans.append((start, word.width))
             start += word.width
-        self._threads = threads if oracle.concurrent else 1
-        self._pool = ThreadPoolExecutor(self._threads)
+        self._asking = Lock()  # also for the curve
+        self._runner = runner or LocalRunner(oracle, threads, limits.seconds)
+        self._pool = ThreadPoolExecutor(self._runner.workers)
 
     @property
     def queries(self) -> int:
@@ -182,10 +191,25 @@ class ExactLearner:
     def _settle(self) -> Netlist:
         netlist = assemble(self.interface, self.trees)
         for stage, rows in enumerate(CHECKS):
-            while not self._over() and (wrong := self._check(netlist, rows, stage)):
+            regions = self._regions()
+            self.settled = False
+            while not self._over() and not self.settled:
+                wrong, again = self._check(netlist, rows, stage, regions)
+                if not wrong:
+                    self.settled = not self._cut
+                    break
+                known = set(self._regions())
                 self._grow_all(wrong)
                 netlist = assemble(self.interface, self.trees)
+                # What was learned again is checked again, and where it was wrong; the rest stays as it was found right.
+                nodes = {node.fixed for frontier in wrong.values() for node in frontier}
+                regions = [fixed for fixed in self._regions() if fixed in nodes | again or fixed not in known]
+                self.settled = not regions
         return netlist
+
+    def _regions(self) -> list[Fixed]:
+        """Where the leaves of all words are, each region once."""
+        return list(dict.fromkeys(node.fixed for node in self._leaves()))
 
     def _grow_all(self, frontiers: dict[int, list[Node]]) -> None:
         while todo := [tree for tree in self.trees if id(tree) in frontiers]:
@@ -193,7 +217,13 @@ class ExactLearner:
                 for done in [words.submit(self._grow, tree, frontiers[id(tree)]) for tree in todo]:
                     done.result()
             frontiers = self._join_waiting()
-        self.curve.append((self.queries, sum(len(node.leaf.fanins) for node in self._leaves() if node.leaf)))
+        self._plot(sum(len(node.leaf.fanins) for node in self._leaves() if node.leaf), whole=True)
+
+    def _plot(self, gates: int, whole: bool = False) -> None:
+        """A point of the curve: questions so far, and gates of all regions (``whole``) or of one more."""
+        with self._asking:
+            before = 0 if whole or not self.curve else self.curve[-1][1]
+            self.curve.append((self.queries, before + gates))
 
     def _each(self, items: Sequence[T], work: Callable[[T], R]) -> list[R]:
         """``work`` of every item, in order, by the workers."""
@@ -209,14 +239,17 @@ class ExactLearner:
         )
 
     def _speculate(self, tree: WordTree, nodes: list[Node]) -> None:
-        """Takes each output bit for the constant that most samples of the region show."""
+        """Keeps what was learned before, else takes each output bit for the constant that most samples show."""
+        self.speculated[tree.name] = self.speculated.get(tree.name, 0) + len(nodes)
         for node in nodes:
+            if node.before is not None:
+                node.leaf = node.before
+                continue
             rows = _native.sample_region(self._spans, list(node.fixed), self._width, _seed(self.seed, node.fixed), 256)
             answers = unpack(self.oracle.evaluate(rows), self.interface.output_bits)[:, tree.outputs]
             constants = (2 * answers.sum(axis=0) > len(answers)).astype(int).tolist()
             facts: dict[str, Any] = {"lively": np.zeros((0, self._width), np.uint64), "support": [], "speculated": True}
             node.leaf = Leaf(np.zeros((0, 2), np.uint32), constants, facts)
-        self.speculated[tree.name] = self.speculated.get(tree.name, 0) + len(nodes)
 
     # ---- growing a tree
 
@@ -229,6 +262,9 @@ class ExactLearner:
             results = self._each(fresh, partial(self._learn, tree.outputs))
             frontier = []
             for node, result in zip(fresh, results, strict=True):
+                if not result:
+                    self._speculate(tree, [node])
+                    continue
                 tree.jobs += 1
                 tree.queries += result["queries"]
                 place = f"{tree.name} {self.describe(node.fixed)}"
@@ -250,6 +286,7 @@ class ExactLearner:
     def _solved(self, tree: WordTree, node: Node, result: dict[str, Any]) -> None:
         node.leaf = Leaf(result["fanins"], result["outputs"], result)
         node.hints = result["hints"]
+        self._plot(len(result["fanins"]))
         place = f"{tree.name} {self.describe(node.fixed)}"
         self._progress(f"{place}: {len(result['fanins'])} ANDs of {len(result['support'])} inputs")
 
@@ -267,7 +304,10 @@ class ExactLearner:
         gates, sizes = np.concatenate([np.zeros((0, 2), np.uint32), *known]), [len(fanins) for fanins in known]
         task = (self._spans, outputs, list(node.fixed), node.hints, seed, EDGE_TESTS)
         arguments = (*task, low, gates, sizes)
-        result = self._store.run("join", arguments, lambda: _native.learn_joined(self.oracle, *arguments))
+        try:
+            result = self._store.run("join", arguments, lambda: self._runner.run("learn_joined", *arguments))
+        except _native.BudgetEnded:
+            return {"outputs": []}
         one.tree.jobs += 1
         one.tree.queries += result["queries"]
         if result["outputs"]:
@@ -292,7 +332,10 @@ class ExactLearner:
 
     def _signature(self, outputs: list[int], node: Node, salt: int = 0, rows: int = SIGNATURE_ROWS) -> tuple[int, int]:
         seed = _seed(self.seed, "signature", outputs, salt)
-        return _native.region_signature(self.oracle, self._spans, outputs, list(node.fixed), seed, rows)
+        try:
+            return self._runner.run("region_signature", self._spans, outputs, list(node.fixed), seed, rows)
+        except _native.BudgetEnded:
+            return _seed("none", node.fixed), salt  # equal to no other: what is left is speculated
 
     def _same(self, outputs: list[int], a: Node, b: Node) -> bool:
         return self._signature(outputs, a, 1, CONFIRM_ROWS) == self._signature(outputs, b, 1, CONFIRM_ROWS)
@@ -300,31 +343,44 @@ class ExactLearner:
     def _learn(self, outputs: list[int], node: Node) -> dict[str, Any]:
         seed = _seed(self.seed, outputs, node.fixed, node.tries)
         arguments = (self._spans, outputs, list(node.fixed), node.hints, seed, EDGE_TESTS, node.wait)
-        return self._store.run("learn", arguments, lambda: _native.learn_region(self.oracle, *arguments))
+        try:
+            return self._store.run("learn", arguments, lambda: self._runner.run("learn_region", *arguments))
+        except _native.BudgetEnded:
+            return {}
 
     # ---- checking and repairing
 
-    def _check(self, netlist: Netlist, rows: int, stage: int) -> dict[int, list[Node]]:
-        """Checks all words in the regions of all words' leaves; returns the nodes to learn again, by tree."""
+    def _check(
+        self, netlist: Netlist, rows: int, stage: int, regions: list[Fixed]
+    ) -> tuple[dict[int, list[Node]], set[Fixed]]:
+        """Checks all words in some regions; returns the nodes to learn again, by tree, and the regions found wrong."""
         leaves = self._leaves()
-        regions = list(dict.fromkeys(node.fixed for node in leaves))
         hints = np.concatenate(
             [rows for node in leaves if node.leaf for rows in (node.hints, node.leaf.facts["lively"])]
         )
         hints = np.ascontiguousarray(hints[:: max(1, len(hints) // MOST_HINTS)])
         self.check_rounds += 1
-        self.checked_rows = rows * len(regions)
+        self.checked_rows = rows * len(self._regions())
 
         def check(fixed: Fixed) -> dict[str, Any]:
             seed = _seed(self.seed, "check", self.check_rounds, stage, fixed)
             arguments = (netlist.fanins, netlist.outputs, self._spans, list(fixed), hints, seed, rows, MOST_WRONG)
-            return self._store.run("check", arguments, lambda: _native.check_region(self.oracle, *arguments))
+            try:
+                found = self._store.run("check", arguments, lambda: self._runner.run("check_region", *arguments))
+            except _native.BudgetEnded:
+                self._cut = True
+                return {"rows": hints[:0], "outputs": np.zeros((0, row_words(self.interface.output_bits)), np.uint64)}
+            if len(found["rows"]):
+                with self._asking:  # not every black box bears questions of several threads
+                    check_again(self.oracle, found["rows"], evaluate(netlist, found["rows"], 1) ^ found["outputs"])
+            return found
 
         found = self._each(regions, check)
         wrong_rows = np.concatenate([part["rows"] for part in found])
         wrong_bits = np.concatenate([part["outputs"] for part in found])
         self._progress(f"check {self.check_rounds}: {len(regions)} regions, {rows} rows each, {len(wrong_rows)} wrong")
-        return self._wrong_nodes(wrong_rows, wrong_bits)
+        again = {fixed for fixed, part in zip(regions, found, strict=True) if len(part["rows"])}
+        return self._wrong_nodes(wrong_rows, wrong_bits), again
 
     def _wrong_nodes(self, rows: Rows, wrong: Rows) -> dict[int, list[Node]]:
         bits = unpack(wrong, self.interface.output_bits)
@@ -346,7 +402,7 @@ class ExactLearner:
         for node, found in groups.values():
             hints = np.stack(found)
             node.hints = hints if node.alias is not None else np.concatenate([node.hints, hints])
-            node.alias, node.leaf = None, None
+            node.alias, node.leaf, node.before = None, None, node.leaf
             node.tries += 1
         return [node for node, _ in groups.values()]
 

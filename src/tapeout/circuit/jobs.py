@@ -26,11 +26,12 @@ class JobStore:
     """Runs jobs, or takes their results from ``path``. Without a path it only runs them.
 
     Raises:
-        UserError: the file is there and is not a job store.
+        UserError: the file is there and is not a job store; later, from `run`, it cannot be read or written.
     """
 
     def __init__(self, path: Path | None, context: str = "") -> None:
         self.reused = 0
+        self._path = str(path)
         self._context = context
         self._lock = threading.Lock()
         self._base = None
@@ -48,15 +49,22 @@ class JobStore:
         if self._base is None:
             return work()
         key = self._key(kind, arguments)
-        with self._lock:
-            row = self._base.execute("select value from jobs where key = ?", (key,)).fetchone()
-        if row is not None:
+        rows = self._execute("select value from jobs where key = ?", (key,))
+        if rows:
             self.reused += 1
-            return _decode(json.loads(row[0]))
+            return _decode(json.loads(rows[0][0]))
         result = work()
-        with self._lock, self._base:
-            self._base.execute("insert or replace into jobs values (?, ?)", (key, json.dumps(_encode(result))))
+        self._execute("insert or replace into jobs values (?, ?)", (key, json.dumps(_encode(result))))
         return result
+
+    def _execute(self, statement: str, values: tuple[str, ...]) -> list[tuple[str]]:
+        assert self._base is not None
+        try:
+            with self._lock, self._base:
+                return self._base.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            action = "see whether the disk is full or another run uses it; what it holds stays usable"
+            raise UserError(f"the checkpoint cannot be kept: {error}", self._path, action) from error
 
     def close(self) -> None:
         """Ends the use of the file."""

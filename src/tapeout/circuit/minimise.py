@@ -6,6 +6,7 @@ Rounds of SAT sweeping, refactoring, resubstitution with don't-cares, cut rewrit
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ def minimise(
     effort: str = "medium",
     *,
     seconds: float = 60.0,
+    proof_seconds: float | None = None,
     seed: int = 1,
     threads: int = 0,
     progress: Callable[[int], None] | None = None,
@@ -47,7 +49,9 @@ def minimise(
 
     Args:
         effort: ``low`` (a second or two), ``medium``, or ``high``, which uses all of the time while anything is gained.
-        seconds: for the rounds together; the proof comes on top.
+        seconds: for the rounds together; the proof comes on top. ``math.inf`` makes the result independent of the
+            machine's speed.
+        proof_seconds: for the proof, whatever it then proves; None: what is left of ``seconds``, and at least PROOF_S.
         threads: for the proof, 0 for all cores.
         progress: called after each round with the number of ANDs.
 
@@ -68,14 +72,20 @@ def minimise(
             before = chain[-1 - limits.patience].nodes
             if before - chain[-1].nodes <= limits.share * before:
                 break
-    return _proved(netlist, chain, max(PROOF_S, deadline - time.monotonic()), threads)
+    if proof_seconds is not None:
+        return _proved(netlist, chain, proof_seconds / 2, time.monotonic() + proof_seconds, threads)
+    return _proved(netlist, chain, max(PROOF_S, deadline - time.monotonic()), math.inf, threads)
 
 
-def _proved(netlist: Netlist, chain: list[Netlist], seconds: float, threads: int) -> Netlist:
-    """The last of the chain if it is proved equal to the netlist at once, else the last that is proved step by step."""
+def _proved(netlist: Netlist, chain: list[Netlist], seconds: float, deadline: float, threads: int) -> Netlist:
+    """The last of the chain if it is proved equal to the netlist at once, else the last that is proved step by step;
+    ``seconds`` for each proof, and none beyond the deadline."""
 
     def step(before: Netlist, after: Netlist) -> bool:
-        result = check_equal(before, after, seconds=seconds, threads=threads)
+        left = min(seconds, deadline - time.monotonic())
+        if left <= 0:
+            return False
+        result = check_equal(before, after, seconds=left, threads=threads)
         if result.different:
             raise VerifyError("minimise", f"output bits {result.different_bits}", "the smaller netlist differs")
         return result.proved

@@ -9,12 +9,15 @@ import shutil
 import sys
 from pathlib import Path
 
+from tapeout.circuit.evaluate import NetlistOracle
 from tapeout.circuit.examples import SUFFIXES, Examples, load_examples
-from tapeout.circuit.oracle import TIMEOUT_S, LibraryOracle, Oracle, check_oracle, to_oracle
+from tapeout.circuit.oracle import TIMEOUT_S, FunctionOracle, LibraryOracle, Oracle, check_oracle, to_oracle
 from tapeout.circuit.process_oracle import ProcessOracle
+from tapeout.circuit.reading import read_netlist
 from tapeout.circuit.words import Interface
 from tapeout.errors import UserError
 
+_CIRCUITS = (".aig", ".aag", ".blif")
 _LIBRARIES = (".so", ".dylib", ".dll")
 
 
@@ -26,7 +29,8 @@ def open_oracle(
     isolate: bool = False,
     probe: bool = False,
 ) -> Oracle | Examples:
-    """``file.py:function``, a shared library, an example file (CSV, PLA, npz), or the command line of an executable.
+    """``file.py:function``, a shared library, an example file (CSV, PLA, npz), a circuit (AIGER, BLIF), or the command
+    line of an executable.
 
     ``isolate`` runs a function or library in a process of its own: a crash or a hang is then an error, not the end.
     ``probe`` does so for the first questions only, then goes on inside this process, at full speed.
@@ -35,9 +39,13 @@ def open_oracle(
         UserError: whatever cannot be opened, and what `check_oracle` finds while probing.
     """
     path = Path(text)
+    is_function = path.suffix.partition(":")[0] == ".py" and ":" in text
+    if " " in text and not Path(text.rpartition(":")[0] if is_function else text).is_file():
+        return _command(text, timeout_s)  # one whose last word looks like a file
     if path.suffix.lower() in SUFFIXES:
         return load_examples(path, interface)
-    is_function = path.suffix.partition(":")[0] == ".py" and ":" in text
+    if path.suffix in _CIRCUITS:
+        return NetlistOracle(read_netlist(path), text)
     is_script = path.suffix == ".py" and path.is_file() and not os.access(path, os.X_OK)
     if not is_function and not is_script and not _is_library(path):
         return _command(text, timeout_s)
@@ -64,7 +72,7 @@ def _command(text: str, timeout_s: float) -> ProcessOracle:
     if not command or shutil.which(command[0]) is None:
         raise UserError(
             "is neither a file nor a command", text or "oracle",
-            "give file.py:function, a shared library, an executable, or a .csv, .pla or .npz file",
+            "give file.py:function, a library, an executable, or a file: .csv, .pla, .npz, .aig, .aag, .blif",
         )  # fmt: skip
     return ProcessOracle(command, timeout_s)
 
@@ -87,4 +95,7 @@ def _function(text: str, interface: Interface | str | None) -> Oracle:
         raise UserError(what, file, "make the file import without errors") from error
     if not hasattr(module, name):
         raise UserError(f"there is no {name!r}", file, "name a function of the file")
-    return to_oracle(getattr(module, name), interface, text)
+    oracle = to_oracle(getattr(module, name), interface, text)
+    if isinstance(oracle, FunctionOracle):
+        oracle.where = text
+    return oracle

@@ -23,6 +23,7 @@ TIMEOUT_S = 60.0
 """Seconds that a batch may take before a black box counts as hanging."""
 _CHECK_ROWS = 200
 _INTERFACE = "tapeout_interface"
+_DETERMINISTIC = "give a black box whose answer depends on its inputs only; make state an input and an output"
 
 
 @runtime_checkable
@@ -62,7 +63,7 @@ class FunctionOracle:
                 answer = self.function(*rows_to_columns(rows, self.interface.inputs))
         except TapeoutError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(
                 f"raised {type(error).__name__}: {error}", self.where, "let it answer every row without an error"
             ) from error
@@ -219,8 +220,20 @@ def _check(oracle: Oracle, where: str, seed: int) -> None:
             raise UserError(
                 f"not deterministic: {len(wrong)} of {len(rows)} questions are answered differently when asked {how}",
                 where,
-                "give a black box whose answer depends on its inputs only; make state an input and an output",
+                _DETERMINISTIC,
             )
+
+
+def check_again(oracle: _native.Oracle, rows: Rows, answers: Rows, where: str = "oracle") -> None:
+    """Asks ``rows`` again, of which ``answers`` are known: a black box may begin to waver later.
+
+    Raises:
+        UserError: answers that differ.
+    """
+    wrong = np.flatnonzero(np.any(oracle.evaluate(rows) != answers, axis=1))
+    if len(wrong):
+        what = f"not deterministic: {len(wrong)} of {len(rows)} questions are answered differently when asked again"
+        raise UserError(what, where, _DETERMINISTIC)
 
 
 def within(timeout_s: float, where: str, work: Callable[[], None]) -> None:

@@ -30,11 +30,11 @@ def check_suffix(suffix: str) -> None:
 
 def _verilog(netlist: Netlist, name: str) -> bytes:
     interface = netlist.interface
-    inputs, outputs = ([_identifier(word) for word in words] for words in (interface.inputs, interface.outputs))
+    inputs, outputs = ([identifier(word) for word in words] for words in (interface.inputs, interface.outputs))
     lines = [f"// {interface}", f"module {name} ({', '.join([*inputs, *outputs])});"]
     for kind, words in (("input", interface.inputs), ("output", interface.outputs)):
         for word in words:
-            lines.append(f"  {kind} {f'[{word.width - 1}:0] ' if word.width > 1 else ''}{_identifier(word)};")
+            lines.append(f"  {kind} {f'[{word.width - 1}:0] ' if word.width > 1 else ''}{identifier(word)};")
     first = 1 + interface.input_bits
     places = ["1'b0", *_verilog_bits(interface.inputs)]
     prefix = _prefix(netlist, "n")
@@ -53,7 +53,8 @@ def _verilog(netlist: Netlist, name: str) -> bytes:
     return "\n".join([*lines, "endmodule", ""]).encode()
 
 
-def _identifier(word: Word) -> str:
+def identifier(word: Word) -> str:
+    """A word's name in Verilog; escaped names end with a space."""
     plain = re.fullmatch(r"[A-Za-z_]\w*", word.name) and word.name not in _KEYWORDS
     return word.name if plain else f"\\{word.name} "
 
@@ -68,7 +69,7 @@ def _prefix(netlist: Netlist, start: str) -> str:
 
 def _verilog_bits(words: Sequence[Word]) -> list[str]:
     return [
-        _identifier(word) if word.width == 1 else f"{_identifier(word)}[{bit}]"
+        identifier(word) if word.width == 1 else f"{identifier(word)}[{bit}]"
         for word in words for bit in range(word.width)
     ]  # fmt: skip
 

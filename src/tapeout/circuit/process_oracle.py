@@ -34,8 +34,10 @@ class ProcessOracle:
 
     def __init__(self, command: Sequence[str], timeout_s: float = TIMEOUT_S) -> None:
         """UserError where it does not start, does not greet, or names a malformed interface."""
+        self.command = tuple(command)
         self.where = " ".join(command)
         self.timeout_s = timeout_s
+        self._failed: tuple[str, str, str] | None = None
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 closed by close(); what it writes to standard error, for the message
         try:
             self._process = subprocess.Popen(
@@ -103,6 +105,16 @@ class ProcessOracle:
             raise UserError(f"its first line says: {error.what}", self.where, error.action) from None
 
     def _ask(self, batch: Rows, width: int) -> Rows:
+        """As `_answer`. After a failure, all others fail with it: what follows from it says less."""
+        if self._failed is not None:
+            raise UserError(*self._failed)
+        try:
+            return self._answer(batch, width)
+        except UserError as error:
+            self._failed = error.what, error.where, error.action
+            raise
+
+    def _answer(self, batch: Rows, width: int) -> Rows:
         if self._ready():
             raise UserError(
                 "sends bytes that nobody asked for", self.where,

@@ -1,8 +1,9 @@
 """A processor learned from its step oracle, and proved equal to the formal reference.
 
-``design`` learns the step in port form from queries alone, then compares every output with the reference. Where the
-proof finds a difference, the learner is given that row, learns again, and the proof starts anew; how often that was
-needed is told.
+``design`` is given the whole state's next-state function as a black box. It finds the register file and its ports,
+learns the step in port form from queries alone, then compares every output with the reference on all rows that a state
+of the processor can cause. Where the proof finds a difference, the learner is given that row, learns again, and the
+proof starts anew; how often that was needed is told.
 """
 
 from __future__ import annotations
@@ -10,16 +11,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from tapeout.circuit import facts
+from tapeout.circuit.discovery import Discovery, find_arrays
 from tapeout.circuit.equivalence import Equivalence, check_equal
 from tapeout.circuit.evaluate import evaluate
 from tapeout.circuit.exact import ExactLearner, Limits
 from tapeout.circuit.jobs import JobStore
 from tapeout.circuit.minimise import minimise
 from tapeout.circuit.netlist import Netlist
+from tapeout.circuit.port_netlists import care_inputs, on_care_set
+from tapeout.circuit.ports import NOTHING, Array, Port, PortForm, in_port_form
+from tapeout.circuit.runner import RayRunner
 from tapeout.cpu.reference import reference
 from tapeout.cpu.rv32 import rv32_interface, rv32_oracle
+from tapeout.errors import VerifyError
 
 ROUNDS = 32
 
@@ -28,21 +37,25 @@ ROUNDS = 32
 class Design:
     """A learned step in port form (docs/processor.md) and what is known of it.
 
-    ``netlist`` is minimised, ``learned`` is as it was learned; ``proof`` compares ``netlist`` with the reference.
-    ``counterexamples`` rows had to come from the proof; ``speculated`` names words that the budget left to guesses.
+    ``discovery`` says which arrays were found in the state. ``netlist`` is minimised, ``learned`` is as it was learned;
+    ``proof`` compares ``netlist`` with the reference where a state can lead. ``counterexamples`` rows had to come from
+    the proof; ``speculated`` names words that the budget left to guesses.
     """
 
     variant: str
+    discovery: Discovery
     learned: Netlist
     netlist: Netlist
     reference: Netlist
     proof: Equivalence
     counterexamples: int
     queries: int
+    discovery_s: float
     learning_s: float
     minimising_s: float
     proving_s: float
     speculated: tuple[str, ...]
+    facts: dict[str, Any]  # `tapeout.circuit.facts.summary`
 
     @property
     def proved(self) -> bool:
@@ -57,32 +70,47 @@ def design(
     threads: int = 2,
     budget_s: float | None = None,
     checkpoint: Path | None = None,
+    ray: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Design:
-    """Learns and proves the step of a variant.
+    """Learns and proves the step of a variant; ``ray`` runs the learner's jobs on a Ray cluster.
 
     Raises:
         UserError: an unknown variant, or a checkpoint file that is something else.
     """
-    oracle = rv32_oracle(variant, ports=True)
-    interface = rv32_interface(variant, ports=True)
-    expected = reference(variant)
-    store = JobStore(checkpoint, f"{variant} {interface}")
+    whole = rv32_oracle(variant, ports=False)
+    begin = time.monotonic()
+    discovery = find_arrays(whole, rv32_interface(variant, ports=False), seed)
+    discovering = time.monotonic() - begin
+    form = discovery.form
+    expected = reference_in_form(variant, form)
+    oracle = form.oracle(whole)
+    source = partial(in_port_form, partial(rv32_oracle, variant, ports=False), form)
+    runner = RayRunner(source, variant) if ray else None
+    store = JobStore(checkpoint, f"{variant} {form.interface}")
     learner = ExactLearner(
-        oracle, interface, seed, threads=threads, limits=Limits(budget_s), store=store, progress=progress
+        oracle.native,
+        form.interface,
+        seed,
+        threads=threads,
+        limits=Limits(budget_s),
+        store=store,
+        runner=runner,
+        progress=progress,
     )
     counterexamples, learning, proving = 0, 0.0, 0.0
+    target = on_care_set(expected, form)
     try:
         begin = time.monotonic()
         netlist = learner.run()
         learning += time.monotonic() - begin
         while True:
             begin = time.monotonic()
-            proof = check_equal(expected, netlist)
+            proof = check_equal(target, on_care_set(netlist, form))
             proving += time.monotonic() - begin
             if proof.counterexample is None or learner.speculated or counterexamples == ROUNDS:
                 break
-            row = proof.counterexample.reshape(1, -1)
+            row = evaluate(care_inputs(form), proof.counterexample)
             truth = oracle.evaluate(row)
             if (truth == evaluate(netlist, row)).all():
                 break  # the oracle and the reference differ: nothing to learn from it
@@ -94,14 +122,37 @@ def design(
     finally:
         learner.close()
         store.close()
+        if runner is not None:
+            runner.close()
     begin = time.monotonic()
     small = minimise(netlist)
     minimising = time.monotonic() - begin
     if proof.proved:
         begin = time.monotonic()
-        proof = check_equal(expected, small)
+        proof = check_equal(target, on_care_set(small, form))
         proving = time.monotonic() - begin
     return Design(
-        variant, netlist, small, expected, proof, counterexamples, learner.queries, learning, minimising, proving,
-        tuple(learner.speculated),
+        variant, discovery, netlist, small, expected, proof, counterexamples, learner.queries, discovering, learning,
+        minimising, proving, tuple(learner.speculated), facts.summary(learner),
     )  # fmt: skip
+
+
+def standard_form(variant: str) -> PortForm:
+    """The port form of docs/processor.md, as discovery names its words; `UserError` for an unknown variant."""
+    table = (NOTHING, *range(31))
+    fields = {name: Port(tuple(range(low, low + 5)), table) for name, low in (("rs1", 15), ("rs2", 20), ("rd", 7))}
+    words = tuple(f"x[{number}]" for number in range(1, 32))
+    array = Array("x", 32, words, (fields["rs1"], fields["rs2"]), (fields["rd"],))
+    return PortForm(rv32_interface(variant, ports=False), (array,))
+
+
+def reference_in_form(variant: str, form: PortForm) -> Netlist:
+    """The reference over the words of the ports that were found: ``rs1`` is ``x.read0``, ``rd`` is ``x.write0``.
+
+    Raises:
+        VerifyError: ports that are not those of docs/processor.md.
+    """
+    if form != standard_form(variant):
+        raise VerifyError("design", variant, f"the ports found are not those of the reference: {form.facts()}")
+    expected = reference(variant)
+    return Netlist(form.interface, expected.fanins, expected.outputs)

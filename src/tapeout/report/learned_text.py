@@ -23,13 +23,21 @@ def render(learned: Learned, what: str) -> RenderableType:
     words = str(interface)
     if len(words) > 80:
         words = f"{interface.input_bits} input bits, {interface.output_bits} output bits"
-    size = f"{learned.netlist.nodes:,} AND nodes by {facts['algorithm']} in {facts['seconds']:.2f} s"
+    size = f"{learned.netlist.nodes:,} AND nodes{_before(learned)} by {facts['algorithm']} in {facts['seconds']:.2f} s"
     lines = [f"{what}: {words}", f"{size}, {facts['queries']:,} questions, seed {facts['seed']}"]
+    if "and_nodes_ports" in facts:
+        lines.append(f"  {facts['and_nodes_ports']:,} AND nodes in port form, without the arrays")
     shown = learned.structure[:_FACTS]
     lines += [f"  {fact}" for fact in shown]
     if len(learned.structure) > len(shown):
         lines.append(f"  and {len(learned.structure) - len(shown)} more")
     return Group(Text("\n".join(lines)), _table(learned.coverage))
+
+
+def _before(learned: Learned) -> str:
+    """The size before the netlist was minimised, where that is another."""
+    before = learned.statistics["learned_and_nodes"]
+    return "" if before == learned.netlist.nodes else f" (minimised from {before:,})"
 
 
 def _table(coverage: tuple[Coverage, ...]) -> Table:
