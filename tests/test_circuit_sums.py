@@ -1,8 +1,9 @@
-"""Words that are sums of what single inputs add: products of every kind, learned, certified, and what is none refused."""
+"""Words that are sums of what single inputs add: products of every kind, learned and certified; what is none."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,14 +12,18 @@ from numpy.typing import NDArray
 from tapeout import _native
 from tapeout.circuit.certificate import Product
 from tapeout.circuit.evaluate import evaluate
-from tapeout.circuit.exact import ExactLearner
+from tapeout.circuit.exact import ExactLearner, Node, WordTree, assemble
 from tapeout.circuit.functions import get
 from tapeout.circuit.jobs import JobStore
 from tapeout.circuit.minimise import minimise
 from tapeout.circuit.netlist import Netlist
 from tapeout.circuit.oracle import LibraryOracle, function_oracle, to_native, to_oracle
 from tapeout.circuit.sums import certify_product
-from tapeout.circuit.words import Interface, parse_interface
+from tapeout.circuit.words import Interface, Word, parse_interface
+from tapeout.cpu.classes import instruction_classes
+from tapeout.cpu.multiplier import learned_traces
+from tapeout.cpu.proof import certified
+from tapeout.cpu.rv32 import rv32_interface, rv32_oracle
 
 Column = NDArray[np.uint64]
 SBOX = np.random.default_rng(5).permutation(256).astype(np.uint64)
@@ -133,16 +138,33 @@ def halves(a: Column, b: Column, kind: Column) -> Column:
     return np.select([kind == 0, kind == 1, kind == 2], [a * b, *high], (a * b) >> u(16)) & u(0xFFFF)
 
 
-def test_halves_of_products_in_one_word_share_their_gates(tmp_path: Path) -> None:
-    learned = [learner_of("a:16 b:16 kind:2 -> y:16", halves, threads=threads) for threads in (1, 2)]
-    netlists = [learner.run() for learner in learned]
-    assert netlists[0].nodes <= 2500  # one product of 16 bits has 1872
-    assert right(learned[0], netlists[0], random_rows(netlists[0].interface))
-    assert (netlists[0].fanins == netlists[1].fanins).all()
-    store = JobStore(tmp_path / "jobs")
-    again = [learner_of("a:16 b:16 kind:2 -> y:16", halves, store=store) for _ in range(2)]
-    for learner in again:
-        assert (learner.run().fanins == netlists[0].fanins).all()
+HALVES = "a:16 b:16 kind:2 -> y:16"
+
+
+@pytest.fixture(scope="module")
+def learned_halves(tmp_path_factory: pytest.TempPathFactory) -> tuple[ExactLearner, Netlist, Path]:
+    file = tmp_path_factory.mktemp("halves") / "jobs"
+    store = JobStore(file)
+    learner = learner_of(HALVES, halves, threads=1, store=store)
+    netlist = learner.run()
+    store.close()
+    return learner, netlist, file
+
+
+def test_halves_of_products_in_one_word_share_their_gates(learned_halves: tuple[ExactLearner, Netlist, Path]) -> None:
+    learner, netlist, _ = learned_halves
+    assert netlist.nodes <= 2500  # one product of 16 bits has 1872
+    assert right(learner, netlist, random_rows(netlist.interface))
+
+
+def test_joined_jobs_are_resumed_and_do_not_depend_on_threads(
+    learned_halves: tuple[ExactLearner, Netlist, Path],
+) -> None:
+    _, netlist, file = learned_halves
+    store = JobStore(file)
+    for options in ({"store": store}, {"threads": 2}):
+        again = learner_of(HALVES, halves, **options).run()
+        assert (again.fanins == netlist.fanins).all()
     assert store.reused > 0
     store.close()
 
@@ -154,36 +176,84 @@ def test_parts_of_a_product_in_other_outputs() -> None:
     learner = learner_of("a:24 b:24 -> high:16 low:16 middle:16", thirds)
     netlist = learner.run()
     assert right(learner, netlist, random_rows(netlist.interface))
-    assert all(leaf.leaf is not None and leaf.leaf.facts["additive"] for tree in learner.trees for leaf in tree.leaves())
+    assert all(
+        leaf.leaf is not None and leaf.leaf.facts["additive"] for tree in learner.trees for leaf in tree.leaves()
+    )
     assert netlist.nodes <= 4500
 
 
-def test_a_small_product_is_proved_equal_after_it_was_made_smaller(tmp_path: Path) -> None:
-    learner = learner_of("a:16 b:16 kind:2 -> y:16", halves)
-    netlist = learner.run()
+def test_a_small_product_is_proved_equal_after_it_was_made_smaller(
+    learned_halves: tuple[ExactLearner, Netlist, Path],
+) -> None:
+    _, netlist, _ = learned_halves
     assert minimise(netlist, "low", seconds=10).nodes < netlist.nodes  # minimise proves it
+
+
+def region(function: Callable[..., object], interface: str, *, wait: bool = False) -> dict[str, Any]:
+    learner = learner_of(interface, function)
+    hints = np.zeros((0, 1), np.uint64)
+    outputs = list(range(learner.interface.output_bits))
+    half = learner.interface.input_bits // 2
+    return _native.learn_region(learner.oracle, [(0, half), (half, half)], outputs, [], hints, 7, 4096, wait)
 
 
 @pytest.mark.parametrize(
     "function",
     [
-        lambda a, b: np.where(a == u(2048), b, a * b),
         lambda a, b: a * b + (a == b).astype(np.uint64) * (a > u(77)),
         lambda a, b: np.minimum(a * b, u((1 << 24) - (1 << 18))),
-        lambda a, b: (a * b) | (b & u(1)),
     ],
 )
 def test_what_is_nearly_a_product_is_not_taken_for_one(function: Callable[..., object]) -> None:
-    learner = learner_of("a:12 b:12 -> y:24", function)
-    facts = _native.learn_region(
-        learner.oracle, [(0, 12), (12, 12)], list(range(24)), [], np.zeros((0, 1), np.uint64), 7, 4096
-    )
-    assert not facts["additive"]
+    assert not region(function, "a:12 b:12 -> y:24")["additive"]
 
 
-def test_a_word_without_a_low_part_waits_only_once() -> None:
-    interface = parse_interface("a:8 b:8 -> high:8")
-    oracle = _native.CallbackOracle(16, 8, lambda rows: ((rows & u(255)) * (rows >> u(8))) >> u(8))
+@pytest.mark.parametrize("function", [lambda a, b: np.where(a == u(2048), b, a * b), lambda a, b: (a * b) | (b & u(1))])
+def test_exceptions_that_leave_a_word_additive_are_learned(function: Callable[..., object]) -> None:
+    """The first is a function of ``a`` times ``b``; the second a product and what the lowest bits add."""
+    facts = region(function, "a:12 b:12 -> y:24")
+    assert facts["additive"]
+    interface = parse_interface("a:12 b:12 -> y:24")
+    netlist = Netlist(interface, facts["fanins"], np.array(facts["outputs"], np.uint32))
+    b, a = np.meshgrid(np.arange(1 << 12, dtype=np.uint64), np.array([0, 1, 7, 2047, 2048, 2049, 4095], np.uint64))
+    answers = np.asarray(function(a.ravel(), b.ravel()), np.uint64)
+    assert (evaluate(netlist, (a | b << u(12)).reshape(-1, 1))[:, 0] == answers).all()
+
+
+def test_a_high_half_waits_for_its_low_half_and_is_split_without() -> None:
+    def high(a: Column, b: Column) -> Column:
+        return (a * b) >> u(20)
+
+    facts = region(high, "a:20 b:20 -> high:20", wait=True)
+    assert facts["waiting"]
+    assert facts["split"] < 0
+    assert not facts["outputs"]
+    assert region(high, "a:20 b:20 -> high:20")["split"] >= 0
+
+
+def test_multiplications_of_the_processor_are_learned_and_certified() -> None:
+    pytest.importorskip("pysat")
+    variant = "rv32ima-machine"
+    interface = rv32_interface(variant, ports=True)
+    oracle = rv32_oracle(variant, ports=True)
+    names = [word.name for word in interface.inputs]
+    enables = [sum(word.width for word in interface.inputs[: names.index(name)]) for name in ("msie", "mtie")]
+    code = 0b0110011 | 1 << 25
+    fixed = [(bit, code >> bit & 1) for bit in (*range(7), 14, *range(25, 32))] + [(bit, 0) for bit in enables]
     learner = ExactLearner(oracle, interface)
-    netlist = learner.run()
-    assert right(learner, netlist, np.arange(1 << 16, dtype=np.uint64).reshape(-1, 1))
+    first = sum(word.width for word in interface.outputs[:-2])
+    root = Node(tuple(fixed), np.zeros((0, -(-interface.input_bits // 64)), np.uint64))
+    tree = WordTree("rd", list(range(first, first + 32)), root)
+    learner.trees.append(tree)
+    learner._grow_all({id(tree): [root]})  # type: ignore[reportPrivateUsage]
+    part = assemble(Interface(interface.inputs, (Word("rd", 32),)), [tree])
+    assert part.nodes <= 9200
+    outputs = np.zeros(interface.output_bits, np.uint32)
+    outputs[first : first + 32] = part.outputs
+    netlist = Netlist(interface, part.fanins, outputs)
+    facts = [node.leaf.facts for node in tree.leaves() if node.leaf is not None]
+    traces = learned_traces(netlist, variant, facts)
+    assert set(traces) == {"MUL", "MULH", "MULHSU", "MULHU"}
+    for instruction in instruction_classes(variant):
+        if instruction.name in traces:
+            assert certified(netlist, instruction, traces[instruction.name]) == []

@@ -1,10 +1,6 @@
 #include "circuit/additive.h"
 
-#include "circuit/evaluate.h"
-
 #include <algorithm>
-#include <bit>
-#include <numeric>
 
 namespace tapeout::circuit {
 
@@ -13,36 +9,11 @@ namespace {
 constexpr std::size_t kFirst = 8, kRows = 48; // rows all pairs are measured in; and those of one set
 constexpr std::size_t kInputs = 512;          // more have too many pairs
 constexpr std::size_t kSets = 2, kAttempts = 6;
-constexpr std::size_t kHolds = 1024; // rows in which the inputs have to be additive before more is learned
-constexpr std::size_t kParts = 2, kPartTests = 256;
 constexpr std::size_t kDegree = 8; // other inputs that a contribution depends on, where diagrams are large
 constexpr std::size_t kStrong = 8;
 constexpr std::size_t kGatesPerPair = 12, kGatesPerBit = 64;
 constexpr std::size_t kMoreCarried = 5; // quarters of the exact set's size
 constexpr std::size_t kCarried = 4;     // narrower words are never off by more than one
-
-int trailing_zeros(Value value) {
-    const auto low = static_cast<Word>(value);
-    return low ? std::countr_zero(low) : 64 + std::countr_zero(static_cast<Word>(value >> 64));
-}
-
-// The inverse of an odd number modulo 2^128, by Newton's iteration.
-Value inverse(Value odd) {
-    Value result = odd; // right modulo 8
-    for (int bits = 3; bits < 128; bits *= 2)
-        result *= 2 - odd * result;
-    return result;
-}
-
-// Literals of a circuit's variables in another graph of the same inputs, where its gates are made.
-std::vector<Lit> copy_gates(Strash& into, const std::vector<Gate>& gates) {
-    std::vector<Lit> made;
-    for (std::size_t variable = 0; variable < into.aig.first_gate(); ++variable)
-        made.push_back(lit_of(variable));
-    for (const Gate& gate : gates)
-        made.push_back(into.and_(made[gate.a / 2] ^ (gate.a & 1), made[gate.b / 2] ^ (gate.b & 1)));
-    return made;
-}
 
 } // namespace
 
@@ -243,8 +214,7 @@ std::vector<Additive::Set> Additive::confirmed(std::vector<char> Pairs::* edges)
     for (std::size_t attempt = 0; attempt < kAttempts; ++attempt) {
         sets = independent(pairs_.*edges);
         const bool promising = std::any_of(sets.begin(), sets.end(), [&](const Set& set) {
-            return thorough_ || set.size() == n ||
-                   strong(pairs_.*edges, set);
+            return thorough_ || set.size() == n || strong(pairs_.*edges, set);
         });
         if (!promising)
             return {};
@@ -315,218 +285,6 @@ std::optional<Form> Additive::constants() {
         form.add(lit_of(1 + static_cast<std::size_t>(support_[i])), arithmetic_.subtract(found[i + 1], found[0]),
                  support_[i]);
     return form;
-}
-
-// Contributions that are multiples of one of them, over the integers; shifted ones under exclusive or. Constant ones
-// join `constants`.
-std::vector<std::vector<Additive::Factor>> Additive::classes(const Set& set, const std::vector<Values>& differences,
-                                                             Form& constants) const {
-    std::vector<std::size_t> left;
-    for (std::size_t k = 0; k < set.size(); ++k) {
-        const Values& d = differences[k];
-        const int bit = support_[static_cast<std::size_t>(set[k])];
-        if (std::all_of(d.begin(), d.end(), [&](Value value) { return value == d[0]; }))
-            constants.add(lit_of(1 + static_cast<std::size_t>(bit)), d[0], bit);
-        else
-            left.push_back(k);
-    }
-    std::vector<std::vector<Factor>> result;
-    const Value all = arithmetic_.all();
-    while (!left.empty()) {
-        std::size_t reference = left[0], row = 0;
-        int lowest = static_cast<int>(kValueBits);
-        for (const std::size_t k : left)
-            for (std::size_t r = 0; r < differences[k].size(); ++r)
-                if (differences[k][r] && trailing_zeros(differences[k][r]) < lowest) {
-                    lowest = trailing_zeros(differences[k][r]);
-                    reference = k;
-                    row = r;
-                }
-        const Values& of = differences[reference];
-        const std::size_t known = arithmetic_.width - static_cast<std::size_t>(lowest);
-        const Value factors = known >= kValueBits ? ~Value{0} : (Value{1} << known) - 1;
-        const Value inverted = inverse(of[row] >> lowest);
-        auto& members = result.emplace_back();
-        members.push_back({set[reference], 1});
-        std::vector<std::size_t> others;
-        for (const std::size_t k : left) {
-            if (k == reference)
-                continue;
-            const Values& d = differences[k];
-            Value factor = (d[row] >> lowest) * inverted & factors;
-            if (arithmetic_.group == Group::exclusive)
-                factor = d[row] ? Value{1} << (trailing_zeros(d[row]) - lowest) : 0;
-            else if (factor >> (known - 1) & 1)
-                factor -= Value{1} << known; // the shorter one of the two with the same effect
-            bool same = true;
-            for (std::size_t r = 0; r < d.size() && same; ++r)
-                same = d[r] == (of[r] * factor & all);
-            if (same)
-                members.push_back({set[k], factor});
-            else
-                others.push_back(k);
-        }
-        left = std::move(others);
-    }
-    return result;
-}
-
-std::optional<Form> Additive::solve(Strash& gates, Question& part, const Set& rest, const Learner& learner,
-                                    bool whole) {
-    std::vector<int> support;
-    Rows flipped, before, after;
-    part.ask(rows_, before);
-    RegionTask task = task_;
-    task.hints = Rows(question_.input_width(), 0);
-    task.seed = mix(task_.seed + 0xadd);
-    task.tests = std::max<std::size_t>(kPartTests, task.tests / 8); // the whole is verified in the end
-    for (const int input : rest) {
-        const int bit = support_[static_cast<std::size_t>(input)];
-        flipped = rows_;
-        for (std::size_t row = 0; row < flipped.size(); ++row)
-            flip_bit(flipped[row], static_cast<std::size_t>(bit));
-        part.ask(flipped, after);
-        if (!std::equal(before.data(), before.data() + before.size() * before.width(), after.data()))
-            support.push_back(bit);
-    }
-    Additive inner(part, task, support, rows_, false);
-    if (auto form = inner.constants())
-        return form->arithmetic().group == arithmetic_.group
-                   ? form
-                   : std::optional<Form>(Form(arithmetic_, emit(gates, *form, false), whole));
-    task.most_queries = most_queries_;
-    if (++parts_ > kParts)
-        return std::nullopt;
-    const RegionResult learned = learner(part, task);
-    if (learned.split >= 0 || learned.outputs.size() != arithmetic_.width)
-        return std::nullopt;
-    const std::vector<Lit> made = copy_gates(gates, learned.fanins);
-    std::vector<Lit> word;
-    for (const Lit output : learned.outputs)
-        word.push_back(made[output / 2] ^ (output & 1));
-    return Form(arithmetic_, word, whole);
-}
-
-std::vector<Word> Additive::bits_of(const Set& set) const {
-    std::vector<Word> bits(question_.input_width());
-    for (const int input : set)
-        set_bit(bits.data(), static_cast<std::size_t>(support_[static_cast<std::size_t>(input)]), true);
-    return bits;
-}
-
-// Whether each row's word is the sum of what each input of the set adds alone.
-bool Additive::holds(const Set& set, const Rows& rows) {
-    const std::vector<Word> clear = bits_of(set);
-    Rows answers;
-    question_.ask(rows, answers);
-    const Values whole = values(answers);
-    ContributionQuestion(question_, arithmetic_.group, clear, -1).ask(rows, answers);
-    Values total = values(answers);
-    for (const int input : set) {
-        const int bit = support_[static_cast<std::size_t>(input)];
-        ContributionQuestion(question_, arithmetic_.group, clear, bit).ask(rows, answers);
-        const Values added = values(answers);
-        for (std::size_t row = 0; row < rows.size(); ++row)
-            if (get_bit(rows[row], static_cast<std::size_t>(bit)))
-                total[row] = arithmetic_.add(total[row], added[row]);
-    }
-    return total == whole;
-}
-
-std::optional<Form> Additive::decompose(Strash& gates, const Set& set, const Learner& learner) {
-    if (set.size() == support_.size())
-        return constants();
-    const std::vector<Word> clear = bits_of(set);
-    Set rest;
-    for (int input = 0; input < static_cast<int>(support_.size()); ++input)
-        if (!std::binary_search(set.begin(), set.end(), input))
-            rest.push_back(input);
-    std::vector<Values> differences;
-    Rows answers;
-    for (const int input : set) {
-        ContributionQuestion(question_, arithmetic_.group, clear, support_[static_cast<std::size_t>(input)])
-            .ask(rows_, answers);
-        differences.push_back(values(answers));
-    }
-    Form form(arithmetic_);
-    for (const auto& members : classes(set, differences, form)) {
-        ContributionQuestion part(question_, arithmetic_.group, clear,
-                                  support_[static_cast<std::size_t>(members[0].input)]);
-        auto factor = solve(gates, part, rest, learner, members.size() == 1);
-        if (!factor)
-            return std::nullopt;
-        if (members.size() > 1 && factor->digits() > factor->columns())
-            factor = Form(arithmetic_, emit(gates, *factor, false), false);
-        for (const auto& [input, multiple] : members) {
-            const int bit = support_[static_cast<std::size_t>(input)];
-            form.add_product(gates, *factor, multiple, lit_of(1 + static_cast<std::size_t>(bit)), bit);
-        }
-    }
-    ContributionQuestion left(question_, arithmetic_.group, clear, -1);
-    left.ask(rows_, answers);
-    const Values at_zero = values(answers);
-    if (std::all_of(at_zero.begin(), at_zero.end(), [&](Value value) { return value == at_zero[0]; })) {
-        form.add_constant(at_zero[0]);
-        return form;
-    }
-    const auto base = solve(gates, left, rest, learner, true);
-    if (!base)
-        return std::nullopt;
-    form.add_product(gates, *base, 1, Lit{1}, -1);
-    return form;
-}
-
-std::optional<SumCircuit> Additive::learn(const Learner& learner, const Draw& draw, Word most_queries) {
-    most_queries_ = most_queries;
-    Rows rows;
-    draw(rows, kHolds);
-    std::erase_if(sets_, [&](const Set& set) { return !holds(set, rows); });
-    Strash known(question_.input_bits());
-    for (const auto& circuit : task_.known)
-        copy_gates(known, circuit);
-    std::optional<SumCircuit> best;
-    std::size_t least = 0;
-    for (const Set& set : sets_) {
-        Strash gates(question_.input_bits());
-        parts_ = 0;
-        const auto form = decompose(gates, set, learner);
-        if (!form)
-            continue;
-        for (const bool shared : {false, true}) {
-            if (shared && task_.known.empty())
-                continue;
-            Strash made = gates, all = known;
-            SumCircuit circuit;
-            circuit.outputs = emit(made, *form, shared, &circuit.trace);
-            circuit.gates = std::move(made.aig.gates);
-            copy_gates(all, circuit.gates);
-            if (!best || all.aig.gates.size() < least) {
-                best = std::move(circuit);
-                least = all.aig.gates.size();
-            }
-        }
-    }
-    return best;
-}
-
-Rows refute(Question& question, const SumCircuit& circuit, const Draw& draw, std::size_t count, std::size_t most) {
-    constexpr std::size_t kBatch = 4096;
-    Aig aig;
-    aig.inputs = question.input_bits();
-    aig.gates = circuit.gates;
-    aig.outputs = circuit.outputs;
-    const Evaluator evaluator(aig);
-    Rows wrong(question.input_width(), 0), rows, answers;
-    for (std::size_t start = 0; start < count && wrong.size() < most; start += kBatch) {
-        draw(rows, kBatch);
-        question.ask(rows, answers);
-        Rows made(answers.width(), rows.size());
-        evaluator.run(rows.data(), made.data(), rows.size(), 1);
-        for (std::size_t row = 0; row < rows.size() && wrong.size() < most; ++row)
-            if (!std::equal(made[row], made[row] + made.width(), answers[row]))
-                wrong.push(rows[row]);
-    }
-    return wrong;
 }
 
 } // namespace tapeout::circuit

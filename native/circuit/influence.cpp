@@ -288,7 +288,8 @@ std::vector<Split> rank_splits(Question& question, const Rows& rows, const Influ
     std::iota(order.begin(), order.end(), std::size_t{0});
     std::stable_sort(order.begin(), order.end(),
                      [&](std::size_t a, std::size_t b) { return activity[a] > activity[b]; });
-    std::vector<std::size_t> probes(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(std::min(kLivelyProbes, order.size())));
+    std::vector<std::size_t> probes(order.begin(),
+                                    order.begin() + static_cast<std::ptrdiff_t>(std::min(kLivelyProbes, order.size())));
     for (std::size_t row = 0; row < rows.size() && probes.size() < kSplitProbes; row += 1 + rows.size() / kSplitProbes)
         probes.push_back(row);
     Rows asked(rows.width(), probes.size() * n), got;
@@ -319,10 +320,10 @@ std::vector<Split> rank_splits(Question& question, const Rows& rows, const Influ
         seen[0].rows = seen[1].rows = probes.size();
         // Rows that were picked for being lively die of any change to the operands of a comparison: so the liveliest
         // of each half have to agree.
-        splits.push_back({influence.support[c],
-                          std::max(share_left(seen[0], seen[1]),
-                                   share_left(liveliest(rows, order, influence, c, false, wide),
-                                              liveliest(rows, order, influence, c, true, wide)))});
+        splits.push_back(
+            {influence.support[c],
+             std::max(share_left(seen[0], seen[1]), share_left(liveliest(rows, order, influence, c, false, wide),
+                                                               liveliest(rows, order, influence, c, true, wide)))});
     }
     std::stable_sort(splits.begin(), splits.end(), [](const Split& a, const Split& b) { return a.left < b.left; });
     return splits;

@@ -44,8 +44,8 @@ std::vector<double> interplay(Question& question, const Rows& rows, const Influe
 std::vector<std::vector<int>> find_partners(Question& question, const Rows& rows, const Rows& answers,
                                             const Influence& influence);
 
-// An input to split on. `left` is what the two halves leave to be known, as a share of twice what there is now: 1 for an
-// input that decides about no other, about half for one that chooses between two words or enables one.
+// An input to split on. `left` is what the two halves leave to be known, as a share of twice what there is now: 1 for
+// an input that decides about no other, about half for one that chooses between two words or enables one.
 struct Split {
     int bit = -1;
     double left = 1;

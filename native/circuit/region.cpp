@@ -36,10 +36,11 @@ class Job {
 public:
     // `direct`: learn the question itself, do not look for a selection.
     Job(Question& question, const RegionTask& task, bool direct = false)
-        : task_(task), most_queries_(question.queries() + std::min(task.most_queries, direct ? kFewQueries : kManyQueries)),
-          question_(question),
-          region_(question.input_width()), sampler_(task.words, question.input_width(), region_, task.seed),
-          hints_(question.input_width(), 0), lively_(question.input_width(), 0), direct_(direct) {
+        : task_(task),
+          most_queries_(question.queries() + std::min(task.most_queries, direct ? kFewQueries : kManyQueries)),
+          question_(question), region_(question.input_width()),
+          sampler_(task.words, question.input_width(), region_, task.seed), hints_(question.input_width(), 0),
+          lively_(question.input_width(), 0), direct_(direct) {
         region_.mask = task.mask;
         region_.value = task.value;
         for (std::size_t bit = 0; bit < question.input_bits(); ++bit)
@@ -55,8 +56,10 @@ public:
             select();
         if (!solved_)
             add_up(false);
-        if (!solved_ && !result_.waiting)
-            direct_ ? learn_only() : learn_or_split();
+        if (!solved_ && !result_.waiting && direct_ && !dense_)
+            try_all();
+        if (!solved_ && !result_.waiting && !direct_)
+            learn_or_split();
         result_.support = influence_.support;
         result_.hints = hints_;
         result_.lively = lively_;
@@ -65,12 +68,6 @@ public:
     }
 
 private:
-    void learn_only() {
-        try_all();
-        if (!solved_)
-            add_up(true);
-    }
-
     // The clearer a split is, the less is tried before it is taken.
     void learn_or_split() {
         auto splits = rank_splits(question_, rows_, influence_);
@@ -152,7 +149,7 @@ private:
             add_up(sum, late);
         if (solved_ || !sum.carried())
             return;
-        result_.waiting = task_.wait;
+        result_.waiting = task_.wait && !late;
         dense_ = influence_.support.size() > kDense;
     }
 
@@ -209,7 +206,8 @@ private:
         grown_ = 0;
         std::size_t outgrown = 0;
         for (std::size_t step = 0;
-             step < kSteps && outgrown < (direct_ ? 1 : kOutgrown) && !done_ && question_.queries() < most_queries_; ++step) {
+             step < kSteps && outgrown < (direct_ ? 1 : kOutgrown) && !done_ && question_.queries() < most_queries_;
+             ++step) {
             attempt();
             if (done_)
                 break;

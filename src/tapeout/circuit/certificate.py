@@ -46,7 +46,7 @@ class PartialProduct:
 
 @dataclass(frozen=True, slots=True)
 class BitProducts:
-    """Bit ``column`` of ``target`` is bit ``i`` of ``a`` and bit ``j`` of ``b``, for each ``(column, i, j)``; others are 0."""
+    """Bit ``column`` of ``target`` is ``a[i] & b[j]`` for each ``(column, i, j)``; the others are 0."""
 
     target: str
     a: str

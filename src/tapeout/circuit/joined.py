@@ -1,8 +1,8 @@
-"""Words that take in carries of another word, learned together with it: the high half of a product with its low half.
+"""Words that take in carries of another word, learned together: the high half of a product with its low half.
 
-Such a word's job ends *waiting* (``native/circuit/region.h``). When nothing else is left to do, it is tried as the upper
-part of each word that was learned as a sum of the same inputs: another output, or the same one in another region.
-What is found can be the low part of what still waits.
+Such a word's job ends *waiting* (``native/circuit/region.h``). When nothing else is left to do, it is tried as the
+upper part of each known word of the same inputs, sums first: another output, or the same one in another region. What is
+found can be the low part of what still waits.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ def join_all(
     ``join`` runs the job of one node and one low part, and makes the node a leaf where it is solved; ``tried`` keeps
     which were run.
     """
-    left = [one for one in waiting if one.node.leaf is None]
-    fresh = _low_parts(trees)
+    left: list[Waiting] = [one for one in waiting if one.node.leaf is None]
+    fresh: list[tuple[set[int], Parts]] = _low_parts(trees)
     while fresh and left:
         found = [facts for one in left if (facts := _try(one, fresh, join, tried)) is not None]
         left = [one for one in left if one.node.leaf is None]

@@ -49,11 +49,13 @@ def find_sum(netlist: Netlist, facts: Mapping[str, Any]) -> LearnedSum | None:
     if not trace or any(subtract for subtract, _, _ in trace[:1]):
         return None
     builder = Builder(netlist.interface)
-    for a, b in netlist.fanins.tolist():
+    there: list[tuple[int, int]] = netlist.fanins.tolist()
+    own: list[tuple[int, int]] = facts["fanins"].tolist()
+    for a, b in there:
         builder.and_(a, b)
     gates = len(builder.fanins)
     made = [2 * variable for variable in range(1 + netlist.interface.input_bits)]
-    for a, b in facts["fanins"].tolist():
+    for a, b in own:
         made.append(builder.and_(made[a >> 1] ^ a & 1, made[b >> 1] ^ b & 1))
     if len(builder.fanins) != gates or gates != netlist.nodes:
         return None
@@ -146,9 +148,7 @@ def _places(interface: Interface) -> dict[str, tuple[int, int]]:
     return places
 
 
-def _row_claim(
-    name: str, values: Coefficients, width: int, interface: Interface, product: Product
-) -> Claim | None:
+def _row_claim(name: str, values: Coefficients, width: int, interface: Interface, product: Product) -> Claim | None:
     """One product a column, or a multiple of one factor where a bit of the other is 1."""
     used = {key: value for key, value in values.items() if value}
     columns = [value.bit_length() - 1 for value in used.values()]

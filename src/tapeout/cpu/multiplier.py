@@ -50,8 +50,8 @@ def reference_claims(instruction: str) -> list[Claim]:
 def learned_traces(netlist: Netlist, variant: str, facts: Iterable[Mapping[str, Any]]) -> dict[str, Trace]:
     """What certifies the multiplications of a learned processor, by class, for ``proof.prove``.
 
-    ``facts`` are those of the leaves of ``rd`` that were learned as sums; ``netlist`` is as it was learned, not yet made
-    smaller. Classes without a sum that is their product are missing.
+    ``facts`` are those of the leaves of ``rd`` that were learned as sums; ``netlist`` is as it was learned, not yet
+    made smaller. Classes without a sum that is their product are missing.
     """
     sums = [found for leaf in facts if (found := find_sum(netlist, leaf)) is not None]
     rd = _output(netlist, "rd")
@@ -60,7 +60,9 @@ def learned_traces(netlist: Netlist, variant: str, facts: Iterable[Mapping[str, 
         product = PRODUCTS.get(part.name)
         if product is None:
             continue
-        fixed = {bit: part.cube.match >> bit & 1 for bit in range(part.cube.mask.bit_length()) if part.cube.mask >> bit & 1}
+        fixed = {
+            bit: part.cube.match >> bit & 1 for bit in range(part.cube.mask.bit_length()) if part.cube.mask >> bit & 1
+        }
         for found in sums:
             claims = product_claims(netlist, found, product, fixed)
             certificate = Certificate(netlist, {**found.words, "rd": rd}, claims)

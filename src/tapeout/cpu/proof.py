@@ -158,13 +158,14 @@ def _certified(
     learned: Netlist, expected: Netlist, part: InstructionClass, trace: Trace, traced: Mapping[str, Bits]
 ) -> bool:
     """Whether ``rd`` is the product that the class is named after, on both sides; then it is the same."""
-    product = PRODUCTS[part.name]
     ours = Trace({name: word.literals for name, word in traced.items()}, reference_claims(part.name))
-    for netlist, claims in ((learned, trace), (expected, ours)):
-        roots = [literal for word in claims.words.values() for literal in word]
-        if check_product(_Restriction(netlist, part, roots).certificate(claims), product):
-            return False
-    return True
+    return not certified(learned, part, trace) and not certified(expected, part, ours)
+
+
+def certified(netlist: Netlist, part: InstructionClass, trace: Trace) -> list[str]:
+    """The reasons why ``rd`` is not shown to be the product that the class is named after; none: it is."""
+    roots = [literal for word in trace.words.values() for literal in word]
+    return check_product(_Restriction(netlist, part, roots).certificate(trace), PRODUCTS[part.name])
 
 
 def describe_row(netlist: Netlist, row: int) -> str:
