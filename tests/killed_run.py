@@ -73,7 +73,7 @@ def replace_processor(reference: str, library: str) -> None:
     oracle = LibraryOracle(library)
     core.rv32_oracle = lambda variant, ports: oracle.native  # type: ignore[assignment]
     core.rv32_interface = lambda variant, ports: oracle.interface  # type: ignore[assignment]
-    core.reference = lambda variant: read_netlist(reference)  # type: ignore[assignment]
+    core.reference_in_form = lambda variant, form: read_netlist(reference)  # type: ignore[assignment]
 
 
 if __name__ == "__main__":

@@ -122,6 +122,12 @@ def test_a_circuit_is_a_black_box_and_its_copy_is_proved(files: dict[str, str], 
     assert invoke("equal", files["add.aig"], out).exit_code == 0
 
 
+def test_a_reference_of_other_words_is_refused_before_anything_is_learned(files: dict[str, str]) -> None:
+    result = invoke("learn", files["add.aig"], "--reference", files["wide.aig"])
+    assert result.exit_code == 2
+    assert "reference: it has the words a:25 b:25 -> sum:25; give one of the black box's words" in result.stderr
+
+
 def test_a_reference_that_the_black_box_contradicts(files: dict[str, str]) -> None:
     found = json.loads(invoke("learn", files["add.aig"], "--reference", files["wrong.aag"], "--json").stdout)
     (line,) = found["coverage"]

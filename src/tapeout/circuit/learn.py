@@ -139,6 +139,9 @@ def learn(
     if arrays not in ARRAYS:
         raise UserError(f"arrays {arrays!r} is unknown", "arrays", f"use {', '.join(ARRAYS)}")
     box = to_oracle(oracle, interface)
+    if reference is not None and arrays != "ports" and reference.interface != box.interface:
+        what = f"it has the words {reference.interface}"
+        raise UserError(what, "reference", f"give one of the black box's words, {box.interface}")
     check_oracle(box, seed, timeout_s)
     if ray:
         request = replace(request, source=oracle_source(box))
