@@ -23,6 +23,7 @@ def main(variant: str, seeds: list[int]) -> None:
         runs.append(
             {
                 "seed": seed,
+                "discovery_s": round(made.discovery_s, 1),
                 "learning_s": round(made.learning_s, 1),
                 "minimising_s": round(made.minimising_s, 1),
                 "proving_s": round(made.proving_s, 1),
