@@ -74,15 +74,17 @@ Additive::Additive(Question& question, const RegionTask& task, std::vector<int> 
             all.emplace_back(a, b);
     measure(0, kFirst, all);
     sets_ = confirmed(&Pairs::sum);
+    bool disjoint = false; // a sum without carries, as of a shift: diagrams are smaller
     if (sets_.empty() || sets_[0].size() < n) {
         auto other = confirmed(&Pairs::exclusive);
-        if (!other.empty() && (sets_.empty() || other[0].size() > sets_[0].size())) {
+        disjoint = !sets_.empty() && !other.empty() && other[0].size() >= sets_[0].size();
+        if (!other.empty() && (sets_.empty() || disjoint)) {
             sets_ = std::move(other);
             arithmetic_.group = Group::exclusive;
         }
     }
     const auto& edges = arithmetic_.group == Group::sum ? pairs_.sum : pairs_.exclusive;
-    strong_ = !sets_.empty() && strong(edges, sets_[0]);
+    strong_ = !sets_.empty() && !disjoint && strong(edges, sets_[0]);
     if (arithmetic_.width < kCarried || (!sets_.empty() && sets_[0].size() == n))
         return;
     const auto nearly = confirmed(&Pairs::carry);

@@ -79,11 +79,11 @@ private:
         const bool dense = dense_ && best.bit >= 0; // no diagram holds it
         if (!dense)
             try_all();
-        if (!solved_ && best.left >= kClearSplit)
-            add_up(true);
         std::optional<Split> split;
         if (!solved_ && (best.left >= kClearSplit || influence_.support.size() <= kModest))
             split = look_ahead(splits);
+        if (!solved_ && !split && best.left >= kClearSplit)
+            add_up(true);
         most_queries_ = before + kManyQueries;
         while (!solved_ && !split && !dense && best.left >= kPoorSplit && ++effort_ < kEfforts &&
                question_.queries() < most_queries_) {

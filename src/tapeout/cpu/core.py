@@ -35,6 +35,7 @@ from tapeout.cpu.rv32 import rv32_interface, rv32_oracle
 from tapeout.errors import VerifyError
 
 ROUNDS = 32
+PROOF_S = 120.0
 SAME_ROWS = 1 << 17
 """Rows of each kind on which the port form is compared with the whole state."""
 
@@ -111,7 +112,7 @@ def design(
         learning += time.monotonic() - begin
         while True:
             begin = time.monotonic()
-            proof = check_equal(target, on_care_set(netlist, form))
+            proof = check_equal(target, on_care_set(netlist, form), seconds=PROOF_S)
             proving += time.monotonic() - begin
             if proof.counterexample is None or learner.speculated or counterexamples == ROUNDS:
                 break
@@ -134,7 +135,7 @@ def design(
     minimising = time.monotonic() - begin
     if proof.proved:
         begin = time.monotonic()
-        proof = check_equal(target, on_care_set(small, form))
+        proof = check_equal(target, on_care_set(small, form), seconds=PROOF_S)
         proving = time.monotonic() - begin
     return Design(
         variant, discovery, netlist, small, expected, proof, counterexamples, learner.queries, discovering, learning,
