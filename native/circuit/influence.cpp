@@ -199,6 +199,26 @@ std::vector<std::vector<int>> find_partners(Question& question, const Rows& rows
     return clusters;
 }
 
+namespace {
+
+// Every probe with `input` flipped, together with each of the support: row p * n + u, of which u = input is flipped
+// alone.
+void ask_flipped(Question& question, const Rows& rows, const std::vector<std::size_t>& probes,
+                 const Influence& influence, std::size_t input, Rows& asked, Rows& got) {
+    const std::size_t n = influence.support.size();
+    for (std::size_t p = 0; p < probes.size(); ++p)
+        for (std::size_t u = 0; u < n; ++u) {
+            Word* row = asked[p * n + u];
+            std::copy_n(rows[probes[p]], rows.width(), row);
+            flip_bit(row, static_cast<std::size_t>(influence.support[input]));
+            if (u != input)
+                flip_bit(row, static_cast<std::size_t>(influence.support[u]));
+        }
+    question.ask(asked, got);
+}
+
+} // namespace
+
 std::vector<double> interplay(Question& question, const Rows& rows, const Influence& influence, std::size_t input,
                               std::size_t most) {
     const std::size_t n = influence.support.size(), wide = question.width();
@@ -208,15 +228,7 @@ std::vector<double> interplay(Question& question, const Rows& rows, const Influe
         if (influence.changed(input, i, wide))
             probes.push_back(i);
     Rows asked(rows.width(), probes.size() * n), got;
-    for (std::size_t p = 0; p < probes.size(); ++p)
-        for (std::size_t u = 0; u < n; ++u) { // u = input: the row with it flipped and nothing else
-            Word* row = asked[p * n + u];
-            std::copy_n(rows[probes[p]], rows.width(), row);
-            flip_bit(row, static_cast<std::size_t>(influence.support[input]));
-            if (u != input)
-                flip_bit(row, static_cast<std::size_t>(influence.support[u]));
-        }
-    question.ask(asked, got);
+    ask_flipped(question, rows, probes, influence, input, asked, got);
     for (std::size_t p = 0; p < probes.size(); ++p)
         for (std::size_t u = 0; u < n; ++u)
             if (u != input) {
@@ -296,15 +308,7 @@ std::vector<Split> rank_splits(Question& question, const Rows& rows, const Influ
     std::vector<Word> change(wide);
     std::vector<Split> splits;
     for (std::size_t c = 0; c < n; ++c) {
-        for (std::size_t p = 0; p < probes.size(); ++p)
-            for (std::size_t u = 0; u < n; ++u) {
-                Word* row = asked[p * n + u];
-                std::copy_n(rows[probes[p]], rows.width(), row);
-                flip_bit(row, static_cast<std::size_t>(influence.support[c]));
-                if (u != c)
-                    flip_bit(row, static_cast<std::size_t>(influence.support[u]));
-            }
-        question.ask(asked, got);
+        ask_flipped(question, rows, probes, influence, c, asked, got);
         Seen seen[2] = {Seen(n * outputs), Seen(n * outputs)};
         for (std::size_t p = 0; p < probes.size(); ++p) {
             const bool one = get_bit(rows[probes[p]], static_cast<std::size_t>(influence.support[c]));
