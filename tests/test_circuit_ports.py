@@ -91,12 +91,7 @@ def test_registers_of_hidden_instruction_sets(seed: int, tmp_path: Path) -> None
     library = LibraryOracle(machine.library(tmp_path))
     form = find_arrays(library.native, machine.interface, seed).form
     (array,) = form.arrays
-    start = 0
-    for word in machine.interface.inputs:
-        if word.name == "instruction":
-            break
-        start += word.width
-    fields = {name: tuple(start + bit for bit in bits) for name, bits in machine.fields.items()}
+    fields = {name: machine.input_bits(name) for name in machine.fields}
     assert [port.bits for port in array.writes] == [fields["rd"]]
     reads = {port.bits for port in array.reads}
     assert {fields["rs1"], fields["rs2"]} <= reads <= {*fields.values()}

@@ -77,7 +77,7 @@ def random_rows(interface: Interface, count: int = 50_000) -> NDArray[np.uint64]
     ],
 )
 def test_products_of_32_bits_are_learned_and_certified(name: str, product: Product, tmp_path: Path) -> None:
-    pytest.importorskip("pysat")
+    pytest.importorskip("pysat", reason="an optional package: pip install tapeout[circuit]")
     oracle = LibraryOracle(get(name).library(tmp_path))
     learner = ExactLearner(to_native(oracle), oracle.interface)
     netlist = learner.run()
@@ -232,7 +232,7 @@ def test_a_high_half_waits_for_its_low_half_and_is_split_without() -> None:
 
 
 def test_multiplications_of_the_processor_are_learned_and_certified() -> None:
-    pytest.importorskip("pysat")
+    pytest.importorskip("pysat", reason="an optional package: pip install tapeout[circuit]")
     variant = "rv32ima-machine"
     interface = rv32_interface(variant, ports=True)
     oracle = rv32_oracle(variant, ports=True)

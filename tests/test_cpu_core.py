@@ -172,12 +172,7 @@ def gates_in_form(machine: WithRegisters, form: PortForm) -> Netlist:
     """The gates that the description gives, over the words of the port form that was found."""
     isa = machine.isa
     (array,) = form.arrays
-    start = 0
-    for word in form.whole.inputs:
-        if word.name == "instruction":
-            break
-        start += word.width
-    fields = {tuple(start + bit for bit in machine.fields[name]): name for name in ("rs1", "rs2")}
+    fields = {machine.input_bits(name): name for name in ("rs1", "rs2")}
     builder = Builder(form.interface)
     inputs = {word.name: builder.input(word.name) for word in form.interface.inputs}
     for index, port in enumerate(array.reads):

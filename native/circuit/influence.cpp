@@ -84,18 +84,22 @@ void Influence::extend(Question& question, const Rows& rows, const Rows& answers
     rows_ = count;
 }
 
+std::vector<std::size_t> liveliest_first(const Influence& influence, std::size_t rows, std::size_t wide) {
+    std::vector<std::size_t> order(rows), activity(rows);
+    for (std::size_t row = 0; row < rows; ++row)
+        for (std::size_t v = 0; v < influence.support.size(); ++v)
+            activity[row] += influence.changed(v, row, wide);
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return activity[a] > activity[b]; });
+    return order;
+}
+
 std::vector<std::vector<int>> find_partners(Question& question, const Rows& rows, const Rows& answers,
                                             const Influence& influence) {
     const std::size_t n = influence.support.size(), wide = question.width();
     const auto changes = [&](std::size_t input, std::size_t row) { return influence.changed(input, row, wide); };
-    // Rows in which many inputs matter say most.
-    std::vector<std::size_t> lively(rows.size()), activity(rows.size());
-    for (std::size_t row = 0; row < rows.size(); ++row)
-        for (std::size_t v = 0; v < n; ++v)
-            activity[row] += changes(v, row);
-    std::iota(lively.begin(), lively.end(), std::size_t{0});
-    std::stable_sort(lively.begin(), lively.end(),
-                     [&](std::size_t a, std::size_t b) { return activity[a] > activity[b]; });
+    const std::vector<std::size_t> lively = liveliest_first(influence, rows.size(), wide); // these say most
     std::vector<double> restored(n * n); // share of the rows in which both matter where flipping b undoes flipping a;
     // a comparison needs the wide sense of mattering: of two equal bits, only one can change the outcome at a time
     Rows asked(rows.width(), 0), got;
@@ -242,14 +246,6 @@ std::vector<double> interplay(Question& question, const Rows& rows, const Influe
 
 namespace {
 
-// How much is left to know: (input, output) dependencies seen in a number of rows, rare ones nearly in full.
-double left_to_know(const std::vector<std::uint32_t>& seen, std::size_t rows) {
-    double sum = 0;
-    for (const std::uint32_t count : seen)
-        sum += std::sqrt(std::sqrt(static_cast<double>(count)));
-    return rows ? sum / std::sqrt(std::sqrt(static_cast<double>(rows))) : 0;
-}
-
 void count_bits(const Word* changes, std::size_t wide, std::uint32_t* seen) {
     for (std::size_t w = 0; w < wide; ++w)
         for (Word left = changes[w]; left; left &= left - 1)
@@ -261,7 +257,13 @@ struct Seen {
     std::vector<std::uint32_t> counts;
     std::size_t rows = 0;
     explicit Seen(std::size_t size) : counts(size) {}
-    double left() const { return left_to_know(counts, rows); }
+    // How much is left to know: dependencies, rare ones nearly in full.
+    double left() const {
+        double sum = 0;
+        for (const std::uint32_t count : counts)
+            sum += std::sqrt(std::sqrt(static_cast<double>(count)));
+        return rows ? sum / std::sqrt(std::sqrt(static_cast<double>(rows))) : 0;
+    }
 };
 
 // What two halves leave to be known, as a share of twice what is seen in both together.
@@ -293,13 +295,7 @@ Seen liveliest(const Rows& rows, const std::vector<std::size_t>& order, const In
 
 std::vector<Split> rank_splits(Question& question, const Rows& rows, const Influence& influence) {
     const std::size_t n = influence.support.size(), wide = question.width(), outputs = wide * 64;
-    std::vector<std::size_t> order(rows.size()), activity(rows.size());
-    for (std::size_t row = 0; row < rows.size(); ++row)
-        for (std::size_t v = 0; v < n; ++v)
-            activity[row] += influence.changed(v, row, wide);
-    std::iota(order.begin(), order.end(), std::size_t{0});
-    std::stable_sort(order.begin(), order.end(),
-                     [&](std::size_t a, std::size_t b) { return activity[a] > activity[b]; });
+    const std::vector<std::size_t> order = liveliest_first(influence, rows.size(), wide);
     std::vector<std::size_t> probes(order.begin(),
                                     order.begin() + static_cast<std::ptrdiff_t>(std::min(kLivelyProbes, order.size())));
     for (std::size_t row = 0; row < rows.size() && probes.size() < kSplitProbes; row += 1 + rows.size() / kSplitProbes)

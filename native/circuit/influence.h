@@ -33,6 +33,9 @@ private:
     std::size_t rows_ = 0;
 };
 
+// The rows, those first in which most inputs matter.
+std::vector<std::size_t> liveliest_first(const Influence& influence, std::size_t rows, std::size_t wide);
+
 // For each support bit: in which share of the rows in which `input` matters it starts or ceases to matter when `input`
 // is flipped. A control decides about many; the high bits of a comparison decide about the low ones, and not the other
 // way round.

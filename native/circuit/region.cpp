@@ -5,7 +5,6 @@
 #include "circuit/selection.h"
 
 #include <algorithm>
-#include <numeric>
 #include <optional>
 
 namespace tapeout::circuit {
@@ -161,10 +160,9 @@ private:
             sampler.fill(rows);
         };
         const auto circuit = sum.learn(learn_part, drawn, late ? task_.most_queries : kPartQueries);
-        const bool good = circuit && (late || !sum.large(circuit->gates.size()));
-        const Rows wrong = good ? refute(question_, *circuit, drawn, kSumTests * task_.tests, kMost) : Rows();
-        if (!good)
+        if (!circuit || (!late && sum.large(circuit->gates.size())))
             return;
+        const Rows wrong = refute(question_, *circuit, drawn, kSumTests * task_.tests, kMost);
         for (std::size_t i = 0; i < wrong.size(); ++i)
             add_hint(wrong[i]);
         dense_ = wrong.size() && influence_.support.size() > kDense;
@@ -278,14 +276,7 @@ private:
 
     // The rows in which most inputs matter: where a comparison hangs in the balance, and whatever else is rare.
     void keep_lively() {
-        const std::size_t wide = question_.width();
-        std::vector<std::size_t> activity(rows_.size()), order(rows_.size());
-        for (std::size_t row = 0; row < rows_.size(); ++row)
-            for (std::size_t v = 0; v < influence_.support.size(); ++v)
-                activity[row] += influence_.changed(v, row, wide);
-        std::iota(order.begin(), order.end(), std::size_t{0});
-        std::stable_sort(order.begin(), order.end(),
-                         [&](std::size_t a, std::size_t b) { return activity[a] > activity[b]; });
+        const auto order = liveliest_first(influence_, rows_.size(), question_.width());
         lively_ = Rows(question_.input_width(), 0);
         for (std::size_t i = 0; i < std::min(order.size(), kLively); ++i)
             lively_.push(rows_[order[i]]);

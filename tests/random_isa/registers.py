@@ -35,6 +35,12 @@ class WithRegisters:
         at, to = dice.between(0, len(inputs)), dice.between(0, len(outputs))
         self.interface = Interface((*inputs[:at], *words, *inputs[at:]), (*outputs[:to], *after, *outputs[to:]))
 
+    def input_bits(self, name: str) -> tuple[int, ...]:
+        """The input bits of a field, the lowest first."""
+        names = [word.name for word in self.interface.inputs]
+        start = sum(word.width for word in self.interface.inputs[: names.index("instruction")])
+        return tuple(start + bit for bit in self.fields[name])
+
     def library(self, folder: Path) -> Path:
         """Compiles the step into ``folder``; for `LibraryOracle`."""
         statements, helpers = self.isa.c_parts()

@@ -91,7 +91,8 @@ def design(
     discovering = time.monotonic() - begin
     form = discovery.form
     expected = reference_in_form(variant, form)
-    oracle = _port_oracle(variant, form, seed)
+    care = care_inputs(form)
+    oracle = _port_oracle(variant, form, care, seed)
     runner = RayRunner(partial(rv32_oracle, variant, ports=True), variant) if ray else None
     store = JobStore(checkpoint, f"{variant} {form.interface}")
     learner = ExactLearner(
@@ -116,7 +117,7 @@ def design(
             proving += time.monotonic() - begin
             if proof.counterexample is None or learner.speculated or counterexamples == ROUNDS:
                 break
-            row = evaluate(care_inputs(form), proof.counterexample)
+            row = evaluate(care, proof.counterexample)
             truth = oracle.evaluate(row)
             if (truth == evaluate(netlist, row)).all():
                 break  # the oracle and the reference differ: nothing to learn from it
@@ -143,7 +144,7 @@ def design(
     )  # fmt: skip
 
 
-def _port_oracle(variant: str, form: PortForm, seed: int) -> NativeOracle:
+def _port_oracle(variant: str, form: PortForm, care: Netlist, seed: int) -> NativeOracle:
     """The step in port form as the simulator computes it: many times faster than asking the whole state.
 
     Raises:
@@ -152,7 +153,6 @@ def _port_oracle(variant: str, form: PortForm, seed: int) -> NativeOracle:
     native = NativeOracle(rv32_oracle(variant, ports=True), form.interface, variant)
     whole = form.oracle(rv32_oracle(variant, ports=False))
     random = np.random.default_rng((seed, 0x90B7))
-    care = care_inputs(form)
     for rows in (
         random_rows(random, SAME_ROWS, form.interface.input_bits),
         structured_rows(random, SAME_ROWS, form.interface),
