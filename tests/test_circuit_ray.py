@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 from typer.testing import CliRunner
 
 from tapeout.circuit.exact import ExactLearner
@@ -34,7 +35,6 @@ def add(a, b):
 @pytest.fixture(scope="module")
 def cluster() -> Generator[None]:
     """Two workers on this machine."""
-    ray = pytest.importorskip("ray", reason="an optional package: pip install tapeout[ray]")
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR", configure_logging=False)
     yield
     ray.shutdown()
