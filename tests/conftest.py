@@ -2,6 +2,7 @@
 
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,9 @@ if path := os.environ.get("TAPEOUT_NATIVE"):
     assert spec.loader is not None
     sys.modules["tapeout._native"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules["tapeout._native"])
+
+# Where this was started in the background, SIGINT is ignored, and by every child as well: tests of Ctrl-C would wait.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GOLDEN = Path(__file__).parent / "golden"
 
