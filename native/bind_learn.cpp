@@ -63,6 +63,7 @@ Facts facts_of(const RegionResult& result, std::size_t row_width) {
     answer["fanins"] = matrix(flat.data(), result.fanins.size(), 2);
     answer["outputs"] = result.outputs;
     answer["support"] = result.support;
+    answer["partners"] = result.partners;
     answer["order"] = result.order;
     answer["hints"] = matrix(result.hints.data(), result.hints.size(), row_width);
     answer["lively"] = matrix(result.lively.data(), result.lively.size(), row_width);
@@ -135,7 +136,9 @@ Facts join(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const P
 
 Facts check(Oracle& oracle, const nb::ndarray<const Lit, nb::ndim<2>, nb::c_contig, nb::device::cpu>& fanins,
             const nb::ndarray<const Lit, nb::ndim<1>, nb::c_contig, nb::device::cpu>& outputs, const Pairs& words,
-            const Pairs& fixed, const RowArray& hints, Word seed, std::size_t rows, std::size_t most) {
+            const Pairs& fixed, const RowArray& hints,
+            const std::vector<std::pair<std::vector<int>, std::vector<std::vector<int>>>>& focuses, Word seed,
+            std::size_t rows, std::size_t most) {
     const RegionTask task = make_task(oracle, words, {}, fixed, seed);
     Region region(task.mask.size());
     region.mask = task.mask;
@@ -143,6 +146,9 @@ Facts check(Oracle& oracle, const nb::ndarray<const Lit, nb::ndim<2>, nb::c_cont
     Rows rows_hints = rows_of(hints);
     if (rows_hints.width() != task.mask.size())
         rows_hints = Rows(task.mask.size(), 0);
+    std::vector<Focus> known;
+    for (const auto& [support, partners] : focuses)
+        known.push_back({support, partners});
     Aig aig;
     aig.inputs = oracle.input_bits();
     for (std::size_t i = 0; i < fanins.shape(0); ++i)
@@ -152,7 +158,7 @@ Facts check(Oracle& oracle, const nb::ndarray<const Lit, nb::ndim<2>, nb::c_cont
     {
         nb::gil_scoped_release release;
         Evaluator circuit(aig);
-        result = check_region(oracle, circuit, task.words, region, rows_hints, seed, rows, most);
+        result = check_region(oracle, circuit, task.words, region, rows_hints, known, seed, rows, most);
     }
     Facts answer;
     answer["rows"] = matrix(result.rows.data(), result.rows.size(), row_words(oracle.input_bits()));
@@ -192,8 +198,8 @@ void bind_learn(nb::module_& m) {
     m.def("learn_joined", &join, "oracle"_a, "words"_a, "outputs"_a, "fixed"_a, "hints"_a, "seed"_a, "tests"_a, "low"_a,
           "known"_a, "known_sizes"_a,
           "One job of the exact learner: outputs that are the upper bits of a sum, whose lower bits are known words.");
-    m.def("check_region", &check, "oracle"_a, "fanins"_a, "outputs"_a, "words"_a, "fixed"_a, "hints"_a, "seed"_a,
-          "rows"_a, "most"_a,
+    m.def("check_region", &check, "oracle"_a, "fanins"_a, "outputs"_a, "words"_a, "fixed"_a, "hints"_a, "focuses"_a,
+          "seed"_a, "rows"_a, "most"_a,
           "A circuit against its oracle on rows of a region: wrong rows, their wrong outputs, how many were wrong.");
     m.def("sample_region", &sample, "words"_a, "fixed"_a, "row_words"_a, "seed"_a, "rows"_a,
           "Rows drawn for a region.");

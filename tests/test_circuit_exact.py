@@ -15,7 +15,7 @@ from tapeout.circuit.functions import get
 from tapeout.circuit.jobs import JobStore
 from tapeout.circuit.learn import learn
 from tapeout.circuit.netlist import Builder, Netlist
-from tapeout.circuit.oracle import LibraryOracle, function_oracle, to_native
+from tapeout.circuit.oracle import LibraryOracle, function_oracle, to_native, to_oracle
 from tapeout.circuit.words import parse_interface
 from tapeout.errors import UserError
 
@@ -74,6 +74,26 @@ def test_an_equality_hidden_in_a_permutation_is_found(seed: int) -> None:
     for other, expected in ((b, 1), (near, 0)):
         rows = (a | other << np.uint64(24) | np.uint64(1 << 48)).reshape(-1, 1)
         assert (evaluate(netlist, rows) == expected).all()
+
+
+def test_a_check_looks_where_inputs_belong_together() -> None:
+    """An immediate near a register's value: no word equals another, so only the partners that were found lead there."""
+
+    @function_oracle("instruction:32 a:32 -> hit")
+    def equal(instruction: np.ndarray, a: np.ndarray) -> np.ndarray:
+        mixed = a & np.uint64(0x88888) == 0x80808  # no constant, no run of ones
+        return mixed & (instruction >> np.uint64(8) == a & np.uint64((1 << 24) - 1))
+
+    never = (np.zeros((0, 2), np.uint32), np.zeros(1, np.uint32))
+    task = ([(0, 32), (32, 32)], [], np.zeros((0, 1), np.uint64))
+    pairs = [[8 + bit, 32 + bit] for bit in range(24)]
+    unfocused, focused = (
+        _native.check_region(to_native(to_oracle(equal)), *never, *task, focuses, seed=1, rows=1 << 14, most=1 << 14)[
+            "wrong"
+        ]
+        for focuses in ([], [([bit for pair in pairs for bit in pair], pairs)])
+    )
+    assert focused > 10 > 5 * unfocused
 
 
 def test_the_same_seed_gives_the_same_netlist_whatever_the_threads(tmp_path: Path) -> None:

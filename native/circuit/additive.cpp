@@ -9,10 +9,10 @@ namespace {
 constexpr std::size_t kFirst = 8, kRows = 48; // rows all pairs are measured in; and those of one set
 constexpr std::size_t kInputs = 512;          // more have too many pairs
 constexpr std::size_t kSets = 2, kAttempts = 6;
-constexpr std::size_t kDegree = 8; // other inputs that a contribution depends on, where diagrams are large
+constexpr std::size_t kDegree = 6; // other inputs that a contribution depends on, where diagrams are large
 constexpr std::size_t kStrong = 8;
 constexpr std::size_t kGatesPerPair = 12, kGatesPerBit = 64;
-constexpr std::size_t kMoreCarried = 5; // quarters of the exact set's size
+constexpr std::size_t kMoreCarried = 5; // quarters of what is exact in it
 constexpr std::size_t kCarried = 4;     // narrower words are never off by more than one
 
 } // namespace
@@ -89,7 +89,7 @@ Additive::Additive(Question& question, const RegionTask& task, std::vector<int> 
         return;
     const auto nearly = confirmed(&Pairs::carry);
     carried_ = !nearly.empty() && strong(pairs_.carry, nearly[0]) &&
-               (sets_.empty() || nearly[0].size() > kMoreCarried * sets_[0].size() / 4);
+               nearly[0].size() > kMoreCarried * without_carries(nearly[0]) / 4;
 }
 
 // Lively and uniform rows by turns.
@@ -209,16 +209,16 @@ std::vector<Additive::Set> Additive::independent(const std::vector<char>& edges)
 }
 
 // Sets in which all pairs were measured in all rows. An edge that shows late changes what is proposed next; in the end
-// those without edges are left.
+// what is left of the sets has none.
 std::vector<Additive::Set> Additive::confirmed(std::vector<char> Pairs::* edges) {
     const std::size_t n = support_.size();
+    const auto promising = [&](const Set& set) {
+        return set.size() > 1 && (thorough_ || set.size() == n || strong(pairs_.*edges, set));
+    };
     std::vector<Set> sets;
     for (std::size_t attempt = 0; attempt < kAttempts; ++attempt) {
         sets = independent(pairs_.*edges);
-        const bool promising = std::any_of(sets.begin(), sets.end(), [&](const Set& set) {
-            return thorough_ || set.size() == n || strong(pairs_.*edges, set);
-        });
-        if (!promising)
+        if (std::none_of(sets.begin(), sets.end(), promising))
             return {};
         std::vector<std::pair<int, int>> fresh;
         for (const Set& set : sets)
@@ -230,17 +230,47 @@ std::vector<Additive::Set> Additive::confirmed(std::vector<char> Pairs::* edges)
                     seen = 1;
                 }
         measure(kFirst, kRows, fresh);
-        const auto refuted = std::erase_if(sets, [&](const Set& set) {
-            return std::any_of(set.begin(), set.end(), [&](int a) {
-                return std::any_of(set.begin(), set.end(), [&](int b) {
-                    return (pairs_.*edges)[static_cast<std::size_t>(a) * n + static_cast<std::size_t>(b)];
-                });
-            });
-        });
-        if (refuted == 0)
+        bool refuted = false;
+        for (Set& set : sets)
+            refuted = prune(pairs_.*edges, set) || refuted;
+        if (!refuted)
             break;
     }
+    std::erase_if(sets, [&](const Set& set) { return !promising(set); });
+    std::stable_sort(sets.begin(), sets.end(), [](const Set& a, const Set& b) { return a.size() > b.size(); });
     return sets;
+}
+
+// Takes out those with most edges inside the set until there are none; whether there were.
+bool Additive::prune(const std::vector<char>& edges, Set& set) const {
+    for (bool pruned = false;; pruned = true) {
+        std::size_t most = 0;
+        auto worst = set.begin();
+        for (auto at = set.begin(); at != set.end(); ++at) {
+            const auto inside = static_cast<std::size_t>(std::count_if(set.begin(), set.end(), [&](int other) {
+                return edges[static_cast<std::size_t>(*at) * support_.size() + static_cast<std::size_t>(other)];
+            }));
+            if (inside > most) {
+                most = inside;
+                worst = at;
+            }
+        }
+        if (most == 0)
+            return pruned;
+        set.erase(worst);
+    }
+}
+
+// How many of the set are additive together without being off by one. Outside of it there may be more: what adds
+// nothing but carries is additive with everything in most rows.
+std::size_t Additive::without_carries(const Set& set) const {
+    Set exact;
+    for (const int input : set)
+        if (std::none_of(exact.begin(), exact.end(), [&](int other) {
+                return pairs_.sum[static_cast<std::size_t>(input) * support_.size() + static_cast<std::size_t>(other)];
+            }))
+            exact.push_back(input);
+    return exact.size();
 }
 
 std::size_t Additive::degree(const std::vector<char>& edges, int input) const {

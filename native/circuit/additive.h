@@ -58,6 +58,8 @@ private:
     std::vector<Set> independent(const std::vector<char>& edges) const;
     Set extend(const std::vector<char>& edges, const std::vector<int>& first) const;
     std::vector<Set> confirmed(std::vector<char> Pairs::* edges);
+    std::size_t without_carries(const Set& set) const;
+    bool prune(const std::vector<char>& edges, Set& set) const;
     std::size_t degree(const std::vector<char>& edges, int input) const;
     bool strong(const std::vector<char>& edges, const Set& set) const;
     bool holds(const Set& set, const Rows& rows);

@@ -15,8 +15,10 @@ struct Mismatches {
     std::size_t wrong = 0;
 };
 
-// `hints` are crossed into some of the rows. Stops early where `most` rows are wrong.
+// `hints` are crossed into some of the rows; a part of the rows is drawn for each focus. Stops early where `most` rows
+// are wrong.
 Mismatches check_region(Oracle& oracle, Oracle& circuit, const std::vector<Span>& words, const Region& region,
-                        const Rows& hints, Word seed, std::size_t rows, std::size_t most);
+                        const Rows& hints, const std::vector<Focus>& focuses, Word seed, std::size_t rows,
+                        std::size_t most);
 
 } // namespace tapeout::circuit

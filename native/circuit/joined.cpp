@@ -93,7 +93,7 @@ RegionResult learn_joined(Oracle& oracle, const RegionTask& task, std::vector<Jo
     RegionResult result;
     result.support = survey(question, region, rows, lively);
     sampler.set_hints(nullptr, &lively);
-    sampler.set_bits(result.support);
+    sampler.set_focus({result.support, {}});
     const auto draw = [&](Rows& drawn, std::size_t count) {
         drawn = Rows(question.input_width(), count);
         sampler.fill(drawn);

@@ -237,7 +237,7 @@ private:
         Influence first;
         first.extend(question_, rows_, answers_, candidates_);
         influence_ = std::move(first);
-        activate();
+        sampler_.set_focus({influence_.support, result_.partners});
         draw(rows_, kRows); // more of the words that turned out to matter
         rows_.append(hints_);
         question_.ask(rows_, answers_);
@@ -260,18 +260,16 @@ private:
 
     void group() {
         surveyed_ = hints_.size();
-        activate();
-        sampler_.set_bits(influence_.support);
         keep_lively();
         clusters_ = find_partners(question_, rows_, answers_, influence_);
-        std::vector<std::vector<int>> bits;
+        result_.partners.clear();
         for (const auto& cluster : clusters_)
             if (cluster.size() > 1) {
-                auto& place = bits.emplace_back();
+                auto& place = result_.partners.emplace_back();
                 for (const int member : cluster)
                     place.push_back(influence_.support[static_cast<std::size_t>(member)]);
             }
-        sampler_.set_partners(std::move(bits));
+        sampler_.set_focus({influence_.support, result_.partners});
     }
 
     // The rows in which most inputs matter: where a comparison hangs in the balance, and whatever else is rare.
@@ -280,17 +278,6 @@ private:
         lively_ = Rows(question_.input_width(), 0);
         for (std::size_t i = 0; i < std::min(order.size(), kLively); ++i)
             lively_.push(rows_[order[i]]);
-    }
-
-    void activate() {
-        std::vector<int> active;
-        for (std::size_t w = 0; w < task_.words.size(); ++w) {
-            const Span& span = task_.words[w];
-            if (std::any_of(influence_.support.begin(), influence_.support.end(),
-                            [&](int bit) { return bit >= span.first && bit < span.first + span.width; }))
-                active.push_back(static_cast<int>(w));
-        }
-        sampler_.set_active(std::move(active));
     }
 
     struct Choice {

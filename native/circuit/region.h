@@ -30,8 +30,9 @@ struct RegionResult {
     std::vector<Gate> fanins;
     std::vector<Lit> outputs;
     std::vector<int> support, order;
-    Rows hints;  // counterexamples met
-    Rows lively; // rows in which many inputs matter
+    Rows hints;                             // counterexamples met
+    Rows lively;                            // rows in which many inputs matter
+    std::vector<std::vector<int>> partners; // input bits that belong together
     std::size_t queries = 0, nodes = 0, cut = 0, rounds = 0, orders = 0;
     double left = 1;                        // of twice what is to be known: what the split leaves
     bool additive = false, waiting = false; // a sum; neither solved nor split (RegionTask::wait)

@@ -38,6 +38,15 @@ Sampler::Sampler(std::vector<Span> words, std::size_t row_words, const Region& r
     std::iota(all_.begin(), all_.end(), 0);
 }
 
+void Sampler::set_focus(Focus focus) {
+    active_.clear();
+    for (std::size_t w = 0; w < words_.size(); ++w)
+        if (std::any_of(focus.support.begin(), focus.support.end(),
+                        [&](int bit) { return bit >= words_[w].first && bit < words_[w].first + words_[w].width; }))
+            active_.push_back(static_cast<int>(w));
+    focus_ = std::move(focus);
+}
+
 void Sampler::sample_word(Word* row, const Span& span, const std::vector<int>& sources) {
     const auto width = static_cast<std::uint32_t>(span.width);
     const auto bit = [&] { return static_cast<std::size_t>(span.first) + random_.below(width); };
@@ -67,8 +76,8 @@ void Sampler::sample_word(Word* row, const Span& span, const std::vector<int>& s
         break;
     }
     case 8:
-    case 9: { // a small number, or minus one
-        const std::uint32_t keep = 1 + random_.below(std::min(width, 8u));
+    case 9: { // a small number, or a little below zero
+        const std::uint32_t keep = 1 + random_.below(std::min(width, random_.chance(0.5) ? 8u : 24u));
         const Word low = random_.word();
         fill_word(row, span, kind & 1);
         write(row, span.first, static_cast<int>(keep), low);
@@ -106,20 +115,20 @@ void Sampler::sample_word(Word* row, const Span& span, const std::vector<int>& s
 // Makes the first bits of all clusters equal to their partners (or opposite), but for at most two clusters.
 void Sampler::align_partners(Word* row) {
     const bool opposite = random_.chance(0.4);
-    const auto count = static_cast<std::uint32_t>(clusters_.size());
+    const auto count = static_cast<std::uint32_t>(focus_.partners.size());
     std::uint32_t low = 0, high = count;
     if (random_.chance(0.3)) { // only a run of them
         low = random_.below(count);
         high = low + 1 + random_.below(count - low);
     }
     for (std::uint32_t c = low; c < high; ++c) {
-        const auto& cluster = clusters_[c];
+        const auto& cluster = focus_.partners[c];
         const bool first = get_bit(row, static_cast<std::size_t>(cluster[0]));
         for (std::size_t i = 1; i < cluster.size(); ++i)
             set_bit(row, static_cast<std::size_t>(cluster[i]), first ^ opposite);
     }
     for (std::uint32_t i = random_.below(3); i > 0; --i) {
-        const auto& cluster = clusters_[random_.below(count)];
+        const auto& cluster = focus_.partners[random_.below(count)];
         flip_bit(row, static_cast<std::size_t>(cluster[random_.below(static_cast<std::uint32_t>(cluster.size()))]));
     }
 }
@@ -132,8 +141,9 @@ void Sampler::cross(Word* row) {
     if (random_.chance(0.6)) {
         std::copy_n(hint, row_words_, row);
         for (std::uint32_t i = 1 + random_.below(4); i > 0; --i) {
-            if (!bits_.empty()) {
-                flip_bit(row, static_cast<std::size_t>(bits_[random_.below(static_cast<std::uint32_t>(bits_.size()))]));
+            if (!focus_.support.empty()) {
+                const auto& bits = focus_.support;
+                flip_bit(row, static_cast<std::size_t>(bits[random_.below(static_cast<std::uint32_t>(bits.size()))]));
                 continue;
             }
             const Span& span = words_[random_.below(static_cast<std::uint32_t>(words_.size()))];
@@ -163,7 +173,7 @@ void Sampler::sample(Word* row) {
     for (std::uint32_t i = 0; i < count; ++i)
         if (!random_.chance(plain))
             sample_word(row, words_[static_cast<std::size_t>(sources[(start + i) % count])], sources);
-    if (!clusters_.empty() && random_.chance(0.3))
+    if (!focus_.partners.empty() && random_.chance(0.3))
         align_partners(row);
     if (((hints_ && hints_->size()) || (lively_ && lively_->size())) && random_.chance(0.35))
         cross(row);

@@ -29,20 +29,24 @@ struct Region {
     }
 };
 
+// What is known of a function: the inputs that matter, and which of them belong together.
+struct Focus {
+    std::vector<int> support;
+    std::vector<std::vector<int>> partners;
+};
+
 class Sampler {
 public:
     Sampler(std::vector<Span> words, std::size_t row_words, const Region& region, Word seed);
-    // Only these words take part in copies and special values half of the time; the rest is uniform then.
-    void set_active(std::vector<int> words) { active_ = std::move(words); }
-    // Bits that belong together (found from the function): sometimes all pairs are made equal, or all but one.
-    void set_partners(std::vector<std::vector<int>> clusters) { clusters_ = std::move(clusters); }
+    // Half of the time only the words that matter take part in copies and special values, the rest is uniform then;
+    // bits that matter are the ones to change in a row that matters; sometimes all partners are made equal, or all but
+    // one.
+    void set_focus(Focus focus);
     // Rows found to matter, and rows in which many inputs matter; sometimes crossed over into new ones.
     void set_hints(const Rows* hints, const Rows* lively = nullptr) {
         hints_ = hints;
         lively_ = lively;
     }
-    // Bits that matter: the ones to change in a row that matters.
-    void set_bits(std::vector<int> bits) { bits_ = std::move(bits); }
     void fill(Rows& rows, std::size_t first = 0);
 
 private:
@@ -54,11 +58,10 @@ private:
     std::size_t row_words_;
     const Region& region_;
     Random random_;
-    std::vector<int> active_, all_;
-    std::vector<std::vector<int>> clusters_;
+    std::vector<int> active_, all_; // words
+    Focus focus_;
     const Rows* hints_ = nullptr;
     const Rows* lively_ = nullptr;
-    std::vector<int> bits_;
     std::vector<Word> scratch_;
 };
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -35,6 +35,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 Fixed = tuple[tuple[int, int], ...]
 """A region: input bits and the values they are fixed to."""
+Focus = tuple[list[int], list[list[int]]]
+"""What is known of a word in a region: the inputs that matter, and which of them belong together."""
 
 SIGNATURE_ROWS, CONFIRM_ROWS = 2048, 8192
 CHECKS = (1 << 14, 1 << 17, 1 << 20)
@@ -104,6 +106,19 @@ class WordTree:
             else:
                 stack += reversed(node.children)
         return list(found.values())
+
+    def regions(self) -> list[tuple[Fixed, Leaf]]:
+        """Where the leaves are used: where each was learned, and where the word was found to be the same."""
+        found: list[tuple[Fixed, Leaf]] = []
+        stack = [self.root]
+        while stack:
+            node = stack.pop()
+            same = node.resolve()
+            if same.leaf is not None:
+                found.append((node.fixed, same.leaf))
+            elif node.children is not None:  # else what it equals is met on its own way
+                stack += reversed(node.children)
+        return found
 
 
 def _seed(*parts: object) -> int:
@@ -180,36 +195,55 @@ class ExactLearner:
         return self._settle()
 
     def refine(self, rows: Rows, wrong: Rows) -> Netlist:
-        """Learns again what answered ``rows`` wrongly; ``wrong`` has a bit for each wrong output bit."""
-        self._grow_all(self._wrong_nodes(rows, wrong))
-        return self._settle()
+        """Learns again what answered ``rows`` wrongly; ``wrong`` has a bit for each wrong output bit.
+
+        What changed by that is checked again, the rest stays as it was found right.
+        """
+        known = self._regions()
+        frontiers = self._wrong_nodes(rows, wrong)
+        self._grow_all(frontiers)
+        return self._settle(self._changed(known, frontiers))
 
     def close(self) -> None:
         """Ends the workers."""
         self._pool.shutdown()
 
-    def _settle(self) -> Netlist:
+    def _settle(self, only: dict[Fixed, list[Focus]] | None = None) -> Netlist:
         netlist = assemble(self.interface, self.trees)
         for stage, rows in enumerate(CHECKS):
-            regions = self._regions()
+            regions = self._regions() if only is None else only
             self.settled = False
             while not self._over() and not self.settled:
                 wrong, again = self._check(netlist, rows, stage, regions)
                 if not wrong:
                     self.settled = not self._cut
                     break
-                known = set(self._regions())
+                known = self._regions()
                 self._grow_all(wrong)
                 netlist = assemble(self.interface, self.trees)
                 # What was learned again is checked again, and where it was wrong; the rest stays as it was found right.
-                nodes = {node.fixed for frontier in wrong.values() for node in frontier}
-                regions = [fixed for fixed in self._regions() if fixed in nodes | again or fixed not in known]
+                regions = self._changed(known, wrong, again)
+                if only is not None:
+                    only |= regions
                 self.settled = not regions
         return netlist
 
-    def _regions(self) -> list[Fixed]:
-        """Where the leaves of all words are, each region once."""
-        return list(dict.fromkeys(node.fixed for node in self._leaves()))
+    def _regions(self) -> dict[Fixed, list[Focus]]:
+        """Where the leaves of all words are, each region once, and what is known of them."""
+        regions: dict[Fixed, list[Focus]] = {}
+        for tree in self.trees:
+            for fixed, leaf in tree.regions():
+                focus = leaf.facts["support"], leaf.facts.get("partners", [])
+                if focus not in regions.setdefault(fixed, []):
+                    regions[fixed].append(focus)
+        return regions
+
+    def _changed(
+        self, known: Collection[Fixed], learned: Mapping[int, list[Node]], wrong: Collection[Fixed] = ()
+    ) -> dict[Fixed, list[Focus]]:
+        """The regions of nodes that were ``learned`` again, those found ``wrong``, and those not ``known`` before."""
+        again = {node.fixed for nodes in learned.values() for node in nodes} | set(wrong)
+        return {fixed: focuses for fixed, focuses in self._regions().items() if fixed in again or fixed not in known}
 
     def _grow_all(self, frontiers: dict[int, list[Node]]) -> None:
         while todo := [tree for tree in self.trees if id(tree) in frontiers]:
@@ -351,7 +385,7 @@ class ExactLearner:
     # ---- checking and repairing
 
     def _check(
-        self, netlist: Netlist, rows: int, stage: int, regions: list[Fixed]
+        self, netlist: Netlist, rows: int, stage: int, regions: Mapping[Fixed, list[Focus]]
     ) -> tuple[dict[int, list[Node]], set[Fixed]]:
         """Checks all words in some regions; returns the nodes to learn again, by tree, and the regions found wrong."""
         leaves = self._leaves()
@@ -364,7 +398,8 @@ class ExactLearner:
 
         def check(fixed: Fixed) -> dict[str, Any]:
             seed = _seed(self.seed, "check", self.check_rounds, stage, fixed)
-            arguments = (netlist.fanins, netlist.outputs, self._spans, list(fixed), hints, seed, rows, MOST_WRONG)
+            circuit = (netlist.fanins, netlist.outputs, self._spans)
+            arguments = (*circuit, list(fixed), hints, regions[fixed], seed, rows, MOST_WRONG)
             try:
                 found = self._store.run("check", arguments, lambda: self._runner.run("check_region", *arguments))
             except _native.BudgetEnded:
@@ -375,7 +410,7 @@ class ExactLearner:
                     check_again(self.oracle, found["rows"], evaluate(netlist, found["rows"], 1) ^ found["outputs"])
             return found
 
-        found = self._each(regions, check)
+        found = self._each(list(regions), check)
         wrong_rows = np.concatenate([part["rows"] for part in found])
         wrong_bits = np.concatenate([part["outputs"] for part in found])
         self._progress(f"check {self.check_rounds}: {len(regions)} regions, {rows} rows each, {len(wrong_rows)} wrong")
