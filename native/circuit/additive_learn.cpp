@@ -26,16 +26,6 @@ Value inverse(Value odd) {
     return result;
 }
 
-// Literals of a circuit's variables in another graph of the same inputs, where its gates are made.
-std::vector<Lit> copy_gates(Strash& into, const std::vector<Gate>& gates) {
-    std::vector<Lit> made;
-    for (std::size_t variable = 0; variable < into.aig.first_gate(); ++variable)
-        made.push_back(lit_of(variable));
-    for (const Gate& gate : gates)
-        made.push_back(into.and_(made[gate.a / 2] ^ (gate.a & 1), made[gate.b / 2] ^ (gate.b & 1)));
-    return made;
-}
-
 } // namespace
 
 // Contributions that are multiples of one of them, over the integers; shifted ones under exclusive or. Constant ones
@@ -121,11 +111,7 @@ std::optional<Form> Additive::solve(Strash& gates, Question& part, const Set& re
     const RegionResult learned = learner(part, task);
     if (learned.split >= 0 || learned.outputs.size() != arithmetic_.width)
         return std::nullopt;
-    const std::vector<Lit> made = copy_gates(gates, learned.fanins);
-    std::vector<Lit> word;
-    for (const Lit output : learned.outputs)
-        word.push_back(made[output / 2] ^ (output & 1));
-    return Form(arithmetic_, word, whole);
+    return Form(arithmetic_, gates.place(learned.fanins, learned.outputs), whole);
 }
 
 std::vector<Word> Additive::bits_of(const Set& set) const {
@@ -204,7 +190,7 @@ std::optional<SumCircuit> Additive::learn(const Learner& learner, const Draw& dr
     std::erase_if(sets_, [&](const Set& set) { return !holds(set, rows); });
     Strash known(question_.input_bits());
     for (const auto& circuit : task_.known)
-        copy_gates(known, circuit);
+        known.place(circuit);
     std::optional<SumCircuit> best;
     std::size_t least = 0;
     for (const Set& set : sets_) {
@@ -220,7 +206,7 @@ std::optional<SumCircuit> Additive::learn(const Learner& learner, const Draw& dr
             SumCircuit circuit;
             circuit.outputs = emit(made, *form, shared, &circuit.trace);
             circuit.gates = std::move(made.aig.gates);
-            copy_gates(all, circuit.gates);
+            all.place(circuit.gates);
             if (!best || all.aig.gates.size() < least) {
                 best = std::move(circuit);
                 least = all.aig.gates.size();

@@ -58,6 +58,19 @@ Lit Strash::and_(Lit a, Lit b) {
     return lit_of(table_[at]);
 }
 
+std::vector<Lit> Strash::place(const std::vector<Gate>& gates, const std::vector<Lit>& outputs) {
+    std::vector<Lit> made;
+    for (std::size_t variable = 0; variable < aig.first_gate(); ++variable)
+        made.push_back(lit_of(variable));
+    const auto literal = [&](Lit at) { return made[at / 2] ^ (at & 1); };
+    for (const Gate& gate : gates)
+        made.push_back(and_(literal(gate.a), literal(gate.b)));
+    std::vector<Lit> result;
+    for (const Lit output : outputs)
+        result.push_back(literal(output));
+    return result;
+}
+
 Lit Strash::find(Lit a, Lit b) const {
     if (a > b)
         std::swap(a, b);

@@ -46,6 +46,8 @@ public:
             return then;
         return then == (other ^ 1) ? xor_(select, other) : or_(and_(select, then), and_(select ^ 1, other));
     }
+    // Makes a circuit of the same inputs again; returns what became of its literals.
+    std::vector<Lit> place(const std::vector<Gate>& gates, const std::vector<Lit>& outputs = {});
     // The literal of a & b if it is trivial or exists; kNone if a gate would have to be made.
     Lit find(Lit a, Lit b) const;
 

@@ -1,6 +1,7 @@
 #include "circuit/region.h"
 
 #include "circuit/additive.h"
+#include "circuit/alternative.h"
 #include "circuit/orders.h"
 #include "circuit/selection.h"
 
@@ -55,6 +56,8 @@ public:
             select();
         if (!solved_)
             add_up(false);
+        if (!solved_ && !result_.waiting && !direct_)
+            alternate();
         if (!solved_ && !result_.waiting && direct_ && !dense_)
             try_all();
         if (!solved_ && !result_.waiting && !direct_)
@@ -116,13 +119,7 @@ private:
         if (choice.broken() || found.split >= 0 || found.outputs.empty())
             return;
         Strash gates(question_.input_bits());
-        std::vector<Lit> made;
-        const auto literal = [&](Lit at) {
-            return at < 2 * gates.aig.first_gate() ? at : made[at / 2 - gates.aig.first_gate()] ^ (at & 1);
-        };
-        for (const Gate& gate : found.fanins)
-            made.push_back(gates.and_(literal(gate.a), literal(gate.b)));
-        const Lit first = literal(found.outputs[0]);
+        const Lit first = gates.place(found.fanins, found.outputs)[0];
         const auto source = [](Source from) {
             return from.bit == Source::kZero  ? Lit{0}
                    : from.bit == Source::kOne ? Lit{1}
@@ -136,6 +133,48 @@ private:
         result_.cut = found.cut;
         result_.rounds += found.rounds;
         solved_ = true;
+    }
+
+    // Learns the other word, and where the word is that one, if it is some input bits elsewhere.
+    void alternate() {
+        if (question_.outputs() < kSumBits)
+            return;
+        const auto found = find_alternative(question_, rows_, answers_, influence_, task_.words);
+        if (!found)
+            return;
+        RegionTask held = task_;
+        held.hints = Rows(question_.input_width(), 0); // those of other words hide the order; the whole is tested
+        WiredQuestion choice(question_, found->wired);
+        const auto learned = [&](Question& question) { // orders are found in samples: others may show a better one
+            RegionResult part;
+            for (std::size_t effort = 0; effort < kEfforts && part.outputs.empty(); ++effort) {
+                held.seed = mix(held.seed);
+                part = Job(question, held, true).run();
+            }
+            return part;
+        };
+        const RegionResult where = learned(choice);
+        if (where.outputs.empty())
+            return;
+        for (const int bit : found->wired) {
+            set_bit(held.mask.data(), static_cast<std::size_t>(bit), true);
+            set_bit(held.value.data(), static_cast<std::size_t>(bit), found->held);
+        }
+        const RegionResult other = learned(question_);
+        if (other.outputs.empty())
+            return;
+        Strash gates(question_.input_bits());
+        const Lit chosen = gates.place(where.fanins, where.outputs)[0];
+        const std::vector<Lit> word = gates.place(other.fanins, other.outputs);
+        SumCircuit circuit;
+        for (std::size_t o = 0; o < word.size(); ++o)
+            circuit.outputs.push_back(
+                gates.mux(chosen, lit_of(1 + static_cast<std::size_t>(found->wired[o])), word[o]));
+        circuit.gates = std::move(gates.aig.gates);
+        if (!holds(circuit, drawing()))
+            return;
+        result_.nodes = where.nodes + other.nodes;
+        result_.rounds += where.rounds + other.rounds;
     }
 
     // Learns the word as a sum of what single inputs add to it: at once where diagrams would be large, or after they
@@ -153,25 +192,35 @@ private:
     }
 
     void add_up(Additive& sum, bool late) {
-        Sampler sampler = sampler_; // what else is learned does not depend on whether this was tried
-        sampler.set_hints(&hints_, &lively_);
-        const auto drawn = [&](Rows& rows, std::size_t count) {
-            rows = Rows(question_.input_width(), count);
-            sampler.fill(rows);
-        };
+        const Draw drawn = drawing();
         const auto circuit = sum.learn(learn_part, drawn, late ? task_.most_queries : kPartQueries);
         if (!circuit || (!late && sum.large(circuit->gates.size())))
             return;
-        const Rows wrong = refute(question_, *circuit, drawn, kSumTests * task_.tests, kMost);
+        dense_ = !holds(*circuit, drawn) && influence_.support.size() > kDense;
+        result_.additive = solved_;
+    }
+
+    // Rows of the region. What else is learned does not depend on whether they were drawn.
+    Draw drawing() {
+        Sampler sampler = sampler_;
+        sampler.set_hints(&hints_, &lively_);
+        return [this, sampler](Rows& rows, std::size_t count) mutable {
+            rows = Rows(question_.input_width(), count);
+            sampler.fill(rows);
+        };
+    }
+
+    // Takes the circuit if no row refutes it; else the rows that do become hints.
+    bool holds(const SumCircuit& circuit, const Draw& drawn) {
+        const Rows wrong = refute(question_, circuit, drawn, kSumTests * task_.tests, kMost);
         for (std::size_t i = 0; i < wrong.size(); ++i)
             add_hint(wrong[i]);
-        dense_ = wrong.size() && influence_.support.size() > kDense;
         if (wrong.size())
-            return;
-        result_.outputs = circuit->outputs;
-        result_.fanins = circuit->gates;
-        result_.trace = circuit->trace;
-        result_.additive = solved_ = true;
+            return false;
+        result_.outputs = circuit.outputs;
+        result_.fanins = circuit.gates;
+        result_.trace = circuit.trace;
+        return solved_ = true;
     }
 
     // Where inputs of several words compete: the first split both of whose halves are learned with few queries, if any.
