@@ -467,6 +467,8 @@ def design(
     elif output is not None:
         files = write_design(made, output)
         sys.stdout.write(f"Wrote {', '.join(files)} to {output}\n")
+    if not made.proved:
+        raise typer.Exit(WRONG if made.proof.different else UNDECIDED)
 
 
 def main() -> None:
