@@ -38,6 +38,13 @@ auto matrix(const T* data, std::size_t rows, std::size_t columns) {
     return nb::ndarray<nb::numpy, T, nb::ndim<2>>(copy, 2, shape, owner);
 }
 
+std::vector<Gate> gates_of(const nb::ndarray<const Lit, nb::ndim<2>, nb::c_contig, nb::device::cpu>& fanins) {
+    std::vector<Gate> gates;
+    for (std::size_t i = 0; i < fanins.shape(0); ++i)
+        gates.push_back({fanins(i, 0), fanins(i, 1)});
+    return gates;
+}
+
 RegionTask make_task(const Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed,
                      Word seed) {
     RegionTask task;
@@ -74,6 +81,7 @@ Facts facts_of(const RegionResult& result, std::size_t row_width) {
     answer["orders"] = result.orders;
     answer["left"] = result.left;
     answer["additive"] = result.additive;
+    answer["folded"] = result.folded;
     answer["waiting"] = result.waiting;
     nb::list rows; // of a sum: [subtracted, literals of the row, literals of the total behind it]
     for (const SumTrace::Row& row : result.trace.rows) {
@@ -109,6 +117,8 @@ Facts learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const 
 
 Facts join(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed, const RowArray& hints,
            Word seed, std::size_t tests, const std::vector<std::pair<std::vector<int>, Pairs>>& low,
+           const nb::ndarray<const Lit, nb::ndim<2>, nb::c_contig, nb::device::cpu>& low_fanins,
+           std::vector<Lit> low_outputs,
            const nb::ndarray<const Lit, nb::ndim<2>, nb::c_contig, nb::device::cpu>& known,
            const std::vector<std::size_t>& known_sizes) {
     RegionTask task = make_task(oracle, words, std::move(outputs), fixed, seed);
@@ -121,6 +131,7 @@ Facts join(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const P
         for (std::size_t i = 0; i < size && gate < known.shape(0); ++i, ++gate)
             circuit.push_back({known(gate, 0), known(gate, 1)});
     }
+    SumCircuit circuit{gates_of(low_fanins), std::move(low_outputs), {}};
     std::vector<JoinedPart> parts;
     for (const auto& [bits, region] : low) {
         const RegionTask part = make_task(oracle, words, bits, region, seed);
@@ -129,7 +140,7 @@ Facts join(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const P
     RegionResult result;
     {
         nb::gil_scoped_release release;
-        result = learn_joined(oracle, task, std::move(parts));
+        result = learn_joined(oracle, task, std::move(parts), circuit);
     }
     return facts_of(result, row_width);
 }
@@ -151,8 +162,7 @@ Facts check(Oracle& oracle, const nb::ndarray<const Lit, nb::ndim<2>, nb::c_cont
         known.push_back({support, partners});
     Aig aig;
     aig.inputs = oracle.input_bits();
-    for (std::size_t i = 0; i < fanins.shape(0); ++i)
-        aig.gates.push_back({fanins(i, 0), fanins(i, 1)});
+    aig.gates = gates_of(fanins);
     aig.outputs.assign(outputs.data(), outputs.data() + outputs.shape(0));
     Mismatches result;
     {
@@ -195,9 +205,11 @@ void bind_learn(nb::module_& m) {
     m.def("learn_region", &learn, "oracle"_a, "words"_a, "outputs"_a, "fixed"_a, "hints"_a, "seed"_a, "tests"_a,
           "wait"_a = false,
           "One job of the exact learner: a circuit for the outputs on a region, or the input to split it on.");
-    m.def("learn_joined", &join, "oracle"_a, "words"_a, "outputs"_a, "fixed"_a, "hints"_a, "seed"_a, "tests"_a, "low"_a,
-          "known"_a, "known_sizes"_a,
-          "One job of the exact learner: outputs that are the upper bits of a sum, whose lower bits are known words.");
+    m.def(
+        "learn_joined", &join, "oracle"_a, "words"_a, "outputs"_a, "fixed"_a, "hints"_a, "seed"_a, "tests"_a, "low"_a,
+        "low_fanins"_a, "low_outputs"_a, "known"_a, "known_sizes"_a,
+        "One job of the exact learner: outputs that are the upper bits of a sum whose lower bits are known words, what "
+        "the steps of a known fold show, or a known word up to signs.");
     m.def("check_region", &check, "oracle"_a, "fanins"_a, "outputs"_a, "words"_a, "fixed"_a, "hints"_a, "focuses"_a,
           "seed"_a, "rows"_a, "most"_a,
           "A circuit against its oracle on rows of a region: wrong rows, their wrong outputs, how many were wrong.");

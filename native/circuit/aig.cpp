@@ -59,9 +59,16 @@ Lit Strash::and_(Lit a, Lit b) {
 }
 
 std::vector<Lit> Strash::place(const std::vector<Gate>& gates, const std::vector<Lit>& outputs) {
-    std::vector<Lit> made;
-    for (std::size_t variable = 0; variable < aig.first_gate(); ++variable)
-        made.push_back(lit_of(variable));
+    std::vector<Lit> inputs(aig.inputs);
+    for (std::size_t input = 0; input < aig.inputs; ++input)
+        inputs[input] = lit_of(1 + input);
+    return place(gates, outputs, inputs);
+}
+
+std::vector<Lit> Strash::place(const std::vector<Gate>& gates, const std::vector<Lit>& outputs,
+                               const std::vector<Lit>& inputs) {
+    std::vector<Lit> made{Lit{0}};
+    made.insert(made.end(), inputs.begin(), inputs.end());
     const auto literal = [&](Lit at) { return made[at / 2] ^ (at & 1); };
     for (const Gate& gate : gates)
         made.push_back(and_(literal(gate.a), literal(gate.b)));

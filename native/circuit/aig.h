@@ -48,6 +48,9 @@ public:
     }
     // Makes a circuit of the same inputs again; returns what became of its literals.
     std::vector<Lit> place(const std::vector<Gate>& gates, const std::vector<Lit>& outputs = {});
+    // The same with literals in the place of its inputs.
+    std::vector<Lit> place(const std::vector<Gate>& gates, const std::vector<Lit>& outputs,
+                           const std::vector<Lit>& inputs);
     // The literal of a & b if it is trivial or exists; kNone if a gate would have to be made.
     Lit find(Lit a, Lit b) const;
 

@@ -1,6 +1,8 @@
 #include "circuit/joined.h"
 
 #include "circuit/additive.h"
+#include "circuit/fold.h"
+#include "circuit/signs.h"
 
 #include <algorithm>
 #include <numeric>
@@ -78,7 +80,56 @@ void JoinedQuestion::ask(const Rows& rows, Rows& answers) {
     }
 }
 
-RegionResult learn_joined(Oracle& oracle, const RegionTask& task, std::vector<JoinedPart> parts) {
+namespace {
+
+// The word of the last part as what each step of a fold shows, which is the word of the first.
+std::optional<SumCircuit> learn_recorded(Oracle& oracle, const RegionTask& task, const std::vector<JoinedPart>& parts,
+                                         const std::vector<int>& support, const Draw& draw) {
+    if (parts.size() != 2)
+        return std::nullopt;
+    JoinedQuestion folded(oracle, {parts[0]}), word(oracle, {parts[1]});
+    RegionTask step = task;
+    step.mask = parts[0].mask;
+    step.value = parts[0].value;
+    step.outputs = parts[0].outputs;
+    Fold fold(folded, step, support);
+    Rows rows, answers;
+    draw(rows, kRows);
+    folded.ask(rows, answers);
+    if (!fold.find(rows, answers) || !fold.records(word, rows) || !fold.learn(draw))
+        return std::nullopt;
+    return fold.recorded(word, task);
+}
+
+// The word of the last part as that of the part before up to signs.
+std::optional<SumCircuit> learn_signed(Oracle& oracle, const RegionTask& task, const std::vector<JoinedPart>& parts,
+                                       const SumCircuit& low, const std::vector<int>& support, const Draw& draw) {
+    JoinedQuestion other(oracle, {parts[parts.size() - 2]}), word(oracle, {parts.back()});
+    Rows rows;
+    draw(rows, kRows);
+    const auto signs = find_signs(word, other, rows, whole_words(task.words, support));
+    if (!signs)
+        return std::nullopt;
+    SumCircuit holds;
+    if (signs->constant) {
+        SignedQuestion question(word, other, *signs);
+        RegionTask where = task;
+        where.hints = Rows(word.input_width(), 0);
+        const RegionResult learned = learn_part(question, where);
+        if (learned.outputs.empty())
+            return std::nullopt;
+        holds = {learned.fanins, learned.outputs, {}};
+    }
+    auto circuit = with_signs(*signs, word.input_bits(), low, signs->constant ? &holds : nullptr);
+    if (refute(word, circuit, draw, kTests * task.tests, 1).size())
+        return std::nullopt;
+    return circuit;
+}
+
+} // namespace
+
+RegionResult learn_joined(Oracle& oracle, const RegionTask& task, std::vector<JoinedPart> parts,
+                          const SumCircuit& low) {
     parts.push_back({task.outputs, task.mask, task.value});
     JoinedQuestion question(oracle, parts);
     Region region(question.input_width());
@@ -98,7 +149,19 @@ RegionResult learn_joined(Oracle& oracle, const RegionTask& task, std::vector<Jo
         drawn = Rows(question.input_width(), count);
         sampler.fill(drawn);
     };
+    if (auto circuit = learn_signed(oracle, task, parts, low, result.support, draw)) {
+        result.fanins = std::move(circuit->gates);
+        result.outputs = std::move(circuit->outputs);
+        result.hints = task.hints;
+        result.lively = lively;
+        result.queries = question.queries();
+        return result;
+    }
     const auto circuit = [&]() -> std::optional<SumCircuit> {
+        if (auto recorded = learn_recorded(oracle, task, parts, result.support, draw)) {
+            result.folded = true;
+            return recorded;
+        }
         Additive sum(question, task, result.support, lively, false);
         if (!sum.found() || !sum.strong())
             return std::nullopt;
@@ -109,7 +172,7 @@ RegionResult learn_joined(Oracle& oracle, const RegionTask& task, std::vector<Jo
         result.outputs.assign(circuit->outputs.end() - static_cast<std::ptrdiff_t>(task.outputs.size()),
                               circuit->outputs.end());
         result.trace = circuit->trace;
-        result.additive = true;
+        result.additive = !result.folded;
     }
     result.hints = task.hints;
     result.lively = lively;

@@ -2,6 +2,7 @@
 // which may be another output, or the same output in another region (where another operation was selected).
 #pragma once
 
+#include "circuit/additive.h"
 #include "circuit/region.h"
 
 #include <vector>
@@ -29,8 +30,10 @@ private:
     Rows asked_, got_;
 };
 
-// Learns the task's outputs as the upper bits of a sum whose lower bits are `low`. Not solved (split is -1, no outputs)
-// where the whole is none.
-RegionResult learn_joined(Oracle& oracle, const RegionTask& task, std::vector<JoinedPart> low);
+// Learns the task's outputs as the upper bits of a sum whose lower bits are `low`, as what the steps of a fold show
+// that `low` is, or as the last word of `low`, whose circuit is given, up to signs. Not solved (split is -1, no
+// outputs) where they are none of these.
+RegionResult learn_joined(Oracle& oracle, const RegionTask& task, std::vector<JoinedPart> low,
+                          const SumCircuit& circuit);
 
 } // namespace tapeout::circuit

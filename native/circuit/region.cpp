@@ -2,8 +2,10 @@
 
 #include "circuit/additive.h"
 #include "circuit/alternative.h"
+#include "circuit/fold.h"
 #include "circuit/orders.h"
 #include "circuit/selection.h"
+#include "circuit/signs.h"
 
 #include <algorithm>
 #include <optional>
@@ -81,6 +83,10 @@ private:
         const bool dense = dense_ && best.bit >= 0; // no diagram holds it
         if (!dense)
             try_all();
+        if (!solved_)
+            fold();
+        if (result_.waiting)
+            return;
         std::optional<Split> split;
         if (!solved_ && (best.left >= kClearSplit || influence_.support.size() <= kModest))
             split = look_ahead(splits);
@@ -133,6 +139,18 @@ private:
         result_.cut = found.cut;
         result_.rounds += found.rounds;
         solved_ = true;
+    }
+
+    // Learns the step that the word repeats for each bit of an input word.
+    void fold() {
+        Fold found(question_, task_, influence_.support);
+        const Draw drawn = drawing();
+        if (question_.outputs() >= kSumBits && found.find(rows_, answers_) && found.learn(drawn))
+            holds(found.circuit(), drawn);
+        result_.folded = solved_;
+        result_.waiting = !solved_ && task_.wait && question_.outputs() >= kSumBits &&
+                          (looks_recorded(question_, rows_, answers_, task_.words) ||
+                           looks_signed(question_, rows_, answers_, whole_words(task_.words, influence_.support)));
     }
 
     // Learns the other word, and where the word is that one, if it is some input bits elsewhere.

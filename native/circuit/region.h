@@ -34,9 +34,10 @@ struct RegionResult {
     Rows lively;                            // rows in which many inputs matter
     std::vector<std::vector<int>> partners; // input bits that belong together
     std::size_t queries = 0, nodes = 0, cut = 0, rounds = 0, orders = 0;
-    double left = 1;                        // of twice what is to be known: what the split leaves
-    bool additive = false, waiting = false; // a sum; neither solved nor split (RegionTask::wait)
-    SumTrace trace;                         // of a sum
+    double left = 1;                       // of twice what is to be known: what the split leaves
+    bool additive = false, folded = false; // a sum; a fold
+    bool waiting = false;                  // neither solved nor split (RegionTask::wait)
+    SumTrace trace;                        // of a sum
 };
 
 RegionResult learn_region(Oracle& oracle, const RegionTask& task);

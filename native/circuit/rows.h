@@ -24,6 +24,23 @@ inline void flip_bit(Word* row, std::size_t bit) {
     row[bit / 64] ^= Word{1} << (bit % 64);
 }
 
+// Up to 64 bits of a row at any place.
+inline Word get_bits(const Word* row, int first, int width) {
+    const int shift = first % 64;
+    Word value = row[first / 64] >> shift;
+    if (shift + width > 64)
+        value |= row[first / 64 + 1] << (64 - shift);
+    return width >= 64 ? value : value & ((Word{1} << width) - 1);
+}
+inline void set_bits(Word* row, int first, int width, Word value) {
+    const Word mask = width >= 64 ? ~Word{0} : (Word{1} << width) - 1;
+    const int shift = first % 64;
+    value &= mask;
+    row[first / 64] = (row[first / 64] & ~(mask << shift)) | value << shift;
+    if (shift + width > 64)
+        row[first / 64 + 1] = (row[first / 64 + 1] & ~(mask >> (64 - shift))) | value >> (64 - shift);
+}
+
 inline Word mix(Word x) { // splitmix64's finaliser
     x ^= x >> 30;
     x *= 0xbf58476d1ce4e5b9u;

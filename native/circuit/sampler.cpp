@@ -7,30 +7,22 @@ namespace tapeout::circuit {
 
 namespace {
 
-// Reads and writes up to 64 bits of a row at any place.
-Word read(const Word* row, int first, int width) {
-    const int shift = first % 64;
-    Word value = row[first / 64] >> shift;
-    if (shift + width > 64)
-        value |= row[first / 64 + 1] << (64 - shift);
-    return width >= 64 ? value : value & ((Word{1} << width) - 1);
-}
-
-void write(Word* row, int first, int width, Word value) {
-    const Word mask = width >= 64 ? ~Word{0} : (Word{1} << width) - 1;
-    const int shift = first % 64;
-    value &= mask;
-    row[first / 64] = (row[first / 64] & ~(mask << shift)) | value << shift;
-    if (shift + width > 64)
-        row[first / 64 + 1] = (row[first / 64 + 1] & ~(mask >> (64 - shift))) | value >> (64 - shift);
-}
-
 void fill_word(Word* row, const Span& span, bool bit) {
     for (int at = 0; at < span.width; at += 64)
-        write(row, span.first + at, std::min(64, span.width - at), bit ? ~Word{0} : 0);
+        set_bits(row, span.first + at, std::min(64, span.width - at), bit ? ~Word{0} : 0);
 }
 
 } // namespace
+
+std::vector<Span> whole_words(const std::vector<Span>& words, const std::vector<int>& support) {
+    std::vector<Span> whole;
+    for (const Span& span : words) {
+        const auto first = std::lower_bound(support.begin(), support.end(), span.first);
+        if (std::lower_bound(first, support.end(), span.first + span.width) - first == span.width)
+            whole.push_back(span);
+    }
+    return whole;
+}
 
 Sampler::Sampler(std::vector<Span> words, std::size_t row_words, const Region& region, Word seed)
     : words_(std::move(words)), row_words_(row_words), region_(region), random_(seed), all_(words_.size()),
@@ -80,7 +72,7 @@ void Sampler::sample_word(Word* row, const Span& span, const std::vector<int>& s
         const std::uint32_t keep = 1 + random_.below(std::min(width, random_.chance(0.5) ? 8u : 24u));
         const Word low = random_.word();
         fill_word(row, span, kind & 1);
-        write(row, span.first, static_cast<int>(keep), low);
+        set_bits(row, span.first, static_cast<int>(keep), low);
         break;
     }
     case 10:
@@ -94,7 +86,7 @@ void Sampler::sample_word(Word* row, const Span& span, const std::vector<int>& s
         const Word invert = kind == 13 ? ~Word{0} : 0;
         for (int at = 0; at < std::min(span.width, source.width); at += 64) {
             const int n = std::min(64, std::min(span.width, source.width) - at);
-            write(row, span.first + at, n, read(row, source.first + at, n) ^ invert);
+            set_bits(row, span.first + at, n, get_bits(row, source.first + at, n) ^ invert);
         }
         for (std::uint32_t i = random_.below(3); i > 0; --i)
             flip_bit(row, bit());
@@ -104,7 +96,7 @@ void Sampler::sample_word(Word* row, const Span& span, const std::vector<int>& s
     case 15: // sparse or dense
         for (int at = 0; at < span.width; at += 64) {
             const Word a = random_.word(), b = random_.word();
-            write(row, span.first + at, std::min(64, span.width - at), kind == 14 ? a & b : a | b);
+            set_bits(row, span.first + at, std::min(64, span.width - at), kind == 14 ? a & b : a | b);
         }
         break;
     default:
@@ -156,7 +148,7 @@ void Sampler::cross(Word* row) {
             continue;
         for (int at = 0; at < span.width; at += 64) {
             const int n = std::min(64, span.width - at);
-            write(row, span.first + at, n, read(hint, span.first + at, n));
+            set_bits(row, span.first + at, n, get_bits(hint, span.first + at, n));
         }
     }
 }

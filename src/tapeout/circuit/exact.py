@@ -331,13 +331,13 @@ class ExactLearner:
             join_all(waiting, self.trees, self._join, self._tried)
         return {id(tree): released for tree in self.trees if (released := release(tree, all_=self._over()))}
 
-    def _join(self, one: Waiting, low: Parts) -> dict[str, Any]:
+    def _join(self, one: Waiting, low: Parts, facts: dict[str, Any]) -> dict[str, Any]:
         outputs, node = one.tree.outputs, one.node
         seed = _seed(self.seed, "join", outputs, node.fixed, node.tries)
         known = [facts["fanins"] for facts in sums([one.tree])]
         gates, sizes = np.concatenate([np.zeros((0, 2), np.uint32), *known]), [len(fanins) for fanins in known]
         task = (self._spans, outputs, list(node.fixed), node.hints, seed, EDGE_TESTS)
-        arguments = (*task, low, gates, sizes)
+        arguments = (*task, low, facts["fanins"], facts["outputs"], gates, sizes)
         try:
             result = self._store.run("join", arguments, lambda: self._runner.run("learn_joined", *arguments))
         except _native.BudgetEnded:

@@ -1,8 +1,9 @@
-"""Words that take in carries of another word, learned together: the high half of a product with its low half.
+"""Words that are learned together with another one: the high half of a product with its low half, a quotient with the
+remainder, a signed word with the unsigned one.
 
-Such a word's job ends *waiting* (``native/circuit/region.h``). When nothing else is left to do, it is tried as the
-upper part of each known word of the same inputs, sums first: another output, or the same one in another region. What is
-found can be the low part of what still waits.
+Such a word's job ends *waiting* (``native/circuit/region.h``). When nothing else is left to do, it is tried with each
+known word of the same inputs, folds and sums first: another output, or the same one in another region. What is found
+can be the companion of what still waits.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ MOST_COMPANIONS = 8
 LEAST_BITS = 4
 """Of a low part: carries of narrower words are learned as they are."""
 
+Facts = dict[str, Any]
 Parts = list[tuple[list[int], list[tuple[int, int]]]]
 """Output bits and the input bits fixed where they are asked; the lowest first."""
 
@@ -41,20 +43,20 @@ def own_part(outputs: Sequence[int], fixed: Fixed) -> Parts:
 def join_all(
     waiting: Sequence[Waiting],
     trees: Sequence[WordTree],
-    join: Callable[[Waiting, Parts], dict[str, Any]],
+    join: Callable[[Waiting, Parts, Facts], dict[str, Any]],
     tried: set[str],
 ) -> None:
     """Learns what waits together with low parts, as long as some are found.
 
-    ``join`` runs the job of one node and one low part, and makes the node a leaf where it is solved; ``tried`` keeps
-    which were run.
+    ``join`` runs the job of one node, one low part and what is known of that; it makes the node a leaf where it is
+    solved. ``tried`` keeps which were run.
     """
     left: list[Waiting] = [one for one in waiting if one.node.leaf is None]
-    fresh: list[tuple[set[int], Parts]] = _low_parts(trees)
+    fresh = _low_parts(trees)
     while fresh and left:
         found = [facts for one in left if (facts := _try(one, fresh, join, tried)) is not None]
         left = [one for one in left if one.node.leaf is None]
-        fresh = [(set(facts["support"]), facts["parts"]) for facts in found]
+        fresh = [(facts["parts"], facts) for facts in found]
 
 
 def release(tree: WordTree, *, all_: bool) -> list[Node]:
@@ -74,18 +76,20 @@ def release(tree: WordTree, *, all_: bool) -> list[Node]:
 
 def _try(
     one: Waiting,
-    low: Sequence[tuple[set[int], Parts]],
-    join: Callable[[Waiting, Parts], dict[str, Any]],
+    low: Sequence[tuple[Parts, Facts]],
+    join: Callable[[Waiting, Parts, Facts], dict[str, Any]],
     tried: set[str],
 ) -> dict[str, Any] | None:
     support = set(one.facts["support"])
-    related = [parts for inputs, parts in low if 2 * len(inputs & support) > len(inputs | support)]
-    for parts in related[:MOST_COMPANIONS]:
+    related = [
+        known for known in low if 2 * len(support & {*known[1]["support"]}) > len(support | {*known[1]["support"]})
+    ]
+    for parts, facts in related[:MOST_COMPANIONS]:
         key = repr((one.tree.name, one.node.fixed, one.node.tries, parts))
         if key in tried:
             continue
         tried.add(key)
-        result = join(one, parts)
+        result = join(one, parts, facts)
         if result["outputs"]:
             result["parts"] = parts + own_part(one.tree.outputs, one.node.fixed)
             return result
@@ -99,13 +103,13 @@ def sums(trees: Sequence[WordTree]) -> list[dict[str, Any]]:
     ]
 
 
-def _low_parts(trees: Sequence[WordTree]) -> list[tuple[set[int], Parts]]:
-    """The inputs and parts of all words that are known; sums come first (narrow ones were learned as diagrams)."""
+def _low_parts(trees: Sequence[WordTree]) -> list[tuple[Parts, Facts]]:
+    """The parts of all words that are known; folds and sums come first (narrow ones were learned as diagrams)."""
     known = [
         (node.leaf.facts, own_part(tree.outputs, node.fixed))
         for tree in trees
         for node in tree.leaves()
         if node.leaf is not None and len(tree.outputs) >= LEAST_BITS
     ]
-    known.sort(key=lambda one: not one[0].get("additive"))
-    return [(set(facts["support"]), facts.get("parts", part)) for facts, part in known]
+    known.sort(key=lambda one: (not one[0].get("folded"), not one[0].get("additive")))
+    return [(facts.get("parts", part), facts) for facts, part in known]

@@ -1,0 +1,304 @@
+#include "circuit/fold.h"
+
+#include "circuit/alternative.h"
+
+#include <algorithm>
+
+namespace tapeout::circuit {
+
+namespace {
+
+constexpr int kMostBits = 64;
+constexpr std::size_t kStepRows = 4096, kPairs = 96; // rows of steps; those in which one input's weight is looked for
+constexpr std::size_t kEfforts = 4, kStepTests = 1024;
+constexpr Word kStepSeed =
+    0xf01d; // the same step is learned the same way wherever it is used, so that gates are shared
+
+Word low_bits(std::size_t count) {
+    return count >= 64 ? ~Word{0} : (Word{1} << count) - 1;
+}
+
+// One bit: whether a word is 0.
+class NonZeroQuestion final : public Question {
+public:
+    explicit NonZeroQuestion(Question& word) : Question(word), word_(word), before_(word.queries()) {}
+    void ask(const Rows& rows, Rows& answers) override {
+        word_.ask(rows, got_);
+        if (answers.width() != 1 || answers.size() != rows.size())
+            answers = Rows(1, rows.size());
+        for (std::size_t row = 0; row < rows.size(); ++row)
+            answers[row][0] = std::any_of(got_[row], got_[row] + word_.width(), [](Word word) { return word != 0; });
+    }
+    std::size_t width() const override { return 1; }
+    std::size_t outputs() const override { return 1; }
+    Word queries() const override { return word_.queries() - before_; }
+
+private:
+    Question& word_;
+    Word before_;
+    Rows got_;
+};
+
+// Samples show an order, others may show a better one.
+RegionResult learn_simple(Question& question, RegionTask task) {
+    RegionResult result;
+    task.hints = Rows(question.input_width(), 0);
+    task.seed = kStepSeed;
+    for (std::size_t effort = 0; effort < kEfforts && result.outputs.empty(); ++effort) {
+        task.seed = mix(task.seed);
+        result = learn_part(question, task);
+    }
+    return result;
+}
+
+} // namespace
+
+Fold::Fold(Question& word, const RegionTask& task, std::vector<int> support)
+    : word_(word), task_(task), support_(std::move(support)), outputs_(word.outputs()) {}
+
+Word Fold::value(const Word* row) const {
+    return get_bits(row, over_.first, over_.width);
+}
+
+void Fold::set_value(Word* row, Word value) const {
+    set_bits(row, over_.first, over_.width, value);
+}
+
+Word Fold::state(const Word* answer) const {
+    return answer[0] & low_bits(outputs_);
+}
+
+void Fold::ask_above(const Rows& rows, Rows& above, Rows& answers) {
+    above = rows;
+    for (std::size_t row = 0; row < rows.size(); ++row)
+        set_value(above[row], value(rows[row]) >> 1);
+    word_.ask(above, answers);
+}
+
+// Each row's step: the state of its upper bits, and its lowest bit. Empty where a state does not fit.
+Rows Fold::steps(const Rows& rows) {
+    Rows result, answers;
+    ask_above(rows, result, answers);
+    for (std::size_t row = 0; row < rows.size(); ++row) {
+        const Word before = state(answers[row]);
+        if (over_.width < 64 && before >> (over_.width - 1))
+            return Rows(rows.width(), 0);
+        set_value(result[row], before << 1 | (value(rows[row]) & 1));
+    }
+    return result;
+}
+
+bool Fold::find(const Rows& rows, const Rows& answers) {
+    if (outputs_ > kMostBits)
+        return false;
+    for (const Span& span : whole_words(task_.words, support_)) {
+        if (span.width > kMostBits || span.width < static_cast<int>(outputs_))
+            continue;
+        over_ = span;
+        const Rows asked = steps(rows);
+        Rows got, zero = rows, none;
+        if (asked.size() != rows.size())
+            continue;
+        word_.ask(asked, got);
+        for (std::size_t row = 0; row < zero.size(); ++row)
+            set_value(zero[row], 0);
+        word_.ask(zero, none);
+        bool good = true;
+        for (std::size_t row = 0; row < rows.size() && good; ++row)
+            good = state(got[row]) == state(answers[row]) && state(none[row]) == 0;
+        if (good)
+            return true;
+    }
+    return false;
+}
+
+// Of rows that hold a step's x: what does not fit into it is 0.
+RegionTask Fold::step_task(RegionTask task) const {
+    for (int bit = static_cast<int>(outputs_) + 1; bit < over_.width; ++bit) {
+        set_bit(task.mask.data(), static_cast<std::size_t>(over_.first + bit), true);
+        set_bit(task.value.data(), static_cast<std::size_t>(over_.first + bit), false);
+    }
+    task.tests = kStepTests;
+    return task;
+}
+
+bool Fold::learn(const Draw& draw) {
+    Rows drawn;
+    draw(drawn, kStepRows);
+    Random random(task_.seed);
+    for (std::size_t row = 0; row < drawn.size(); ++row)
+        if (random.chance(0.5))
+            set_value(drawn[row], value(drawn[row]) >> random.below(static_cast<std::uint32_t>(over_.width)));
+    const Rows rows = steps(drawn);
+    const auto form = rows.size() ? fit(rows) : std::nullopt;
+    if (!form)
+        return false;
+    Strash gates(word_.input_bits());
+    other_.outputs = emit(gates, *form, false);
+    other_.gates = std::move(gates.aig.gates);
+    std::vector<int> wired;
+    for (std::size_t o = 0; o < outputs_; ++o)
+        wired.push_back(over_.first + static_cast<int>(o));
+    WiredQuestion question(word_, wired);
+    keeps_ = learn_simple(question, step_task(task_));
+    return !keeps_.outputs.empty();
+}
+
+// The sum of inputs that the step is where it is not x: what each adds shows where flipping it leads to such a row.
+std::optional<Form> Fold::fit(const Rows& rows) {
+    const auto kept = [&](const Word* row, const Word* answer) {
+        return state(answer) == (value(row) & low_bits(outputs_));
+    };
+    Rows answers, others(rows.width(), 0), totals(1, 0);
+    word_.ask(rows, answers);
+    for (std::size_t row = 0; row < rows.size(); ++row)
+        if (!kept(rows[row], answers[row])) {
+            others.push(rows[row]);
+            totals.push(answers[row]);
+        }
+    if (others.size() < kPairs)
+        return std::nullopt;
+    Form form(Arithmetic{Group::sum, outputs_});
+    std::vector<std::pair<int, Word>> weights;
+    std::vector<int> unknown;
+    for (const int bit : support_) {
+        if (bit >= over_.first + static_cast<int>(outputs_) + 1 && bit < over_.first + over_.width)
+            continue;
+        Rows flipped(rows.width(), kPairs), got, above, before;
+        for (std::size_t p = 0; p < kPairs; ++p) {
+            std::copy_n(others[p * others.size() / kPairs], rows.width(), flipped[p]);
+            flip_bit(flipped[p], static_cast<std::size_t>(bit));
+        }
+        word_.ask(flipped, got);
+        ask_above(flipped, above, before);
+        bool found = false;
+        for (std::size_t p = 0; p < kPairs && !found; ++p) {
+            found = state(before[p]) == value(above[p]) && !kept(flipped[p], got[p]);
+            if (!found)
+                continue;
+            const Word change = state(got[p]) - state(totals[p * others.size() / kPairs]);
+            weights.emplace_back(bit, get_bit(flipped[p], static_cast<std::size_t>(bit)) ? change : Word{0} - change);
+        }
+        if (!found) // one row with it may still tell
+            unknown.push_back(bit);
+    }
+    const auto total = [&](const Word* row) {
+        Word sum = 0;
+        for (const auto& [bit, weight] : weights)
+            sum += get_bit(row, static_cast<std::size_t>(bit)) ? weight : 0;
+        return sum;
+    };
+    const auto open = [&](const Word* row) {
+        return std::count_if(unknown.begin(), unknown.end(),
+                             [&](int bit) { return get_bit(row, static_cast<std::size_t>(bit)); });
+    };
+    std::size_t plain = 0;
+    while (plain < others.size() && open(others[plain]) > 0)
+        ++plain;
+    if (plain == others.size())
+        return std::nullopt;
+    const Word constant = state(totals[plain]) - total(others[plain]);
+    for (std::size_t row = 0; row < others.size() && !unknown.empty(); ++row)
+        if (open(others[row]) == 1) {
+            const auto at = std::find_if(unknown.begin(), unknown.end(),
+                                         [&](int bit) { return get_bit(others[row], static_cast<std::size_t>(bit)); });
+            const Word weight = state(totals[row]) - total(others[row]) - constant;
+            weights.emplace_back(*at, weight);
+            unknown.erase(at);
+        }
+    for (std::size_t row = 0; row < others.size(); ++row)
+        if (((total(others[row]) + constant) & low_bits(outputs_)) != state(totals[row]))
+            return std::nullopt;
+    form.add_constant(constant & low_bits(outputs_));
+    for (const auto& [bit, weight] : weights)
+        form.add(lit_of(1 + static_cast<std::size_t>(bit)), weight & low_bits(outputs_), bit);
+    return form;
+}
+
+// A circuit of the step with x instead of the inputs that are folded.
+std::vector<Lit> Fold::place(Strash& gates, const std::vector<Gate>& circuit, const std::vector<Lit>& outputs,
+                             const std::vector<Lit>& x) const {
+    std::vector<Lit> inputs(word_.input_bits());
+    for (std::size_t bit = 0; bit < inputs.size(); ++bit)
+        inputs[bit] = lit_of(1 + bit);
+    for (std::size_t bit = 0; bit < static_cast<std::size_t>(over_.width); ++bit)
+        inputs[static_cast<std::size_t>(over_.first) + bit] = bit < x.size() ? x[bit] : Lit{0};
+    return gates.place(circuit, outputs, inputs);
+}
+
+SumCircuit Fold::circuit() const {
+    Strash gates(word_.input_bits());
+    SumCircuit result;
+    result.outputs = fold(gates, [](std::size_t, const std::vector<Lit>&) {});
+    result.gates = std::move(gates.aig.gates);
+    return result;
+}
+
+std::vector<Lit> Fold::fold(Strash& gates, const std::function<void(std::size_t, const std::vector<Lit>&)>& see) const {
+    std::vector<Lit> state(outputs_, Lit{0});
+    for (auto bit = static_cast<std::size_t>(over_.width); bit-- > 0;) {
+        std::vector<Lit> x{lit_of(1 + static_cast<std::size_t>(over_.first) + bit)};
+        x.insert(x.end(), state.begin(), state.end());
+        x.resize(std::min(x.size(), static_cast<std::size_t>(over_.width)));
+        see(bit, x);
+        const Lit keeps = place(gates, keeps_.fanins, keeps_.outputs, x)[0];
+        const std::vector<Lit> other = place(gates, other_.gates, other_.outputs, x);
+        for (std::size_t o = 0; o < outputs_; ++o)
+            state[o] = gates.mux(keeps, x[o], other[o]);
+    }
+    return state;
+}
+
+bool Fold::records(Question& word, const Rows& rows) {
+    if (word.outputs() != static_cast<std::size_t>(over_.width))
+        return false;
+    Rows answers, above, before, got;
+    word.ask(rows, answers);
+    ask_above(rows, above, before);
+    word.ask(above, before);
+    const Rows asked = steps(rows);
+    if (asked.size() != rows.size())
+        return false;
+    word.ask(asked, got);
+    const Word upper = low_bits(static_cast<std::size_t>(over_.width) - 1);
+    for (std::size_t row = 0; row < rows.size(); ++row)
+        if ((before[row][0] & upper) != (answers[row][0] >> 1 & upper) || (got[row][0] != 0) != (answers[row][0] & 1))
+            return false;
+    return true;
+}
+
+std::optional<SumCircuit> Fold::recorded(Question& word, const RegionTask& task) {
+    NonZeroQuestion flag(word);
+    const RegionResult shown = learn_simple(flag, step_task(task));
+    if (shown.outputs.empty())
+        return std::nullopt;
+    Strash gates(word_.input_bits());
+    std::vector<Lit> flags(static_cast<std::size_t>(over_.width));
+    SumCircuit result;
+    result.outputs = fold(gates, [&](std::size_t bit, const std::vector<Lit>& x) {
+        flags[bit] = place(gates, shown.fanins, shown.outputs, x)[0];
+    });
+    result.outputs.insert(result.outputs.end(), flags.begin(), flags.end());
+    result.gates = std::move(gates.aig.gates);
+    return result;
+}
+
+bool looks_recorded(Question& word, const Rows& rows, const Rows& answers, const std::vector<Span>& words) {
+    for (const Span& span : words) {
+        if (span.width > kMostBits || static_cast<std::size_t>(span.width) != word.outputs())
+            continue;
+        Rows above = rows, got;
+        for (std::size_t row = 0; row < rows.size(); ++row)
+            set_bits(above[row], span.first, span.width, get_bits(rows[row], span.first, span.width) >> 1);
+        word.ask(above, got);
+        const Word upper = low_bits(static_cast<std::size_t>(span.width) - 1);
+        bool good = true;
+        for (std::size_t row = 0; row < rows.size() && good; ++row)
+            good = (got[row][0] & upper) == (answers[row][0] >> 1 & upper);
+        if (good)
+            return true;
+    }
+    return false;
+}
+
+} // namespace tapeout::circuit

@@ -1,0 +1,60 @@
+// Words that are folds over the bits of an input word, from the top: what the word is for the upper bits may stand in
+// their place. So (2 p + c) mod b is (2 (p mod b) + c) mod b, and the whole division is one step, repeated.
+//
+// The step needs to be right only where a repetition leads, x = 2 s + c with s = f(s). There it is simple though the
+// whole is not: x itself, or else a sum of the inputs. Which of the two is asked of all rows, as f(x) = x.
+#pragma once
+
+#include "circuit/additive.h"
+#include "circuit/form.h"
+#include "circuit/region.h"
+
+#include <optional>
+#include <vector>
+
+namespace tapeout::circuit {
+
+class Fold {
+public:
+    // `word`: what is folded. It has no more bits than the input word that it is a fold over, and at most 64.
+    Fold(Question& word, const RegionTask& task, std::vector<int> support);
+    // Whether all rows allow that it is a fold over some input word.
+    bool find(const Rows& rows, const Rows& answers);
+    // The step, with rows drawn by `draw`; to be verified by the whole.
+    bool learn(const Draw& draw);
+    // The fold of all bits.
+    SumCircuit circuit() const;
+
+    // Whether `word` (in all rows) has the bits that a flag shows in each step: bit k of the quotient. The flag is that
+    // `word` is not 0 for the step's x.
+    bool records(Question& word, const Rows& rows);
+    // The circuit of the fold and such a word behind it; nothing where the flag is not simple.
+    std::optional<SumCircuit> recorded(Question& word, const RegionTask& task);
+
+private:
+    Word value(const Word* row) const;
+    void set_value(Word* row, Word value) const;
+    Word state(const Word* answer) const;
+    // Rows with the word over which is folded shifted down by one, and their answers.
+    void ask_above(const Rows& rows, Rows& above, Rows& answers);
+    Rows steps(const Rows& rows);
+    std::optional<Form> fit(const Rows& rows);
+    RegionTask step_task(RegionTask task) const;
+    // The state behind all steps; `see` is shown each step's bit and x.
+    std::vector<Lit> fold(Strash& gates, const std::function<void(std::size_t, const std::vector<Lit>&)>& see) const;
+    std::vector<Lit> place(Strash& gates, const std::vector<Gate>& circuit, const std::vector<Lit>& outputs,
+                           const std::vector<Lit>& x) const;
+
+    Question& word_;
+    const RegionTask& task_;
+    std::vector<int> support_;
+    Span over_{0, 0};
+    std::size_t outputs_;
+    RegionResult keeps_; // whether the step is x itself
+    SumCircuit other_;   // what it is else
+};
+
+// Whether every row allows that the word has one bit more for each bit of some input word: h(a / 2) = h(a) / 2.
+bool looks_recorded(Question& word, const Rows& rows, const Rows& answers, const std::vector<Span>& words);
+
+} // namespace tapeout::circuit

@@ -1,0 +1,46 @@
+// Words that are another word up to signs: a signed division is the unsigned one of magnitudes, negated where the signs
+// differ.
+#pragma once
+
+#include "circuit/additive.h"
+#include "circuit/rows.h"
+#include "circuit/sampler.h"
+
+#include <optional>
+#include <vector>
+
+namespace tapeout::circuit {
+
+// How a word follows from another: input words are replaced by their magnitudes, the result is negated where an odd
+// number of some words are negative. In rows that are no such the word may be a constant.
+struct Signs {
+    std::vector<Span> magnitudes, negate;
+    std::optional<Word> constant;
+};
+
+// Whether negating one of the words negates the answer, in nearly all rows: it is worth looking for Signs.
+bool looks_signed(Question& word, const Rows& rows, const Rows& answers, const std::vector<Span>& words);
+
+std::optional<Signs> find_signs(Question& word, Question& other, const Rows& rows, const std::vector<Span>& words);
+
+// Whether the word is what the signs make of the other one, as a question of one output bit.
+class SignedQuestion final : public Question {
+public:
+    SignedQuestion(Question& word, Question& other, Signs signs);
+    void ask(const Rows& rows, Rows& answers) override;
+    std::size_t width() const override { return 1; }
+    std::size_t outputs() const override { return 1; }
+    Word queries() const override { return word_.queries() + other_.queries() - before_; }
+
+private:
+    Question& word_;
+    Question& other_;
+    Signs signs_;
+    Word before_; // asked by others
+    Rows got_;
+};
+
+// The word made of a circuit of the other one. `holds`: of a SignedQuestion, where the word may be a constant.
+SumCircuit with_signs(const Signs& signs, std::size_t inputs, const SumCircuit& other, const SumCircuit* holds);
+
+} // namespace tapeout::circuit
