@@ -89,25 +89,12 @@ Rows Fold::steps(const Rows& rows) {
 }
 
 bool Fold::find(const Rows& rows, const Rows& answers) {
-    if (outputs_ > kMostBits)
-        return false;
     for (const Span& span : whole_words(task_.words, support_)) {
-        if (span.width > kMostBits || span.width < static_cast<int>(outputs_))
-            continue;
-        over_ = span;
-        const Rows asked = steps(rows);
-        Rows got, zero = rows, none;
-        if (asked.size() != rows.size())
-            continue;
-        word_.ask(asked, got);
-        for (std::size_t row = 0; row < zero.size(); ++row)
-            set_value(zero[row], 0);
-        word_.ask(zero, none);
-        bool good = true;
-        for (std::size_t row = 0; row < rows.size() && good; ++row)
-            good = state(got[row]) == state(answers[row]) && state(none[row]) == 0;
-        if (good)
+        const std::vector<char> allowed = folds_over(word_, span, rows, answers);
+        if (!allowed.empty() && std::count(allowed.begin(), allowed.end(), 0) == 0) {
+            over_ = span;
             return true;
+        }
     }
     return false;
 }
@@ -162,7 +149,8 @@ std::optional<Form> Fold::fit(const Rows& rows) {
     std::vector<std::pair<int, Word>> weights;
     std::vector<int> unknown;
     for (const int bit : support_) {
-        if (bit >= over_.first + static_cast<int>(outputs_) + 1 && bit < over_.first + over_.width)
+        const bool beyond = bit >= over_.first + static_cast<int>(outputs_) + 1 && bit < over_.first + over_.width;
+        if (beyond || get_bit(task_.mask.data(), static_cast<std::size_t>(bit)))
             continue;
         Rows flipped(rows.width(), kPairs), got, above, before;
         for (std::size_t p = 0; p < kPairs; ++p) {
@@ -283,22 +271,42 @@ std::optional<SumCircuit> Fold::recorded(Question& word, const RegionTask& task)
     return result;
 }
 
-bool looks_recorded(Question& word, const Rows& rows, const Rows& answers, const std::vector<Span>& words) {
-    for (const Span& span : words) {
-        if (span.width > kMostBits || static_cast<std::size_t>(span.width) != word.outputs())
-            continue;
-        Rows above = rows, got;
-        for (std::size_t row = 0; row < rows.size(); ++row)
-            set_bits(above[row], span.first, span.width, get_bits(rows[row], span.first, span.width) >> 1);
-        word.ask(above, got);
-        const Word upper = low_bits(static_cast<std::size_t>(span.width) - 1);
-        bool good = true;
-        for (std::size_t row = 0; row < rows.size() && good; ++row)
-            good = (got[row][0] & upper) == (answers[row][0] >> 1 & upper);
-        if (good)
-            return true;
+std::vector<char> folds_over(Question& word, const Span& span, const Rows& rows, const Rows& answers) {
+    const std::size_t outputs = word.outputs();
+    if (span.width > kMostBits || span.width < static_cast<int>(outputs))
+        return {};
+    const Word mask = low_bits(outputs);
+    Rows asked = rows, above, got, zero = rows, none;
+    for (std::size_t row = 0; row < rows.size(); ++row) {
+        set_bits(asked[row], span.first, span.width, get_bits(rows[row], span.first, span.width) >> 1);
+        set_bits(zero[row], span.first, span.width, 0);
     }
-    return false;
+    word.ask(asked, above);
+    word.ask(zero, none);
+    std::vector<char> allowed(rows.size());
+    for (std::size_t row = 0; row < rows.size(); ++row) {
+        const Word state = above[row][0] & mask;
+        allowed[row] = span.width == 64 || !(state >> (span.width - 1));
+        set_bits(asked[row], span.first, span.width, state << 1 | (get_bits(rows[row], span.first, 1)));
+    }
+    word.ask(asked, got);
+    for (std::size_t row = 0; row < rows.size(); ++row)
+        allowed[row] = allowed[row] && (none[row][0] & mask) == 0 && !((got[row][0] ^ answers[row][0]) & mask);
+    return allowed;
+}
+
+std::vector<char> recorded_over(Question& word, const Span& span, const Rows& rows, const Rows& answers) {
+    if (span.width > kMostBits || static_cast<std::size_t>(span.width) != word.outputs())
+        return {};
+    Rows above = rows, got;
+    for (std::size_t row = 0; row < rows.size(); ++row)
+        set_bits(above[row], span.first, span.width, get_bits(rows[row], span.first, span.width) >> 1);
+    word.ask(above, got);
+    const Word upper = low_bits(static_cast<std::size_t>(span.width) - 1);
+    std::vector<char> allowed(rows.size());
+    for (std::size_t row = 0; row < rows.size(); ++row)
+        allowed[row] = (got[row][0] & upper) == (answers[row][0] >> 1 & upper);
+    return allowed;
 }
 
 } // namespace tapeout::circuit

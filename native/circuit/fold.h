@@ -54,7 +54,10 @@ private:
     SumCircuit other_;   // what it is else
 };
 
-// Whether every row allows that the word has one bit more for each bit of some input word: h(a / 2) = h(a) / 2.
-bool looks_recorded(Question& word, const Rows& rows, const Rows& answers, const std::vector<Span>& words);
+// Row by row: whether it allows that the word is a fold over the input word `span`. Empty where none can be.
+std::vector<char> folds_over(Question& word, const Span& span, const Rows& rows, const Rows& answers);
+
+// Row by row: whether it allows that each bit of the input word shows one bit of the word, h(a / 2) = h(a) / 2.
+std::vector<char> recorded_over(Question& word, const Span& span, const Rows& rows, const Rows& answers);
 
 } // namespace tapeout::circuit

@@ -2,6 +2,7 @@
 
 #include "circuit/additive.h"
 #include "circuit/fold.h"
+#include "circuit/gating.h"
 #include "circuit/signs.h"
 
 #include <algorithm>
@@ -98,7 +99,11 @@ std::optional<SumCircuit> learn_recorded(Oracle& oracle, const RegionTask& task,
     folded.ask(rows, answers);
     if (!fold.find(rows, answers) || !fold.records(word, rows) || !fold.learn(draw))
         return std::nullopt;
-    return fold.recorded(word, task);
+    auto circuit = fold.recorded(word, task);
+    if (circuit)
+        circuit->outputs.erase(circuit->outputs.begin(),
+                               circuit->outputs.end() - static_cast<std::ptrdiff_t>(task.outputs.size()));
+    return circuit;
 }
 
 // The word of the last part as that of the part before up to signs.
@@ -120,8 +125,34 @@ std::optional<SumCircuit> learn_signed(Oracle& oracle, const RegionTask& task, c
             return std::nullopt;
         holds = {learned.fanins, learned.outputs, {}};
     }
-    auto circuit = with_signs(*signs, word.input_bits(), low, signs->constant ? &holds : nullptr);
-    if (refute(word, circuit, draw, kTests * task.tests, 1).size())
+    return with_signs(*signs, word.input_bits(), low, signs->constant ? &holds : nullptr);
+}
+
+// Either of them, where some controls let the word through.
+std::optional<SumCircuit> learn_gated(Oracle& oracle, const RegionTask& task, std::vector<JoinedPart> parts,
+                                      const SumCircuit& low, const std::vector<int>& support, const Rows& rows,
+                                      const Draw& draw) {
+    JoinedQuestion word(oracle, {parts.back()});
+    const auto gating = find_gating(word, task, rows, support);
+    if (!gating)
+        return std::nullopt;
+    for (JoinedPart& part : parts) {
+        RegionTask region = task;
+        region.mask = part.mask;
+        region.value = part.value;
+        region = behind(*gating, region);
+        part.mask = region.mask;
+        part.value = region.value;
+    }
+    const RegionTask inner = behind(*gating, task);
+    const Draw through = behind(*gating, draw);
+    auto circuit = learn_signed(oracle, inner, parts, low, support, through);
+    if (!circuit)
+        circuit = learn_recorded(oracle, inner, parts, support, through);
+    if (!circuit)
+        return std::nullopt;
+    circuit = with_gating(*gating, word.input_bits(), *circuit);
+    if (refute(word, *circuit, draw, kTests * task.tests, 1).size())
         return std::nullopt;
     return circuit;
 }
@@ -149,19 +180,18 @@ RegionResult learn_joined(Oracle& oracle, const RegionTask& task, std::vector<Jo
         drawn = Rows(question.input_width(), count);
         sampler.fill(drawn);
     };
-    if (auto circuit = learn_signed(oracle, task, parts, low, result.support, draw)) {
+    Rows seen = lively;
+    seen.append(rows);
+    result.hints = task.hints;
+    result.lively = lively;
+    if (auto circuit = learn_gated(oracle, task, parts, low, result.support, seen, draw)) {
         result.fanins = std::move(circuit->gates);
         result.outputs = std::move(circuit->outputs);
-        result.hints = task.hints;
-        result.lively = lively;
+        result.folded = true;
         result.queries = question.queries();
         return result;
     }
     const auto circuit = [&]() -> std::optional<SumCircuit> {
-        if (auto recorded = learn_recorded(oracle, task, parts, result.support, draw)) {
-            result.folded = true;
-            return recorded;
-        }
         Additive sum(question, task, result.support, lively, false);
         if (!sum.found() || !sum.strong())
             return std::nullopt;
@@ -172,10 +202,8 @@ RegionResult learn_joined(Oracle& oracle, const RegionTask& task, std::vector<Jo
         result.outputs.assign(circuit->outputs.end() - static_cast<std::ptrdiff_t>(task.outputs.size()),
                               circuit->outputs.end());
         result.trace = circuit->trace;
-        result.additive = !result.folded;
+        result.additive = true;
     }
-    result.hints = task.hints;
-    result.lively = lively;
     result.queries = question.queries();
     return result;
 }

@@ -3,6 +3,7 @@
 #include "circuit/additive.h"
 #include "circuit/alternative.h"
 #include "circuit/fold.h"
+#include "circuit/gating.h"
 #include "circuit/orders.h"
 #include "circuit/selection.h"
 #include "circuit/signs.h"
@@ -58,8 +59,6 @@ public:
             select();
         if (!solved_)
             add_up(false);
-        if (!solved_ && !result_.waiting && !direct_)
-            alternate();
         if (!solved_ && !result_.waiting && direct_ && !dense_)
             try_all();
         if (!solved_ && !result_.waiting && !direct_)
@@ -81,14 +80,18 @@ private:
         const Word before = question_.queries();
         most_queries_ = before + (best.left < kClearSplit ? kFewQueries : kSomeQueries);
         const bool dense = dense_ && best.bit >= 0; // no diagram holds it
-        if (!dense)
+        if (best.left >= kClearSplit)
+            alternate();
+        if (!solved_ && !dense)
             try_all();
-        if (!solved_)
+        if (!solved_ && best.left >= kClearSplit)
             fold();
         if (result_.waiting)
             return;
         std::optional<Split> split;
-        if (!solved_ && (best.left >= kClearSplit || influence_.support.size() <= kModest))
+        if (const auto control = solved_ || best.left < kClearSplit ? std::nullopt : fold_control())
+            split = Split{*control, best.left};
+        if (!solved_ && !split && (best.left >= kClearSplit || influence_.support.size() <= kModest))
             split = look_ahead(splits);
         if (!solved_ && !split && best.left >= kClearSplit)
             add_up(true);
@@ -143,14 +146,62 @@ private:
 
     // Learns the step that the word repeats for each bit of an input word.
     void fold() {
-        Fold found(question_, task_, influence_.support);
-        const Draw drawn = drawing();
-        if (question_.outputs() >= kSumBits && found.find(rows_, answers_) && found.learn(drawn))
-            holds(found.circuit(), drawn);
-        result_.folded = solved_;
-        result_.waiting = !solved_ && task_.wait && question_.outputs() >= kSumBits &&
-                          (looks_recorded(question_, rows_, answers_, task_.words) ||
-                           looks_signed(question_, rows_, answers_, whole_words(task_.words, influence_.support)));
+        if (question_.outputs() < kSumBits)
+            return;
+        Rows rows = lively_, answers;
+        rows.append(rows_);
+        const auto gating = find_gating(question_, task_, rows, influence_.support);
+        if (!gating)
+            return;
+        rows = behind(*gating, std::move(rows));
+        question_.ask(rows, answers);
+        const RegionTask inner = behind(*gating, task_);
+        const auto words = whole_words(task_.words, influence_.support);
+        Fold found(question_, inner, influence_.support);
+        if (found.find(rows, answers) && found.learn(behind(*gating, drawing())))
+            result_.folded = holds(with_gating(*gating, question_.input_bits(), found.circuit()), drawing());
+        for (const Span& span : words) {
+            const auto recorded = recorded_over(question_, span, rows, answers);
+            result_.waiting = result_.waiting ||
+                              (!recorded.empty() && std::count(recorded.begin(), recorded.end(), 0) == 0) ||
+                              nearly_all(odd_in(question_, span, rows, answers));
+        }
+        result_.waiting = result_.waiting && !solved_ && task_.wait;
+    }
+
+    // A control one half of which allows what the other one does not: that the word is a fold, or joins one.
+    std::optional<int> fold_control() {
+        const std::size_t half = rows_.size() / 8; // as many rows at least
+        const auto words = whole_words(task_.words, influence_.support);
+        if (question_.outputs() < kSumBits)
+            return std::nullopt;
+        std::optional<int> best;
+        std::size_t most = rows_.size() / 32;
+        for (const Span& span : words)
+            for (const auto& allowed :
+                 {folds_over(question_, span, rows_, answers_), recorded_over(question_, span, rows_, answers_),
+                  odd_in(question_, span, rows_, answers_)}) {
+                if (allowed.empty())
+                    continue;
+                for (const int bit : influence_.support) {
+                    if (std::any_of(words.begin(), words.end(), [&](const Span& word) {
+                            return bit >= word.first && bit < word.first + word.width;
+                        }))
+                        continue;
+                    std::size_t rows[2] = {}, not_allowed[2] = {};
+                    for (std::size_t row = 0; row < rows_.size(); ++row) {
+                        const bool value = get_bit(rows_[row], static_cast<std::size_t>(bit));
+                        ++rows[value];
+                        not_allowed[value] += !allowed[row];
+                    }
+                    const std::size_t other = not_allowed[0] ? 0 : 1;
+                    if (not_allowed[!other] == 0 && rows[0] > half && rows[1] > half && not_allowed[other] > most) {
+                        most = not_allowed[other];
+                        best = bit;
+                    }
+                }
+            }
+        return best;
     }
 
     // Learns the other word, and where the word is that one, if it is some input bits elsewhere.

@@ -65,19 +65,22 @@ std::vector<Span> chosen(const std::vector<Span>& words, std::size_t mask) {
 
 } // namespace
 
-bool looks_signed(Question& word, const Rows& rows, const Rows& answers, const std::vector<Span>& words) {
-    if (!fits(word, words))
-        return false;
-    return std::any_of(words.begin(), words.end(), [&](const Span& span) {
-        Rows asked = rows, got;
-        for (std::size_t row = 0; row < rows.size(); ++row)
-            negate(asked[row], span);
-        word.ask(asked, got);
-        std::size_t exceptions = 0;
-        for (std::size_t row = 0; row < rows.size(); ++row)
-            exceptions += got[row][0] != ((Word{0} - answers[row][0]) & low_bits(word.outputs()));
-        return kExceptions * exceptions <= rows.size();
-    });
+std::vector<char> odd_in(Question& word, const Span& span, const Rows& rows, const Rows& answers) {
+    if (!fits(word, {span}))
+        return {};
+    Rows asked = rows, got;
+    for (std::size_t row = 0; row < rows.size(); ++row)
+        negate(asked[row], span);
+    word.ask(asked, got);
+    std::vector<char> odd(rows.size());
+    for (std::size_t row = 0; row < rows.size(); ++row)
+        odd[row] = got[row][0] == ((Word{0} - answers[row][0]) & low_bits(word.outputs()));
+    return odd;
+}
+
+bool nearly_all(const std::vector<char>& rows) {
+    const auto exceptions = static_cast<std::size_t>(std::count(rows.begin(), rows.end(), 0));
+    return !rows.empty() && kExceptions * exceptions <= rows.size();
 }
 
 std::optional<Signs> find_signs(Question& word, Question& other, const Rows& rows, const std::vector<Span>& words) {

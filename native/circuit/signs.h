@@ -18,8 +18,10 @@ struct Signs {
     std::optional<Word> constant;
 };
 
-// Whether negating one of the words negates the answer, in nearly all rows: it is worth looking for Signs.
-bool looks_signed(Question& word, const Rows& rows, const Rows& answers, const std::vector<Span>& words);
+// Row by row: whether negating the input word negates the answer. Where it does in nearly all rows it is worth looking
+// for Signs. Empty where it cannot be told.
+std::vector<char> odd_in(Question& word, const Span& span, const Rows& rows, const Rows& answers);
+bool nearly_all(const std::vector<char>& rows);
 
 std::optional<Signs> find_signs(Question& word, Question& other, const Rows& rows, const std::vector<Span>& words);
 
