@@ -27,6 +27,7 @@ constexpr std::size_t kEfforts = 4;
 constexpr double kClearSplit = 0.7, kPoorSplit = 0.85; // what is left to be known by then
 constexpr double kClose = 0.15;                        // splits that are near the best
 constexpr std::size_t kOfEachWord = 2;
+constexpr std::size_t kControls = 12;    // besides words of data
 constexpr std::size_t kModest = 80;      // inputs whose halves may well be simple
 constexpr std::size_t kSmall = 10;       // inputs whose diagrams are small in any order
 constexpr std::size_t kMost = 64;        // counterexamples of one round
@@ -79,17 +80,18 @@ private:
         const Split& best = splits.front();
         const Word before = question_.queries();
         most_queries_ = before + (best.left < kClearSplit ? kFewQueries : kSomeQueries);
-        const bool dense = dense_ && best.bit >= 0; // no diagram holds it
-        if (best.left >= kClearSplit)
+        const bool dense = dense_ && best.bit >= 0;                            // no diagram holds it
+        const bool data = best.left >= kClearSplit && controls() <= kControls; // what is left is of words
+        if (data)
             alternate();
         if (!solved_ && !dense)
             try_all();
-        if (!solved_ && best.left >= kClearSplit)
+        if (!solved_ && data)
             fold();
         if (result_.waiting)
             return;
         std::optional<Split> split;
-        if (const auto control = solved_ || best.left < kClearSplit ? std::nullopt : fold_control())
+        if (const auto control = solved_ || !data ? std::nullopt : fold_control())
             split = Split{*control, best.left};
         if (!solved_ && !split && (best.left >= kClearSplit || influence_.support.size() <= kModest))
             split = look_ahead(splits);
@@ -244,6 +246,14 @@ private:
             return;
         result_.nodes = where.nodes + other.nodes;
         result_.rounds += where.rounds + other.rounds;
+    }
+
+    // Inputs that matter outside of words all of which does.
+    std::size_t controls() const {
+        std::size_t count = influence_.support.size();
+        for (const Span& span : whole_words(task_.words, influence_.support))
+            count -= static_cast<std::size_t>(span.width);
+        return count;
     }
 
     // Learns the word as a sum of what single inputs add to it: at once where diagrams would be large, or after they

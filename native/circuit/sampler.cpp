@@ -7,6 +7,8 @@ namespace tapeout::circuit {
 
 namespace {
 
+constexpr int kLeastWord = 4; // narrower ones are controls
+
 void fill_word(Word* row, const Span& span, bool bit) {
     for (int at = 0; at < span.width; at += 64)
         set_bits(row, span.first + at, std::min(64, span.width - at), bit ? ~Word{0} : 0);
@@ -18,7 +20,8 @@ std::vector<Span> whole_words(const std::vector<Span>& words, const std::vector<
     std::vector<Span> whole;
     for (const Span& span : words) {
         const auto first = std::lower_bound(support.begin(), support.end(), span.first);
-        if (std::lower_bound(first, support.end(), span.first + span.width) - first == span.width)
+        if (span.width >= kLeastWord &&
+            std::lower_bound(first, support.end(), span.first + span.width) - first == span.width)
             whole.push_back(span);
     }
     return whole;

@@ -14,7 +14,7 @@ struct Span {
     int first, width; // bits [first, first + width) of a row
 };
 
-// The words all of whose bits are in `support`, which is ascending.
+// The words of some width all of whose bits are in `support`, which is ascending.
 std::vector<Span> whole_words(const std::vector<Span>& words, const std::vector<int>& support);
 
 // Part of the input space: `mask` tells which bits are fixed, `value` to what.

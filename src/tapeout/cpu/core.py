@@ -19,10 +19,11 @@ import numpy as np
 
 from tapeout.circuit import facts
 from tapeout.circuit.discovery import Discovery, find_arrays
-from tapeout.circuit.equivalence import Equivalence, check_equal
+from tapeout.circuit.equivalence import Equivalence, Verdict, check_equal
 from tapeout.circuit.evaluate import evaluate
 from tapeout.circuit.exact import ExactLearner, Limits
 from tapeout.circuit.jobs import JobStore
+from tapeout.circuit.joined import sums
 from tapeout.circuit.minimise import minimise
 from tapeout.circuit.netlist import Netlist
 from tapeout.circuit.oracle import NativeOracle, random_rows
@@ -30,6 +31,10 @@ from tapeout.circuit.port_netlists import care_inputs, on_care_set
 from tapeout.circuit.ports import NOTHING, Array, Port, PortForm
 from tapeout.circuit.runner import RayRunner
 from tapeout.circuit.sampling import structured_rows
+from tapeout.circuit.words import row_words
+from tapeout.cpu.classes import InstructionClass, instruction_classes
+from tapeout.cpu.multiplier import PRODUCTS, learned_traces
+from tapeout.cpu.proof import outside, prove, sweeping
 from tapeout.cpu.reference import reference
 from tapeout.cpu.rv32 import rv32_interface, rv32_oracle
 from tapeout.errors import VerifyError
@@ -113,7 +118,7 @@ def design(
         learning += time.monotonic() - begin
         while True:
             begin = time.monotonic()
-            proof = check_equal(target, on_care_set(netlist, form), seconds=PROOF_S)
+            proof = _prove(variant, form, target, netlist, learner)
             proving += time.monotonic() - begin
             if proof.counterexample is None or learner.speculated or counterexamples == ROUNDS:
                 break
@@ -134,7 +139,7 @@ def design(
     begin = time.monotonic()
     small = minimise(netlist)
     minimising = time.monotonic() - begin
-    if proof.proved:
+    if proof.proved and not products(variant):  # else `minimise` has proved it equal to what was learned
         begin = time.monotonic()
         proof = check_equal(target, on_care_set(small, form), seconds=PROOF_S)
         proving = time.monotonic() - begin
@@ -142,6 +147,34 @@ def design(
         variant, discovery, netlist, small, expected, proof, counterexamples, learner.queries, discovering, learning,
         minimising, proving, tuple(learner.speculated), facts.summary(learner),
     )  # fmt: skip
+
+
+def products(variant: str) -> list[InstructionClass]:
+    """The classes of a variant that are multiplications: no SAT solver compares them, a certificate does."""
+    return [part for part in instruction_classes(variant) if part.name in PRODUCTS]
+
+
+def _prove(variant: str, form: PortForm, target: Netlist, netlist: Netlist, learner: ExactLearner) -> Equivalence:
+    """What was learned beside the reference: as a whole but for multiplications, which are certified class by class."""
+    parts = products(variant)
+    whole = check_equal(outside(target, parts), outside(on_care_set(netlist, form), parts), seconds=PROOF_S)
+    if not parts or not whole.proved:
+        return whole
+    plain = Netlist(rv32_interface(variant, ports=True), netlist.fanins, netlist.outputs)
+    traces = learned_traces(plain, variant, sums(learner.trees))
+    names = [part.name for part in parts]
+    proof = prove(plain, variant, only=names, multipliers=traces, engine=sweeping(PROOF_S / len(parts)))
+    row = next(iter(proof.counterexamples.values()), None)
+    verdicts: list[Verdict] = []
+    for word in plain.interface.outputs:
+        found = [proof.findings[name][word.name] for name in names]
+        verdict = Verdict.PROVED if all(one.proved for one in found) else Verdict.UNDECIDED
+        verdicts += [Verdict.DIFFERENT if any(one.row is not None for one in found) else verdict] * word.width
+    counterexample = None
+    if row is not None:
+        width = row_words(form.interface.input_bits)
+        counterexample = np.frombuffer(row.to_bytes(8 * width, "little"), np.uint64).reshape(1, -1)
+    return Equivalence(netlist, tuple(verdicts), counterexample, whole.cases, whole.conflicts)
 
 
 def _port_oracle(variant: str, form: PortForm, care: Netlist, seed: int) -> NativeOracle:

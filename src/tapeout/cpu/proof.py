@@ -6,12 +6,15 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tapeout.circuit.bitvector import Bits
+import numpy as np
+
+from tapeout.circuit.bitvector import Bits, any_of, constant
 from tapeout.circuit.certificate import Certificate, check_product
+from tapeout.circuit.equivalence import Verdict, check_equal
 from tapeout.circuit.miter import Engine, Finding, compare, input_literals, instantiate, translate, word_values
 from tapeout.circuit.netlist import Builder, Netlist
 from tapeout.circuit.words import Interface
@@ -115,6 +118,35 @@ def restrict(netlist: Netlist, part: InstructionClass, without: Collection[str] 
     Output words named in ``without`` are left out.
     """
     return _Restriction(netlist, part).netlist(without)
+
+
+def outside(netlist: Netlist, parts: Sequence[InstructionClass]) -> Netlist:
+    """The netlist with all outputs 0 in some classes."""
+    builder = Builder(netlist.interface)
+    inputs = input_literals(netlist.interface)
+    became = instantiate(builder, netlist, inputs)
+    inside = [part.predicate(builder, inputs) for part in parts]
+    elsewhere = ~any_of([constant(builder, 0, 1), *inside])
+    literals = translate(became, netlist.outputs.tolist())
+    outputs = (Bits(builder, tuple(literals)) & elsewhere.repeat(len(literals))).literals
+    return Netlist(netlist.interface, np.array(builder.fanins, np.uint32).reshape(-1, 2), np.array(outputs, np.uint32))
+
+
+def sweeping(seconds: float) -> Engine:
+    """The native engine, with ``seconds`` for each comparison."""
+
+    def compare_netlists(a: Netlist, b: Netlist) -> dict[str, Finding]:
+        result = check_equal(a, b, seconds=seconds)
+        row = None
+        if result.counterexample is not None:
+            row = int.from_bytes(result.counterexample.tobytes(), "little")
+        findings: dict[str, Finding] = {}
+        for word, verdict in result.words.items():
+            differs = row is not None and word_values(a, row)[word] != word_values(b, row)[word]
+            findings[word] = Finding(proved=verdict is Verdict.PROVED, row=row if differs else None)
+        return findings
+
+    return compare_netlists
 
 
 class _Restriction:
