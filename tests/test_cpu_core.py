@@ -280,3 +280,10 @@ def test_learn_writes_the_form_that_is_asked_for(tmp_path: Path) -> None:
         assert found["arrays"][0]["name"] == "r"
         assert found["and_nodes_ports"] <= found["and_nodes"]
         assert words in (tmp_path / "small.aag").read_text()
+
+
+def test_what_a_small_budget_leaves_is_told_and_ends_with_a_code() -> None:
+    result = CliRunner().invoke(app, ["design", "rv32ia", "--budget", "0.05"])
+    assert result.exit_code == 3  # shown to differ
+    assert "the budget ended before it was learned" in result.stdout
+    assert "different in" in result.stdout

@@ -418,7 +418,7 @@ def equal(
 @app.command()
 @guarded
 def design(
-    variant: Annotated[str, typer.Argument(help="rv32ia or rv32ia-machine.")],
+    variant: Annotated[str, typer.Argument(help="rv32ia, rv32ia-machine or rv32ima-machine.")],
     seed: Annotated[int, typer.Option(min=0, help="The same seed learns the same core.")] = 0,
     budget: Annotated[float | None, typer.Option(min=0.01, help="Seconds of learning.")] = None,
     checkpoint: Annotated[Path | None, typer.Option(help="A file to go on from after a kill.")] = None,

@@ -41,6 +41,7 @@ from tapeout.errors import VerifyError
 
 ROUNDS = 32
 PROOF_S = 120.0
+DIVISIONS = ("DIV", "DIVU", "REM", "REMU")
 SAME_ROWS = 1 << 17
 """Rows of each kind on which the port form is compared with the whole state."""
 
@@ -139,7 +140,7 @@ def design(
     begin = time.monotonic()
     small = minimise(netlist)
     minimising = time.monotonic() - begin
-    if proof.proved and not products(variant):  # else `minimise` has proved it equal to what was learned
+    if proof.proved and not apart(variant):  # else `minimise` has proved it equal to what was learned
         begin = time.monotonic()
         proof = check_equal(target, on_care_set(small, form), seconds=PROOF_S)
         proving = time.monotonic() - begin
@@ -149,14 +150,15 @@ def design(
     )  # fmt: skip
 
 
-def products(variant: str) -> list[InstructionClass]:
-    """The classes of a variant that are multiplications: no SAT solver compares them, a certificate does."""
-    return [part for part in instruction_classes(variant) if part.name in PRODUCTS]
+def apart(variant: str) -> list[InstructionClass]:
+    """The classes of a variant that are compared by themselves: multiplications, which no SAT solver compares and a
+    certificate does, and divisions, whose steps a sweep matches only where nothing else is in the way."""
+    return [part for part in instruction_classes(variant) if part.name in {*PRODUCTS, *DIVISIONS}]
 
 
 def _prove(variant: str, form: PortForm, target: Netlist, netlist: Netlist, learner: ExactLearner) -> Equivalence:
-    """What was learned beside the reference: as a whole but for multiplications, which are certified class by class."""
-    parts = products(variant)
+    """What was learned beside the reference: as a whole, but for what has to be taken apart, class by class."""
+    parts = apart(variant)
     whole = check_equal(outside(target, parts), outside(on_care_set(netlist, form), parts), seconds=PROOF_S)
     if not parts or not whole.proved:
         return whole
