@@ -6,10 +6,13 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tapeout.circuit.bitvector import Bits
+from tapeout.circuit.equivalence import check_equal
 from tapeout.circuit.evaluate import evaluate
 from tapeout.circuit.exact import ExactLearner
-from tapeout.circuit.netlist import Netlist
+from tapeout.circuit.netlist import Builder, Netlist
 from tapeout.circuit.oracle import FunctionOracle, to_native
+from tapeout.circuit.words import parse_interface
 
 u = np.uint64
 Column = npt.NDArray[np.uint64]
@@ -68,6 +71,20 @@ def test_a_remainder_is_a_step_repeated(width: int) -> None:
     assert netlist.nodes <= 25 * width * width
     if width > 8:  # narrow ones have diagrams
         assert learner.trees[0].leaves()[0].leaf.facts["folded"]  # pyright: ignore[reportOptionalMemberAccess]
+
+
+def test_a_learned_division_is_proved_equal_to_one_written_by_hand() -> None:
+    interface = parse_interface("a:32 b:32 -> q:32 r:32")
+    builder = Builder(interface)
+    a, b = (Bits(builder, tuple(builder.input(name))) for name in "ab")
+    divided, left = divmod(a, b)  # by 0: all ones, and the dividend
+
+    def divide(a: Column, b: Column) -> tuple[Column, Column]:
+        return quotient(a, b, 32), remainder(a, b)
+
+    _, netlist = learned("a:32 b:32 -> q:32 r:32", divide)
+    by_hand = builder.finish({"q": list(divided.literals), "r": list(left.literals)})
+    assert check_equal(by_hand, netlist, seconds=60).proved
 
 
 def test_a_long_dividend_by_a_short_divisor() -> None:
