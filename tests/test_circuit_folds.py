@@ -87,6 +87,7 @@ def test_a_learned_division_is_proved_equal_to_one_written_by_hand() -> None:
     assert check_equal(by_hand, netlist, seconds=60).proved
 
 
+@pytest.mark.native
 def test_a_long_dividend_by_a_short_divisor() -> None:
     def divide(a: Column, b: Column) -> Column:
         return np.where(b == 0, a & u(0xFFF), a % np.maximum(b, u(1)))
@@ -95,6 +96,7 @@ def test_a_long_dividend_by_a_short_divisor() -> None:
     assert right(learner, netlist)
 
 
+@pytest.mark.native
 def test_signed_and_unsigned_divisions_of_one_word() -> None:
     """As DIV, DIVU, REM and REMU: one output, chosen by two bits."""
 
@@ -116,6 +118,7 @@ def test_divisions_in_outputs_of_their_own() -> None:
     assert netlist.nodes <= 15000
 
 
+@pytest.mark.native
 def test_a_gate_of_controls_is_found_around_a_division() -> None:
     def gated(a: Column, b: Column, enable: Column, pending: Column) -> Column:
         stopped = (enable & pending) != 0
