@@ -48,11 +48,7 @@ private:
 std::optional<Gating> find_gating(Question& word, const RegionTask& task, const Rows& rows,
                                   const std::vector<int>& support) {
     Gating gating;
-    const auto whole = whole_words(task.words, support);
-    for (const int bit : support)
-        if (std::none_of(whole.begin(), whole.end(),
-                         [&](const Span& span) { return bit >= span.first && bit < span.first + span.width; }))
-            gating.controls.push_back(bit);
+    gating.controls = control_bits(task.words, support);
     if (gating.controls.empty())
         return gating;
     const std::size_t wide = word.width();

@@ -80,8 +80,9 @@ private:
         const Split& best = splits.front();
         const Word before = question_.queries();
         most_queries_ = before + (best.left < kClearSplit ? kFewQueries : kSomeQueries);
-        const bool dense = dense_ && best.bit >= 0;                            // no diagram holds it
-        const bool data = best.left >= kClearSplit && controls() <= kControls; // what is left is of words
+        const bool dense = dense_ && best.bit >= 0; // no diagram holds it
+        const bool data = best.left >= kClearSplit &&
+                          control_bits(task_.words, influence_.support).size() <= kControls; // what is left is of words
         if (data)
             alternate();
         if (!solved_ && !dense)
@@ -175,6 +176,7 @@ private:
     std::optional<int> fold_control() {
         const std::size_t half = rows_.size() / 8; // as many rows at least
         const auto words = whole_words(task_.words, influence_.support);
+        const auto controls = control_bits(task_.words, influence_.support);
         if (question_.outputs() < kSumBits)
             return std::nullopt;
         std::optional<int> best;
@@ -185,11 +187,7 @@ private:
                   odd_in(question_, span, rows_, answers_)}) {
                 if (allowed.empty())
                     continue;
-                for (const int bit : influence_.support) {
-                    if (std::any_of(words.begin(), words.end(), [&](const Span& word) {
-                            return bit >= word.first && bit < word.first + word.width;
-                        }))
-                        continue;
+                for (const int bit : controls) {
                     std::size_t rows[2] = {}, not_allowed[2] = {};
                     for (std::size_t row = 0; row < rows_.size(); ++row) {
                         const bool value = get_bit(rows_[row], static_cast<std::size_t>(bit));
@@ -246,14 +244,6 @@ private:
             return;
         result_.nodes = where.nodes + other.nodes;
         result_.rounds += where.rounds + other.rounds;
-    }
-
-    // Inputs that matter outside of words all of which does.
-    std::size_t controls() const {
-        std::size_t count = influence_.support.size();
-        for (const Span& span : whole_words(task_.words, influence_.support))
-            count -= static_cast<std::size_t>(span.width);
-        return count;
     }
 
     // Learns the word as a sum of what single inputs add to it: at once where diagrams would be large, or after they

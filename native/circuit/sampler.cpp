@@ -1,6 +1,7 @@
 #include "circuit/sampler.h"
 
 #include <algorithm>
+#include <iterator>
 #include <numeric>
 
 namespace tapeout::circuit {
@@ -25,6 +26,16 @@ std::vector<Span> whole_words(const std::vector<Span>& words, const std::vector<
             whole.push_back(span);
     }
     return whole;
+}
+
+std::vector<int> control_bits(const std::vector<Span>& words, const std::vector<int>& support) {
+    const auto whole = whole_words(words, support);
+    std::vector<int> controls;
+    std::copy_if(support.begin(), support.end(), std::back_inserter(controls), [&](int bit) {
+        return std::none_of(whole.begin(), whole.end(),
+                            [&](const Span& span) { return bit >= span.first && bit < span.first + span.width; });
+    });
+    return controls;
 }
 
 Sampler::Sampler(std::vector<Span> words, std::size_t row_words, const Region& region, Word seed)

@@ -17,6 +17,9 @@ struct Span {
 // The words of some width all of whose bits are in `support`, which is ascending.
 std::vector<Span> whole_words(const std::vector<Span>& words, const std::vector<int>& support);
 
+// The rest of the support: bits that decide about words, more often than not.
+std::vector<int> control_bits(const std::vector<Span>& words, const std::vector<int>& support);
+
 // Part of the input space: `mask` tells which bits are fixed, `value` to what.
 struct Region {
     std::vector<Word> mask, value;
