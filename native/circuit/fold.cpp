@@ -10,13 +10,9 @@ namespace {
 
 constexpr int kMostBits = 64;
 constexpr std::size_t kStepRows = 4096, kPairs = 96; // rows of steps; those in which one input's weight is looked for
-constexpr std::size_t kEfforts = 4, kStepTests = 1024;
+constexpr std::size_t kStepTests = 1024;
 constexpr Word kStepSeed =
     0xf01d; // the same step is learned the same way wherever it is used, so that gates are shared
-
-Word low_bits(std::size_t count) {
-    return count >= 64 ? ~Word{0} : (Word{1} << count) - 1;
-}
 
 // One bit: whether a word is 0.
 class NonZeroQuestion final : public Question {
@@ -38,18 +34,6 @@ private:
     Word before_;
     Rows got_;
 };
-
-// Samples show an order, others may show a better one.
-RegionResult learn_simple(Question& question, RegionTask task) {
-    RegionResult result;
-    task.hints = Rows(question.input_width(), 0);
-    task.seed = kStepSeed;
-    for (std::size_t effort = 0; effort < kEfforts && result.outputs.empty(); ++effort) {
-        task.seed = mix(task.seed);
-        result = learn_part(question, task);
-    }
-    return result;
-}
 
 } // namespace
 
@@ -105,6 +89,8 @@ RegionTask Fold::step_task(RegionTask task) const {
         set_bit(task.mask.data(), static_cast<std::size_t>(over_.first + bit), true);
         set_bit(task.value.data(), static_cast<std::size_t>(over_.first + bit), false);
     }
+    task.hints = Rows(word_.input_width(), 0);
+    task.seed = kStepSeed;
     task.tests = kStepTests;
     return task;
 }
@@ -127,7 +113,8 @@ bool Fold::learn(const Draw& draw) {
     for (std::size_t o = 0; o < outputs_; ++o)
         wired.push_back(over_.first + static_cast<int>(o));
     WiredQuestion question(word_, wired);
-    keeps_ = learn_simple(question, step_task(task_));
+    RegionTask step = step_task(task_);
+    keeps_ = learn_simple(question, step);
     return !keeps_.outputs.empty();
 }
 
@@ -257,7 +244,8 @@ bool Fold::records(Question& word, const Rows& rows) {
 
 std::optional<SumCircuit> Fold::recorded(Question& word, const RegionTask& task) {
     NonZeroQuestion flag(word);
-    const RegionResult shown = learn_simple(flag, step_task(task));
+    RegionTask step = step_task(task);
+    const RegionResult shown = learn_simple(flag, step);
     if (shown.outputs.empty())
         return std::nullopt;
     Strash gates(word_.input_bits());

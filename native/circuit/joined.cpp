@@ -84,11 +84,9 @@ void JoinedQuestion::ask(const Rows& rows, Rows& answers) {
 namespace {
 
 // The word of the last part as what each step of a fold shows, which is the word of the first.
-std::optional<SumCircuit> learn_recorded(Oracle& oracle, const RegionTask& task, const std::vector<JoinedPart>& parts,
-                                         const std::vector<int>& support, const Draw& draw) {
-    if (parts.size() != 2)
-        return std::nullopt;
-    JoinedQuestion folded(oracle, {parts[0]}), word(oracle, {parts[1]});
+std::optional<SumCircuit> learn_recorded(JoinedQuestion& folded, JoinedQuestion& word, const RegionTask& task,
+                                         const std::vector<JoinedPart>& parts, const std::vector<int>& support,
+                                         const Draw& draw) {
     RegionTask step = task;
     step.mask = parts[0].mask;
     step.value = parts[0].value;
@@ -107,9 +105,8 @@ std::optional<SumCircuit> learn_recorded(Oracle& oracle, const RegionTask& task,
 }
 
 // The word of the last part as that of the part before up to signs.
-std::optional<SumCircuit> learn_signed(Oracle& oracle, const RegionTask& task, const std::vector<JoinedPart>& parts,
+std::optional<SumCircuit> learn_signed(JoinedQuestion& other, JoinedQuestion& word, const RegionTask& task,
                                        const SumCircuit& low, const std::vector<int>& support, const Draw& draw) {
-    JoinedQuestion other(oracle, {parts[parts.size() - 2]}), word(oracle, {parts.back()});
     Rows rows;
     draw(rows, kRows);
     const auto signs = find_signs(word, other, rows, whole_words(task.words, support));
@@ -131,11 +128,13 @@ std::optional<SumCircuit> learn_signed(Oracle& oracle, const RegionTask& task, c
 // Either of them, where some controls let the word through.
 std::optional<SumCircuit> learn_gated(Oracle& oracle, const RegionTask& task, std::vector<JoinedPart> parts,
                                       const SumCircuit& low, const std::vector<int>& support, const Rows& rows,
-                                      const Draw& draw) {
+                                      const Draw& draw, Word& queries) {
     JoinedQuestion word(oracle, {parts.back()});
     const auto gating = find_gating(word, task, rows, support);
-    if (!gating)
+    if (!gating) {
+        queries += word.queries();
         return std::nullopt;
+    }
     for (JoinedPart& part : parts) {
         RegionTask region = task;
         region.mask = part.mask;
@@ -146,14 +145,15 @@ std::optional<SumCircuit> learn_gated(Oracle& oracle, const RegionTask& task, st
     }
     const RegionTask inner = behind(*gating, task);
     const Draw through = behind(*gating, draw);
-    auto circuit = learn_signed(oracle, inner, parts, low, support, through);
-    if (!circuit)
-        circuit = learn_recorded(oracle, inner, parts, support, through);
-    if (!circuit)
-        return std::nullopt;
-    circuit = with_gating(*gating, word.input_bits(), *circuit);
-    if (refute(word, *circuit, draw, kTests * task.tests, 1).size())
-        return std::nullopt;
+    JoinedQuestion other(oracle, {parts[parts.size() - 2]}), let_through(oracle, {parts.back()});
+    auto circuit = learn_signed(other, let_through, inner, low, support, through);
+    if (!circuit && parts.size() == 2)
+        circuit = learn_recorded(other, let_through, inner, parts, support, through);
+    if (circuit)
+        circuit = with_gating(*gating, word.input_bits(), *circuit);
+    if (circuit && refute(word, *circuit, draw, kTests * task.tests, 1).size())
+        circuit.reset();
+    queries += word.queries() + other.queries() + let_through.queries();
     return circuit;
 }
 
@@ -184,11 +184,12 @@ RegionResult learn_joined(Oracle& oracle, const RegionTask& task, std::vector<Jo
     seen.append(rows);
     result.hints = task.hints;
     result.lively = lively;
-    if (auto circuit = learn_gated(oracle, task, parts, low, result.support, seen, draw)) {
+    Word queries = 0; // beside those of the whole
+    if (auto circuit = learn_gated(oracle, task, parts, low, result.support, seen, draw, queries)) {
         result.fanins = std::move(circuit->gates);
         result.outputs = std::move(circuit->outputs);
         result.folded = true;
-        result.queries = question.queries();
+        result.queries = question.queries() + queries;
         return result;
     }
     const auto circuit = [&]() -> std::optional<SumCircuit> {
@@ -204,7 +205,7 @@ RegionResult learn_joined(Oracle& oracle, const RegionTask& task, std::vector<Jo
         result.trace = circuit->trace;
         result.additive = true;
     }
-    result.queries = question.queries();
+    result.queries = question.queries() + queries;
     return result;
 }
 

@@ -214,22 +214,14 @@ private:
         RegionTask held = task_;
         held.hints = Rows(question_.input_width(), 0); // those of other words hide the order; the whole is tested
         WiredQuestion choice(question_, found->wired);
-        const auto learned = [&](Question& question) { // orders are found in samples: others may show a better one
-            RegionResult part;
-            for (std::size_t effort = 0; effort < kEfforts && part.outputs.empty(); ++effort) {
-                held.seed = mix(held.seed);
-                part = Job(question, held, true).run();
-            }
-            return part;
-        };
-        const RegionResult where = learned(choice);
+        const RegionResult where = learn_simple(choice, held);
         if (where.outputs.empty())
             return;
         for (const int bit : found->wired) {
             set_bit(held.mask.data(), static_cast<std::size_t>(bit), true);
             set_bit(held.value.data(), static_cast<std::size_t>(bit), found->held);
         }
-        const RegionResult other = learned(question_);
+        const RegionResult other = learn_simple(question_, held);
         if (other.outputs.empty())
             return;
         Strash gates(question_.input_bits());
@@ -566,6 +558,15 @@ private:
 
 RegionResult learn_part(Question& question, const RegionTask& task) {
     return Job(question, task, true).run();
+}
+
+RegionResult learn_simple(Question& question, RegionTask& task) {
+    RegionResult result;
+    for (std::size_t effort = 0; effort < kEfforts && result.outputs.empty(); ++effort) {
+        task.seed = mix(task.seed);
+        result = learn_part(question, task);
+    }
+    return result;
 }
 
 RegionResult learn_region(Oracle& oracle, const RegionTask& task) {

@@ -43,6 +43,8 @@ struct RegionResult {
 RegionResult learn_region(Oracle& oracle, const RegionTask& task);
 // The same of a word that is derived from the oracle's; it is not split.
 RegionResult learn_part(Question& question, const RegionTask& task);
+// Again where it fails: orders are found in samples, and others may show a better one. The seed moves on.
+RegionResult learn_simple(Question& question, RegionTask& task);
 
 // A hash of what the outputs do on `rows` with the region's bits forced: equal functions have equal hashes.
 Hash region_signature(Oracle& oracle, const RegionTask& task, std::size_t rows);

@@ -24,16 +24,20 @@ inline void flip_bit(Word* row, std::size_t bit) {
     row[bit / 64] ^= Word{1} << (bit % 64);
 }
 
+inline Word low_bits(std::size_t count) {
+    return count >= 64 ? ~Word{0} : (Word{1} << count) - 1;
+}
+
 // Up to 64 bits of a row at any place.
 inline Word get_bits(const Word* row, int first, int width) {
     const int shift = first % 64;
     Word value = row[first / 64] >> shift;
     if (shift + width > 64)
         value |= row[first / 64 + 1] << (64 - shift);
-    return width >= 64 ? value : value & ((Word{1} << width) - 1);
+    return value & low_bits(static_cast<std::size_t>(width));
 }
 inline void set_bits(Word* row, int first, int width, Word value) {
-    const Word mask = width >= 64 ? ~Word{0} : (Word{1} << width) - 1;
+    const Word mask = low_bits(static_cast<std::size_t>(width));
     const int shift = first % 64;
     value &= mask;
     row[first / 64] = (row[first / 64] & ~(mask << shift)) | value << shift;

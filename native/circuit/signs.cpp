@@ -9,10 +9,6 @@ namespace {
 constexpr std::size_t kMostWords = 3;
 constexpr std::size_t kExceptions = 4; // of so many rows one may be a constant instead
 
-Word low_bits(std::size_t count) {
-    return count >= 64 ? ~Word{0} : (Word{1} << count) - 1;
-}
-
 bool negative(const Word* row, const Span& span) {
     return get_bit(row, static_cast<std::size_t>(span.first + span.width - 1));
 }
