@@ -1,6 +1,6 @@
 """The designed core's size through the flow that counts PicoRV32 and SERV, with and without its registers.
 
-    circuit_core.py [VARIANT] [--step step.aig]    the core around a designed step; without one around the reference
+    circuit_core.py [VARIANT] [--design FOLDER]    the core that tapeout design wrote; without one around the reference
 
 The step alone, the core with its register file as a black box (sequencer, state and step), and the whole core with
 registers in flip-flops.
@@ -57,7 +57,7 @@ def measure(name: str, step: Netlist, form: PortForm) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("variant", nargs="?", default="rv32ia")
-    parser.add_argument("--step", type=Path, help="step.aig of tapeout design")
+    parser.add_argument("--design", type=Path, help="the folder of tapeout design")
     arguments = parser.parse_args()
     form = standard_form(arguments.variant)
     reference = reference_in_form(arguments.variant, form)

@@ -61,14 +61,52 @@ RegionTask make_task(const Oracle& oracle, const Pairs& words, std::vector<int> 
     return task;
 }
 
+std::vector<Lit> flat(const std::vector<Gate>& gates) {
+    std::vector<Lit> literals;
+    for (const auto& [a, b] : gates)
+        literals.insert(literals.end(), {a, b});
+    return literals;
+}
+
+// A fold as lists by name (src/tapeout/circuit/folds.py); empty where there is none.
+Facts fold_facts(const std::optional<FoldTrace>& fold) {
+    Facts facts;
+    if (!fold)
+        return facts;
+    facts["over"] = std::vector<int>{fold->over.first, fold->over.width};
+    facts["step"] = flat(fold->step);
+    facts["next"] = fold->next;
+    facts["shown"] = fold->shown;
+    facts["inputs"] = fold->inputs;
+    facts["state"] = fold->state;
+    facts["record"] = fold->record;
+    return facts;
+}
+
+std::optional<FoldTrace> fold_of(const Facts& facts) {
+    if (facts.size() == 0)
+        return std::nullopt;
+    const auto literals = [&](const char* name) { return nb::cast<std::vector<Lit>>(facts[name]); };
+    FoldTrace fold;
+    const auto over = nb::cast<std::vector<int>>(facts["over"]);
+    fold.over = {over.at(0), over.at(1)};
+    const std::vector<Lit> step = literals("step");
+    for (std::size_t i = 0; i + 1 < step.size(); i += 2)
+        fold.step.push_back({step[i], step[i + 1]});
+    fold.next = literals("next");
+    fold.shown = literals("shown");
+    fold.inputs = literals("inputs");
+    fold.state = literals("state");
+    fold.record = literals("record");
+    return fold;
+}
+
 Facts facts_of(const RegionResult& result, std::size_t row_width) {
-    std::vector<Lit> flat;
-    for (const auto& [a, b] : result.fanins)
-        flat.insert(flat.end(), {a, b});
+    const std::vector<Lit> gates = flat(result.circuit.gates);
     Facts answer;
     answer["split"] = result.split;
-    answer["fanins"] = matrix(flat.data(), result.fanins.size(), 2);
-    answer["outputs"] = result.outputs;
+    answer["fanins"] = matrix(gates.data(), result.circuit.gates.size(), 2);
+    answer["outputs"] = result.circuit.outputs;
     answer["support"] = result.support;
     answer["partners"] = result.partners;
     answer["order"] = result.order;
@@ -81,10 +119,10 @@ Facts facts_of(const RegionResult& result, std::size_t row_width) {
     answer["orders"] = result.orders;
     answer["left"] = result.left;
     answer["additive"] = result.additive;
-    answer["folded"] = result.folded;
+    answer["fold"] = fold_facts(result.circuit.fold);
     answer["waiting"] = result.waiting;
     nb::list rows; // of a sum: [subtracted, literals of the row, literals of the total behind it]
-    for (const SumTrace::Row& row : result.trace.rows) {
+    for (const SumTrace::Row& row : result.circuit.sum.rows) {
         nb::list parts;
         parts.append(row.subtract);
         parts.append(row.row);
@@ -118,7 +156,7 @@ Facts learn(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const 
 Facts join(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const Pairs& fixed, const RowArray& hints,
            Word seed, std::size_t tests, const std::vector<std::pair<std::vector<int>, Pairs>>& low,
            const nb::ndarray<const Lit, nb::ndim<2>, nb::c_contig, nb::device::cpu>& low_fanins,
-           std::vector<Lit> low_outputs,
+           std::vector<Lit> low_outputs, const Facts& low_fold,
            const nb::ndarray<const Lit, nb::ndim<2>, nb::c_contig, nb::device::cpu>& known,
            const std::vector<std::size_t>& known_sizes) {
     RegionTask task = make_task(oracle, words, std::move(outputs), fixed, seed);
@@ -131,7 +169,7 @@ Facts join(Oracle& oracle, const Pairs& words, std::vector<int> outputs, const P
         for (std::size_t i = 0; i < size && gate < known.shape(0); ++i, ++gate)
             circuit.push_back({known(gate, 0), known(gate, 1)});
     }
-    SumCircuit circuit{gates_of(low_fanins), std::move(low_outputs), {}};
+    const Circuit circuit{gates_of(low_fanins), std::move(low_outputs), {}, fold_of(low_fold)};
     std::vector<JoinedPart> parts;
     for (const auto& [bits, region] : low) {
         const RegionTask part = make_task(oracle, words, bits, region, seed);
@@ -207,7 +245,7 @@ void bind_learn(nb::module_& m) {
           "One job of the exact learner: a circuit for the outputs on a region, or the input to split it on.");
     m.def(
         "learn_joined", &join, "oracle"_a, "words"_a, "outputs"_a, "fixed"_a, "hints"_a, "seed"_a, "tests"_a, "low"_a,
-        "low_fanins"_a, "low_outputs"_a, "known"_a, "known_sizes"_a,
+        "low_fanins"_a, "low_outputs"_a, "low_fold"_a, "known"_a, "known_sizes"_a,
         "One job of the exact learner: outputs that are the upper bits of a sum whose lower bits are known words, what "
         "the steps of a known fold show, or a known word up to signs.");
     m.def("check_region", &check, "oracle"_a, "fanins"_a, "outputs"_a, "words"_a, "fixed"_a, "hints"_a, "focuses"_a,

@@ -70,7 +70,7 @@ def test_a_remainder_is_a_step_repeated(width: int) -> None:
     assert right(learner, netlist)
     assert netlist.nodes <= 25 * width * width
     if width > 8:  # narrow ones have diagrams
-        assert learner.trees[0].leaves()[0].leaf.facts["folded"]  # pyright: ignore[reportOptionalMemberAccess]
+        assert learner.trees[0].leaves()[0].leaf.facts["fold"]  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def test_a_learned_division_is_proved_equal_to_one_written_by_hand() -> None:

@@ -15,12 +15,6 @@
 
 namespace tapeout::circuit {
 
-struct SumCircuit {
-    std::vector<Gate> gates;
-    std::vector<Lit> outputs;
-    SumTrace trace;
-};
-
 // Draws rows of the region.
 using Draw = std::function<void(Rows&, std::size_t)>;
 
@@ -41,7 +35,7 @@ public:
     bool large(std::size_t gates) const;
     // The circuit with the fewest gates that the task's known circuits do not have; to be verified. Nothing where the
     // inputs are not additive in rows drawn by `draw`, or some word of fewer inputs takes more than `most_queries`.
-    std::optional<SumCircuit> learn(const Learner& learner, const Draw& draw, Word most_queries);
+    std::optional<Circuit> learn(const Learner& learner, const Draw& draw, Word most_queries);
     // The word as a sum of single inputs, where all of them are additive.
     std::optional<Form> constants();
 
@@ -112,6 +106,6 @@ Value to_value(const Word* row, std::size_t width);
 void from_value(Value value, Word* row, std::size_t width);
 
 // Rows (of `count`, drawn by `draw`) in which the circuit answers otherwise than the question.
-Rows refute(Question& question, const SumCircuit& circuit, const Draw& draw, std::size_t count, std::size_t most);
+Rows refute(Question& question, const Circuit& circuit, const Draw& draw, std::size_t count, std::size_t most);
 
 } // namespace tapeout::circuit

@@ -109,9 +109,9 @@ std::optional<Form> Additive::solve(Strash& gates, Question& part, const Set& re
     if (++parts_ > kParts)
         return std::nullopt;
     const RegionResult learned = learner(part, task);
-    if (learned.split >= 0 || learned.outputs.size() != arithmetic_.width)
+    if (learned.split >= 0 || learned.circuit.outputs.size() != arithmetic_.width)
         return std::nullopt;
-    return Form(arithmetic_, gates.place(learned.fanins, learned.outputs), whole);
+    return Form(arithmetic_, gates.place(learned.circuit.gates, learned.circuit.outputs), whole);
 }
 
 std::vector<Word> Additive::bits_of(const Set& set) const {
@@ -183,7 +183,7 @@ std::optional<Form> Additive::decompose(Strash& gates, const Set& set, const Lea
     return form;
 }
 
-std::optional<SumCircuit> Additive::learn(const Learner& learner, const Draw& draw, Word most_queries) {
+std::optional<Circuit> Additive::learn(const Learner& learner, const Draw& draw, Word most_queries) {
     most_queries_ = most_queries;
     Rows rows;
     draw(rows, kHolds);
@@ -191,7 +191,7 @@ std::optional<SumCircuit> Additive::learn(const Learner& learner, const Draw& dr
     Strash known(question_.input_bits());
     for (const auto& circuit : task_.known)
         known.place(circuit);
-    std::optional<SumCircuit> best;
+    std::optional<Circuit> best;
     std::size_t least = 0;
     for (const Set& set : sets_) {
         Strash gates(question_.input_bits());
@@ -203,8 +203,8 @@ std::optional<SumCircuit> Additive::learn(const Learner& learner, const Draw& dr
             if (shared && task_.known.empty())
                 continue;
             Strash made = gates, all = known;
-            SumCircuit circuit;
-            circuit.outputs = emit(made, *form, shared, &circuit.trace);
+            Circuit circuit;
+            circuit.outputs = emit(made, *form, shared, &circuit.sum);
             circuit.gates = std::move(made.aig.gates);
             all.place(circuit.gates);
             if (!best || all.aig.gates.size() < least) {
@@ -216,7 +216,7 @@ std::optional<SumCircuit> Additive::learn(const Learner& learner, const Draw& dr
     return best;
 }
 
-Rows refute(Question& question, const SumCircuit& circuit, const Draw& draw, std::size_t count, std::size_t most) {
+Rows refute(Question& question, const Circuit& circuit, const Draw& draw, std::size_t count, std::size_t most) {
     constexpr std::size_t kBatch = 4096;
     Aig aig;
     aig.inputs = question.input_bits();

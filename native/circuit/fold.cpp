@@ -106,16 +106,22 @@ bool Fold::learn(const Draw& draw) {
     const auto form = rows.size() ? fit(rows) : std::nullopt;
     if (!form)
         return false;
-    Strash gates(word_.input_bits());
-    other_.outputs = emit(gates, *form, false);
-    other_.gates = std::move(gates.aig.gates);
     std::vector<int> wired;
     for (std::size_t o = 0; o < outputs_; ++o)
         wired.push_back(over_.first + static_cast<int>(o));
     WiredQuestion question(word_, wired);
     RegionTask step = step_task(task_);
-    keeps_ = learn_simple(question, step);
-    return !keeps_.outputs.empty();
+    const RegionResult keeps = learn_simple(question, step);
+    if (!keeps.solved())
+        return false;
+    Strash gates(word_.input_bits());
+    const std::vector<Lit> other = emit(gates, *form, false);
+    const Lit kept = gates.place(keeps.circuit.gates, keeps.circuit.outputs)[0];
+    step_ = {};
+    for (std::size_t o = 0; o < outputs_; ++o)
+        step_.outputs.push_back(gates.mux(kept, lit_of(1 + static_cast<std::size_t>(wired[o])), other[o]));
+    step_.gates = std::move(gates.aig.gates);
+    return true;
 }
 
 // The sum of inputs that the step is where it is not x: what each adds shows where flipping it leads to such a row.
@@ -190,38 +196,33 @@ std::optional<Form> Fold::fit(const Rows& rows) {
     return form;
 }
 
-// A circuit of the step with x instead of the inputs that are folded.
-std::vector<Lit> Fold::place(Strash& gates, const std::vector<Gate>& circuit, const std::vector<Lit>& outputs,
-                             const std::vector<Lit>& x) const {
+Circuit Fold::circuit() const {
+    return repeated(step_, 0);
+}
+
+Circuit Fold::repeated(const Circuit& step, std::size_t shown) const {
+    const auto first = static_cast<std::size_t>(over_.first), width = static_cast<std::size_t>(over_.width);
+    Strash gates(word_.input_bits());
     std::vector<Lit> inputs(word_.input_bits());
     for (std::size_t bit = 0; bit < inputs.size(); ++bit)
         inputs[bit] = lit_of(1 + bit);
-    for (std::size_t bit = 0; bit < static_cast<std::size_t>(over_.width); ++bit)
-        inputs[static_cast<std::size_t>(over_.first) + bit] = bit < x.size() ? x[bit] : Lit{0};
-    return gates.place(circuit, outputs, inputs);
-}
-
-SumCircuit Fold::circuit() const {
-    Strash gates(word_.input_bits());
-    SumCircuit result;
-    result.outputs = fold(gates, [](std::size_t, const std::vector<Lit>&) {});
+    FoldTrace trace{over_, step.gates, step.outputs, {}, inputs, std::vector<Lit>(outputs_), {}};
+    trace.shown.assign(step.outputs.end() - static_cast<std::ptrdiff_t>(shown), step.outputs.end());
+    trace.next.resize(outputs_);
+    trace.record.resize(shown * width);
+    for (std::size_t bit = width; bit-- > 0;) {
+        std::vector<Lit> x{lit_of(1 + first + bit)};
+        x.insert(x.end(), trace.state.begin(), trace.state.end());
+        x.resize(width);
+        std::copy(x.begin(), x.end(), inputs.begin() + over_.first);
+        const std::vector<Lit> made = gates.place(step.gates, step.outputs, inputs);
+        trace.state.assign(made.begin(), made.begin() + static_cast<std::ptrdiff_t>(outputs_));
+        if (shown)
+            trace.record[bit] = made.back();
+    }
+    Circuit result{{}, shown ? trace.record : trace.state, {}, std::move(trace)};
     result.gates = std::move(gates.aig.gates);
     return result;
-}
-
-std::vector<Lit> Fold::fold(Strash& gates, const std::function<void(std::size_t, const std::vector<Lit>&)>& see) const {
-    std::vector<Lit> state(outputs_, Lit{0});
-    for (auto bit = static_cast<std::size_t>(over_.width); bit-- > 0;) {
-        std::vector<Lit> x{lit_of(1 + static_cast<std::size_t>(over_.first) + bit)};
-        x.insert(x.end(), state.begin(), state.end());
-        x.resize(std::min(x.size(), static_cast<std::size_t>(over_.width)));
-        see(bit, x);
-        const Lit keeps = place(gates, keeps_.fanins, keeps_.outputs, x)[0];
-        const std::vector<Lit> other = place(gates, other_.gates, other_.outputs, x);
-        for (std::size_t o = 0; o < outputs_; ++o)
-            state[o] = gates.mux(keeps, x[o], other[o]);
-    }
-    return state;
 }
 
 bool Fold::records(Question& word, const Rows& rows) {
@@ -242,21 +243,18 @@ bool Fold::records(Question& word, const Rows& rows) {
     return true;
 }
 
-std::optional<SumCircuit> Fold::recorded(Question& word, const RegionTask& task) {
+std::optional<Circuit> Fold::recorded(Question& word, const RegionTask& task) {
     NonZeroQuestion flag(word);
     RegionTask step = step_task(task);
     const RegionResult shown = learn_simple(flag, step);
-    if (shown.outputs.empty())
+    if (!shown.solved())
         return std::nullopt;
     Strash gates(word_.input_bits());
-    std::vector<Lit> flags(static_cast<std::size_t>(over_.width));
-    SumCircuit result;
-    result.outputs = fold(gates, [&](std::size_t bit, const std::vector<Lit>& x) {
-        flags[bit] = place(gates, shown.fanins, shown.outputs, x)[0];
-    });
-    result.outputs.insert(result.outputs.end(), flags.begin(), flags.end());
-    result.gates = std::move(gates.aig.gates);
-    return result;
+    Circuit both;
+    both.outputs = gates.place(step_.gates, step_.outputs);
+    both.outputs.push_back(gates.place(shown.circuit.gates, shown.circuit.outputs)[0]);
+    both.gates = std::move(gates.aig.gates);
+    return repeated(both, 1);
 }
 
 std::vector<char> folds_over(Question& word, const Span& span, const Rows& rows, const Rows& answers) {

@@ -23,13 +23,13 @@ public:
     // The step, with rows drawn by `draw`; to be verified by the whole.
     bool learn(const Draw& draw);
     // The fold of all bits.
-    SumCircuit circuit() const;
+    Circuit circuit() const;
 
     // Whether `word` (in all rows) has the bits that a flag shows in each step: bit k of the quotient. The flag is that
     // `word` is not 0 for the step's x.
     bool records(Question& word, const Rows& rows);
-    // The circuit of the fold and such a word behind it; nothing where the flag is not simple.
-    std::optional<SumCircuit> recorded(Question& word, const RegionTask& task);
+    // The circuit of such a word; nothing where the flag is not simple.
+    std::optional<Circuit> recorded(Question& word, const RegionTask& task);
 
 private:
     Word value(const Word* row) const;
@@ -40,18 +40,15 @@ private:
     Rows steps(const Rows& rows);
     std::optional<Form> fit(const Rows& rows);
     RegionTask step_task(RegionTask task) const;
-    // The state behind all steps; `see` is shown each step's bit and x.
-    std::vector<Lit> fold(Strash& gates, const std::function<void(std::size_t, const std::vector<Lit>&)>& see) const;
-    std::vector<Lit> place(Strash& gates, const std::vector<Gate>& circuit, const std::vector<Lit>& outputs,
-                           const std::vector<Lit>& x) const;
+    // All steps, one behind the other; the last bits of the step are shown.
+    Circuit repeated(const Circuit& step, std::size_t shown) const;
 
     Question& word_;
     const RegionTask& task_;
     std::vector<int> support_;
     Span over_{0, 0};
     std::size_t outputs_;
-    RegionResult keeps_; // whether the step is x itself
-    SumCircuit other_;   // what it is else
+    Circuit step_;
 };
 
 // Row by row: whether it allows that the word is a fold over the input word `span`. Empty where none can be.

@@ -4,7 +4,7 @@
 // or.
 #pragma once
 
-#include "circuit/aig.h"
+#include "circuit/circuit.h"
 
 #include <cstddef>
 #include <unordered_map>
@@ -57,16 +57,6 @@ private:
     Value constant_ = 0;
     std::vector<Term> terms_;
     std::unordered_map<Lit, std::size_t> places_;
-};
-
-// How a word was added up, for a proof of what it is: each row is added to the total before it, or subtracted. The
-// first is the total itself.
-struct SumTrace {
-    struct Row {
-        bool subtract = false;
-        std::vector<Lit> row, total; // total: behind this row
-    };
-    std::vector<Row> rows;
 };
 
 // The word of a form. `shared`: first a sum of positive rows, as a form without negative weights has them, and what is

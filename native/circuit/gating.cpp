@@ -74,11 +74,11 @@ std::optional<Gating> find_gating(Question& word, const RegionTask& task, const 
         RegionTask where = task;
         where.hints = Rows(word.input_width(), 0);
         const RegionResult learned = learn_part(open, where);
-        if (learned.outputs.empty())
+        if (!learned.solved())
             continue;
         gating.on.assign(rows[at], rows[at] + rows.width());
         gating.otherwise = std::move(otherwise);
-        gating.open = {learned.fanins, learned.outputs, {}};
+        gating.open = learned.circuit;
         return gating;
     }
     return std::nullopt;
@@ -108,12 +108,12 @@ Draw behind(const Gating& gating, Draw draw) {
     };
 }
 
-SumCircuit with_gating(const Gating& gating, std::size_t inputs, const SumCircuit& word) {
+Circuit with_gating(const Gating& gating, std::size_t inputs, const Circuit& word) {
     if (gating.controls.empty())
         return word;
     Strash gates(inputs);
-    SumCircuit result;
-    result.outputs = gates.place(word.gates, word.outputs);
+    Circuit result;
+    result.outputs = place(gates, word, result.fold);
     const Lit open = gates.place(gating.open.gates, gating.open.outputs)[0];
     for (std::size_t o = 0; o < result.outputs.size(); ++o)
         result.outputs[o] =

@@ -14,7 +14,7 @@ struct Gating {
     std::vector<int> controls;   // input bits
     std::vector<Word> on;        // a row: controls that let the word through
     std::vector<Word> otherwise; // the answer with others, packed
-    SumCircuit open;             // whether they do
+    Circuit open;             // whether they do
 };
 
 // Controls are the support outside of whole words. `rows`: the first ones are where most inputs matter. A gate without
@@ -27,6 +27,6 @@ RegionTask behind(const Gating& gating, RegionTask task);
 Rows behind(const Gating& gating, Rows rows);
 Draw behind(const Gating& gating, Draw draw);
 // The circuit of the word behind the gate, with the gating.
-SumCircuit with_gating(const Gating& gating, std::size_t inputs, const SumCircuit& word);
+Circuit with_gating(const Gating& gating, std::size_t inputs, const Circuit& word);
 
 } // namespace tapeout::circuit

@@ -84,7 +84,7 @@ void JoinedQuestion::ask(const Rows& rows, Rows& answers) {
 namespace {
 
 // The word of the last part as what each step of a fold shows, which is the word of the first.
-std::optional<SumCircuit> learn_recorded(JoinedQuestion& folded, JoinedQuestion& word, const RegionTask& task,
+std::optional<Circuit> learn_recorded(JoinedQuestion& folded, JoinedQuestion& word, const RegionTask& task,
                                          const std::vector<JoinedPart>& parts, const std::vector<int>& support,
                                          const Draw& draw) {
     RegionTask step = task;
@@ -97,37 +97,33 @@ std::optional<SumCircuit> learn_recorded(JoinedQuestion& folded, JoinedQuestion&
     folded.ask(rows, answers);
     if (!fold.find(rows, answers) || !fold.records(word, rows) || !fold.learn(draw))
         return std::nullopt;
-    auto circuit = fold.recorded(word, task);
-    if (circuit)
-        circuit->outputs.erase(circuit->outputs.begin(),
-                               circuit->outputs.end() - static_cast<std::ptrdiff_t>(task.outputs.size()));
-    return circuit;
+    return fold.recorded(word, task);
 }
 
 // The word of the last part as that of the part before up to signs.
-std::optional<SumCircuit> learn_signed(JoinedQuestion& other, JoinedQuestion& word, const RegionTask& task,
-                                       const SumCircuit& low, const std::vector<int>& support, const Draw& draw) {
+std::optional<Circuit> learn_signed(JoinedQuestion& other, JoinedQuestion& word, const RegionTask& task,
+                                       const Circuit& low, const std::vector<int>& support, const Draw& draw) {
     Rows rows;
     draw(rows, kRows);
     const auto signs = find_signs(word, other, rows, whole_words(task.words, support));
     if (!signs)
         return std::nullopt;
-    SumCircuit holds;
+    Circuit holds;
     if (signs->constant) {
         SignedQuestion question(word, other, *signs);
         RegionTask where = task;
         where.hints = Rows(word.input_width(), 0);
         const RegionResult learned = learn_part(question, where);
-        if (learned.outputs.empty())
+        if (!learned.solved())
             return std::nullopt;
-        holds = {learned.fanins, learned.outputs, {}};
+        holds = learned.circuit;
     }
     return with_signs(*signs, word.input_bits(), low, signs->constant ? &holds : nullptr);
 }
 
 // Either of them, where some controls let the word through.
-std::optional<SumCircuit> learn_gated(Oracle& oracle, const RegionTask& task, std::vector<JoinedPart> parts,
-                                      const SumCircuit& low, const std::vector<int>& support, const Rows& rows,
+std::optional<Circuit> learn_gated(Oracle& oracle, const RegionTask& task, std::vector<JoinedPart> parts,
+                                      const Circuit& low, const std::vector<int>& support, const Rows& rows,
                                       const Draw& draw, Word& queries) {
     JoinedQuestion word(oracle, {parts.back()});
     const auto gating = find_gating(word, task, rows, support);
@@ -160,7 +156,7 @@ std::optional<SumCircuit> learn_gated(Oracle& oracle, const RegionTask& task, st
 } // namespace
 
 RegionResult learn_joined(Oracle& oracle, const RegionTask& task, std::vector<JoinedPart> parts,
-                          const SumCircuit& low) {
+                          const Circuit& low) {
     parts.push_back({task.outputs, task.mask, task.value});
     JoinedQuestion question(oracle, parts);
     Region region(question.input_width());
@@ -186,23 +182,20 @@ RegionResult learn_joined(Oracle& oracle, const RegionTask& task, std::vector<Jo
     result.lively = lively;
     Word queries = 0; // beside those of the whole
     if (auto circuit = learn_gated(oracle, task, parts, low, result.support, seen, draw, queries)) {
-        result.fanins = std::move(circuit->gates);
-        result.outputs = std::move(circuit->outputs);
-        result.folded = true;
+        result.circuit = std::move(*circuit);
         result.queries = question.queries() + queries;
         return result;
     }
-    const auto circuit = [&]() -> std::optional<SumCircuit> {
+    const auto circuit = [&]() -> std::optional<Circuit> {
         Additive sum(question, task, result.support, lively, false);
         if (!sum.found() || !sum.strong())
             return std::nullopt;
         return sum.learn(learn_part, draw, task.most_queries);
     }();
     if (circuit && refute(question, *circuit, draw, kTests * task.tests, 1).size() == 0) {
-        result.fanins = circuit->gates;
-        result.outputs.assign(circuit->outputs.end() - static_cast<std::ptrdiff_t>(task.outputs.size()),
-                              circuit->outputs.end());
-        result.trace = circuit->trace;
+        result.circuit = *circuit;
+        auto& outputs = result.circuit.outputs; // of all parts
+        outputs.erase(outputs.begin(), outputs.end() - static_cast<std::ptrdiff_t>(task.outputs.size()));
         result.additive = true;
     }
     result.queries = question.queries() + queries;

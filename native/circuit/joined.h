@@ -34,6 +34,6 @@ private:
 // that `low` is, or as the last word of `low`, whose circuit is given, up to signs. Not solved (split is -1, no
 // outputs) where they are none of these.
 RegionResult learn_joined(Oracle& oracle, const RegionTask& task, std::vector<JoinedPart> low,
-                          const SumCircuit& circuit);
+                          const Circuit& circuit);
 
 } // namespace tapeout::circuit

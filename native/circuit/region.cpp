@@ -128,18 +128,19 @@ private:
         Rows rows, answers;
         draw(rows, 4 * task_.tests); // the two words themselves
         choice.ask(rows, answers);
-        if (choice.broken() || found.split >= 0 || found.outputs.empty())
+        if (choice.broken() || found.split >= 0 || !found.solved())
             return;
         Strash gates(question_.input_bits());
-        const Lit first = gates.place(found.fanins, found.outputs)[0];
+        const Lit first = gates.place(found.circuit.gates, found.circuit.outputs)[0];
         const auto source = [](Source from) {
             return from.bit == Source::kZero  ? Lit{0}
                    : from.bit == Source::kOne ? Lit{1}
                                               : lit_of(1 + static_cast<std::size_t>(from.bit));
         };
         for (std::size_t o = 0; o < question_.outputs(); ++o)
-            result_.outputs.push_back(gates.mux(first, source(selection->first[o]), source(selection->second[o])));
-        result_.fanins = std::move(gates.aig.gates);
+            result_.circuit.outputs.push_back(
+                gates.mux(first, source(selection->first[o]), source(selection->second[o])));
+        result_.circuit.gates = std::move(gates.aig.gates);
         result_.nodes = found.nodes;
         result_.order = found.order;
         result_.cut = found.cut;
@@ -162,7 +163,7 @@ private:
         const auto words = whole_words(task_.words, influence_.support);
         Fold found(question_, inner, influence_.support);
         if (found.find(rows, answers) && found.learn(behind(*gating, drawing())))
-            result_.folded = holds(with_gating(*gating, question_.input_bits(), found.circuit()), drawing());
+            holds(with_gating(*gating, question_.input_bits(), found.circuit()), drawing());
         for (const Span& span : words) {
             const auto recorded = recorded_over(question_, span, rows, answers);
             result_.waiting = result_.waiting ||
@@ -215,19 +216,19 @@ private:
         held.hints = Rows(question_.input_width(), 0); // those of other words hide the order; the whole is tested
         WiredQuestion choice(question_, found->wired);
         const RegionResult where = learn_simple(choice, held);
-        if (where.outputs.empty())
+        if (!where.solved())
             return;
         for (const int bit : found->wired) {
             set_bit(held.mask.data(), static_cast<std::size_t>(bit), true);
             set_bit(held.value.data(), static_cast<std::size_t>(bit), found->held);
         }
         const RegionResult other = learn_simple(question_, held);
-        if (other.outputs.empty())
+        if (!other.solved())
             return;
         Strash gates(question_.input_bits());
-        const Lit chosen = gates.place(where.fanins, where.outputs)[0];
-        const std::vector<Lit> word = gates.place(other.fanins, other.outputs);
-        SumCircuit circuit;
+        const Lit chosen = gates.place(where.circuit.gates, where.circuit.outputs)[0];
+        Circuit circuit;
+        const std::vector<Lit> word = place(gates, other.circuit, circuit.fold);
         for (std::size_t o = 0; o < word.size(); ++o)
             circuit.outputs.push_back(
                 gates.mux(chosen, lit_of(1 + static_cast<std::size_t>(found->wired[o])), word[o]));
@@ -272,15 +273,13 @@ private:
     }
 
     // Takes the circuit if no row refutes it; else the rows that do become hints.
-    bool holds(const SumCircuit& circuit, const Draw& drawn) {
+    bool holds(const Circuit& circuit, const Draw& drawn) {
         const Rows wrong = refute(question_, circuit, drawn, kSumTests * task_.tests, kMost);
         for (std::size_t i = 0; i < wrong.size(); ++i)
             add_hint(wrong[i]);
         if (wrong.size())
             return false;
-        result_.outputs = circuit.outputs;
-        result_.fanins = circuit.gates;
-        result_.trace = circuit.trace;
+        result_.circuit = circuit;
         return solved_ = true;
     }
 
@@ -301,7 +300,7 @@ private:
             set_bit(half.value.data(), static_cast<std::size_t>(split.bit), value);
             half.hints = hints_;
             Job job(question_, half, true);
-            return !job.run().outputs.empty();
+            return job.run().solved();
         };
         for (const Split& split : tried)
             if (solves(split, false) && solves(split, true))
@@ -528,8 +527,8 @@ private:
 
     void accept(const Diagram& diagram) {
         Strash gates(question_.input_bits());
-        result_.outputs = diagram.emit(gates);
-        result_.fanins = std::move(gates.aig.gates);
+        result_.circuit.outputs = diagram.emit(gates);
+        result_.circuit.gates = std::move(gates.aig.gates);
         result_.nodes = diagram.size();
         result_.order = diagram.order();
         result_.cut = diagram.cut();
@@ -562,7 +561,7 @@ RegionResult learn_part(Question& question, const RegionTask& task) {
 
 RegionResult learn_simple(Question& question, RegionTask& task) {
     RegionResult result;
-    for (std::size_t effort = 0; effort < kEfforts && result.outputs.empty(); ++effort) {
+    for (std::size_t effort = 0; effort < kEfforts && !result.solved(); ++effort) {
         task.seed = mix(task.seed);
         result = learn_part(question, task);
     }

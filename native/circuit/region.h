@@ -3,7 +3,7 @@
 // order.
 #pragma once
 
-#include "circuit/aig.h"
+#include "circuit/circuit.h"
 #include "circuit/diagram.h"
 #include "circuit/form.h"
 #include "circuit/influence.h"
@@ -27,17 +27,16 @@ struct RegionTask {
 
 struct RegionResult {
     int split = -1; // the input bit to split on, or -1: solved
-    std::vector<Gate> fanins;
-    std::vector<Lit> outputs;
+    Circuit circuit;
     std::vector<int> support, order;
     Rows hints;                             // counterexamples met
     Rows lively;                            // rows in which many inputs matter
     std::vector<std::vector<int>> partners; // input bits that belong together
     std::size_t queries = 0, nodes = 0, cut = 0, rounds = 0, orders = 0;
     double left = 1;                       // of twice what is to be known: what the split leaves
-    bool additive = false, folded = false; // a sum; a fold
+    bool additive = false;                 // a sum
     bool waiting = false;                  // neither solved nor split (RegionTask::wait)
-    SumTrace trace;                        // of a sum
+    bool solved() const { return !circuit.outputs.empty(); }
 };
 
 RegionResult learn_region(Oracle& oracle, const RegionTask& task);

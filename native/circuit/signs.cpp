@@ -114,7 +114,7 @@ void SignedQuestion::ask(const Rows& rows, Rows& answers) {
         answers[row][0] = got_[row][0] == made[row][0];
 }
 
-SumCircuit with_signs(const Signs& signs, std::size_t inputs, const SumCircuit& other, const SumCircuit* holds) {
+Circuit with_signs(const Signs& signs, std::size_t inputs, const Circuit& other, const Circuit* holds) {
     Strash gates(inputs);
     std::vector<Lit> operands(inputs);
     for (std::size_t input = 0; input < inputs; ++input)
@@ -127,8 +127,8 @@ SumCircuit with_signs(const Signs& signs, std::size_t inputs, const SumCircuit& 
     Lit sign{0};
     for (const Span& span : signs.negate)
         sign = gates.xor_(sign, lit_of(static_cast<std::size_t>(span.first + span.width)));
-    SumCircuit result;
-    result.outputs = negated(gates, gates.place(other.gates, other.outputs, operands), sign);
+    Circuit result;
+    result.outputs = negated(gates, place(gates, other, result.fold, operands), sign);
     if (holds) {
         const Lit good = gates.place(holds->gates, holds->outputs)[0];
         for (std::size_t o = 0; o < result.outputs.size(); ++o)

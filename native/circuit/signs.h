@@ -43,6 +43,6 @@ private:
 };
 
 // The word made of a circuit of the other one. `holds`: of a SignedQuestion, where the word may be a constant.
-SumCircuit with_signs(const Signs& signs, std::size_t inputs, const SumCircuit& other, const SumCircuit* holds);
+Circuit with_signs(const Signs& signs, std::size_t inputs, const Circuit& other, const Circuit* holds);
 
 } // namespace tapeout::circuit

@@ -456,8 +456,12 @@ def design(
         + "".join(f"  {fact}\n" for fact in form.facts())
         + f"Learned in {made.learning_s:.1f} s from {made.queries:,} questions, "
         f"{made.learned.nodes:,} AND nodes\n"
-        f"Minimised in {made.minimising_s:.1f} s: {made.netlist.nodes:,} AND nodes\n"
-        f"Reference, written by hand: {made.reference.nodes:,} AND nodes\n"
+        f"Minimised in {made.minimising_s:.1f} s: {made.folded.nodes:,} AND nodes\n"
+        + "".join(
+            f"  of them {fold.step.nodes:,} of {fold.name}, a step that is repeated {fold.steps} times\n"
+            for fold in made.folded.folds
+        )
+        + f"Reference, written by hand: {made.reference.nodes:,} AND nodes\n"
         f"Proof, {made.proving_s:.1f} s: {made.proof}; {made.counterexamples} rows had to come from it\n"
     )
     for name in made.speculated:

@@ -23,10 +23,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from tapeout import _native
+from tapeout.circuit.assemble import assemble
 from tapeout.circuit.evaluate import evaluate
+from tapeout.circuit.folds import Folded
 from tapeout.circuit.jobs import JobStore
 from tapeout.circuit.joined import Parts, Waiting, join_all, release, sums
-from tapeout.circuit.netlist import FALSE, TRUE, Builder, Netlist
+from tapeout.circuit.netlist import Netlist
 from tapeout.circuit.oracle import check_again
 from tapeout.circuit.runner import LocalRunner, Runner
 from tapeout.circuit.words import Interface, Rows, row_words, unpack
@@ -139,6 +141,7 @@ class ExactLearner:
 
     ``speculated`` names, for each word that the limits cut short, how many regions were guessed. ``checked_rows`` and
     ``check_rounds`` tell what the last clean check of all regions asked; ``settled``: the last check found nothing.
+    ``folded`` is what `run` and `refine` return, with each step that is repeated once.
     """
 
     def __init__(
@@ -157,6 +160,7 @@ class ExactLearner:
         self.interface = interface
         self.seed = seed
         self.trees: list[WordTree] = []
+        self.folded: Folded
         self.speculated: dict[str, int] = {}
         self.settled = False
         self._cut = False
@@ -209,7 +213,7 @@ class ExactLearner:
         self._pool.shutdown()
 
     def _settle(self, only: dict[Fixed, list[Focus]] | None = None) -> Netlist:
-        netlist = assemble(self.interface, self.trees)
+        netlist = self._assemble()
         for stage, rows in enumerate(CHECKS):
             regions = self._regions() if only is None else only
             self.settled = False
@@ -220,13 +224,17 @@ class ExactLearner:
                     break
                 known = self._regions()
                 self._grow_all(wrong)
-                netlist = assemble(self.interface, self.trees)
+                netlist = self._assemble()
                 # What was learned again is checked again, and where it was wrong; the rest stays as it was found right.
                 regions = self._changed(known, wrong, again)
                 if only is not None:
                     only |= regions
                 self.settled = not regions
         return netlist
+
+    def _assemble(self) -> Netlist:
+        self.folded = assemble(self.interface, self.trees)
+        return self.folded.unrolled()
 
     def _regions(self) -> dict[Fixed, list[Focus]]:
         """Where the leaves of all words are, each region once, and what is known of them."""
@@ -337,7 +345,7 @@ class ExactLearner:
         known = [facts["fanins"] for facts in sums([one.tree])]
         gates, sizes = np.concatenate([np.zeros((0, 2), np.uint32), *known]), [len(fanins) for fanins in known]
         task = (self._spans, outputs, list(node.fixed), node.hints, seed, EDGE_TESTS)
-        arguments = (*task, low, facts["fanins"], facts["outputs"], gates, sizes)
+        arguments = (*task, low, facts["fanins"], facts["outputs"], facts["fold"], gates, sizes)
         try:
             result = self._store.run("join", arguments, lambda: self._runner.run("learn_joined", *arguments))
         except _native.BudgetEnded:
@@ -449,58 +457,3 @@ class ExactLearner:
                 if first <= bit < first + width:
                     parts.append(f"{word.name}[{bit - first}]={value}")
         return " ".join(parts) or "everywhere"
-
-
-def assemble(interface: Interface, trees: Sequence[WordTree]) -> Netlist:
-    """One netlist of all words: every leaf's gates once, chosen by where the control tree leads."""
-    builder = Builder(interface)
-    literals: list[int] = []
-    for tree in trees:
-        literals += _assemble_word(builder, tree)
-    fanins = np.array(builder.fanins, np.uint32).reshape(-1, 2)
-    return Netlist(interface, fanins, np.array(literals, np.uint32))
-
-
-def _assemble_word(builder: Builder, tree: WordTree) -> list[int]:
-    first = 1 + builder.interface.input_bits
-    outputs: dict[int, list[int]] = {}
-    for node in tree.leaves():
-        assert node.leaf is not None
-        table: list[int] = []
-
-        def literal(at: int, table: list[int] = table) -> int:
-            return at if at < 2 * first else table[at // 2 - first] ^ (at & 1)
-
-        for a, b in node.leaf.fanins.tolist():
-            table.append(builder.and_(literal(a), literal(b)))
-        outputs[id(node)] = [literal(at) for at in node.leaf.outputs]
-    reached: dict[tuple[int, frozenset[int]], int] = {}
-    everything = frozenset(outputs)
-
-    def reach(node: Node, leaves: frozenset[int]) -> int:
-        """Whether the walk from ``node`` ends in one of ``leaves``."""
-        node = node.resolve()
-        if node.children is None:
-            return TRUE if id(node) in leaves else FALSE
-        key = (id(node), leaves)
-        if key not in reached:
-            zero, one = (reach(child, leaves) for child in node.children)
-            reached[key] = builder.mux(2 * (1 + node.split), one, zero)
-        return reached[key]
-
-    result: list[int] = []
-    for bit in range(len(tree.outputs)):
-        groups: dict[int, list[set[int]]] = {}
-        for leaf, literals in outputs.items():
-            groups.setdefault(literals[bit] & ~1, [set(), set()])[literals[bit] & 1].add(leaf)
-        value = FALSE
-        for base, (plain, inverted) in groups.items():
-            flip = FALSE if not inverted else reach(tree.root, frozenset(inverted))
-            if base == FALSE:
-                value = builder.or_(value, flip)
-                continue
-            users = frozenset(plain | inverted)
-            selected = TRUE if users == everything else reach(tree.root, users)
-            value = builder.or_(value, builder.and_(selected, builder.xor(base, flip)))
-        result.append(value)
-    return result

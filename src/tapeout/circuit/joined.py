@@ -111,5 +111,5 @@ def _low_parts(trees: Sequence[WordTree]) -> list[tuple[Parts, Facts]]:
         for node in tree.leaves()
         if node.leaf is not None and len(tree.outputs) >= LEAST_BITS
     ]
-    known.sort(key=lambda one: (not one[0].get("folded"), not one[0].get("additive")))
+    known.sort(key=lambda one: (not one[0].get("fold"), not one[0].get("additive")))
     return [(facts.get("parts", part), facts) for facts, part in known]

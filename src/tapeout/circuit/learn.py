@@ -25,6 +25,7 @@ from tapeout.circuit.evaluate import evaluate
 from tapeout.circuit.exact import ExactLearner, Limits
 from tapeout.circuit.example_models import MAX_NODES, learn_outputs
 from tapeout.circuit.examples import Examples
+from tapeout.circuit.folds import Folded
 from tapeout.circuit.jobs import JobStore
 from tapeout.circuit.minimise import EFFORTS, minimise
 from tapeout.circuit.netlist import Netlist
@@ -210,14 +211,16 @@ def bit_names(interface: Interface) -> list[str]:
     ]
 
 
-def _smaller(netlist: Netlist, request: Request, default: str) -> tuple[Netlist, dict[str, Any]]:
-    """The netlist minimised in what time is left, and what `Learned.statistics` says of it."""
+def _smaller(circuit: Folded, request: Request, default: str) -> tuple[Netlist, dict[str, Any]]:
+    """The circuit minimised in what time is left, and what `Learned.statistics` says of it."""
     effort, left, begin = request.effort or default, request.left_s(), time.monotonic()
-    small = netlist
+    netlist = small = circuit.unrolled()
     if effort != "none" and left > 0 and netlist.nodes:
         request.progress("minimising", 0, 1)
         # Half of what is left for the rounds: the proof needs time too. That of a multiplier would not end.
-        small = minimise(netlist, effort, seconds=left / 2, proof_seconds=min(left / 2, PROOF_S))
+        part_s = left / 2 / (1 + len(circuit.folds))
+        small = circuit.map(lambda part: minimise(part, effort, seconds=part_s, proof_seconds=min(part_s, PROOF_S)))
+        small = small.unrolled()
     elif effort != "none" and left <= 0:
         effort = "none, for the budget was used up"
     spent = round(time.monotonic() - begin, 2)
@@ -243,8 +246,8 @@ def _exact(oracle: Oracle, request: Request) -> Learned:
             runner=runner, limits=Limits(None if left == math.inf else left, request.budget_queries),
         )  # fmt: skip
         with closing(learner), closing(runner) if runner else nullcontext():
-            learned = learner.run()
-    netlist, sizes = _smaller(learned, request, "medium")
+            learner.run()
+    netlist, sizes = _smaller(learner.folded, request, "medium")
     whole, tested = ask_again(netlist, oracle, request.seed)
     directed = Tested("directed at the regions found", learner.checked_rows, 0)
     if not learner.speculated and learner.settled:
@@ -333,7 +336,9 @@ def _bsd(oracle: Oracle, request: Request) -> Learned:
         raise UserError("bsd cannot go on from a file", "checkpoint", "leave it out")
     options = Options(budget_s=request.budget_s or 0.0, budget_queries=request.budget_queries or 0)
     result = learn_bsd(oracle, request.seed, options, lambda done, total: request.progress("outputs", done, total))
-    netlist, sizes = _smaller(result.netlist, request, "none")  # the baseline stays as it was published
+    netlist, sizes = _smaller(
+        Folded(result.netlist.interface, result.netlist), request, "none"
+    )  # the baseline stays as it was published
     request.progress("testing", 0, 1)
     whole, tested = ask_again(netlist, oracle, request.seed)
     outputs = [
@@ -386,7 +391,7 @@ def _from_examples(examples: Examples, request: Request, max_nodes: int | None) 
         request.progress("outputs", done, total)
 
     learned, models = learn_outputs(examples, request.seed, limit, request.budget_s, outputs_done)
-    netlist, sizes = _smaller(learned, request, "low")
+    netlist, sizes = _smaller(Folded(learned.interface, learned), request, "low")
     interface = examples.interface
     wrong = (evaluate(netlist, examples.inputs) ^ examples.outputs) & examples.care
     failures = word_failures(wrong, interface.outputs)

@@ -22,6 +22,7 @@ from tapeout.circuit.discovery import Discovery, find_arrays
 from tapeout.circuit.equivalence import Equivalence, Verdict, check_equal
 from tapeout.circuit.evaluate import evaluate
 from tapeout.circuit.exact import ExactLearner, Limits
+from tapeout.circuit.folds import Folded
 from tapeout.circuit.jobs import JobStore
 from tapeout.circuit.joined import sums
 from tapeout.circuit.minimise import minimise
@@ -50,14 +51,16 @@ SAME_ROWS = 1 << 17
 class Design:
     """A learned step in port form (docs/processor.md) and what is known of it.
 
-    ``discovery`` says which arrays were found in the state. ``netlist`` is minimised, ``learned`` is as it was learned;
-    ``proof`` compares ``netlist`` with the reference where a state can lead. ``counterexamples`` rows had to come from
-    the proof; ``speculated`` names words that the budget left to guesses.
+    ``discovery`` says which arrays were found in the state. ``learned`` is as it was learned, ``folded`` is minimised,
+    with each step that is repeated once, and ``netlist`` is the same with all of them; ``proof`` compares that with the
+    reference where a state can lead. ``counterexamples`` rows had to come from the proof; ``speculated`` names words
+    that the budget left to guesses.
     """
 
     variant: str
     discovery: Discovery
     learned: Netlist
+    folded: Folded
     netlist: Netlist
     reference: Netlist
     proof: Equivalence
@@ -138,14 +141,15 @@ def design(
         if runner is not None:
             runner.close()
     begin = time.monotonic()
-    small = minimise(netlist)
+    folded = learner.folded.map(minimise)
+    small = folded.unrolled()
     minimising = time.monotonic() - begin
     if proof.proved and not apart(variant):  # else `minimise` has proved it equal to what was learned
         begin = time.monotonic()
         proof = check_equal(target, on_care_set(small, form), seconds=PROOF_S)
         proving = time.monotonic() - begin
     return Design(
-        variant, discovery, netlist, small, expected, proof, counterexamples, learner.queries, discovering, learning,
+        variant, discovery, netlist, folded, small, expected, proof, counterexamples, learner.queries, discovering, learning,
         minimising, proving, tuple(learner.speculated), facts.summary(learner),
     )  # fmt: skip
 

@@ -6,16 +6,17 @@ when a word is fetched, loaded and stored, and when the next state is taken. doc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tapeout.circuit.folds import BIT, NEXT_STATE, OPERAND, SHOWN, STATE, Fold, with_folds
 from tapeout.circuit.output import identifier
 from tapeout.circuit.ports import NOTHING, Array, Port, PortForm
 from tapeout.circuit.words import NEXT, Word
 from tapeout.errors import UserError
 
 HAND_WRITTEN = (
-    "the sequencer: fetch, execute, load, then store or go on",
+    "the sequencer: fetch, execute, load, then store or go on; a step that is repeated takes a clock each time",
     "the bus: one access at a time, held until it is ready",
     "which words of the step are the instruction, its address, and the parts of an access",
     "the state after reset",
@@ -47,21 +48,24 @@ RV32 = Roles(reset={"machine_mode": 1})
 """The processor's, for all variants: it starts in M mode."""
 
 
-def core(form: PortForm, roles: Roles = RV32, step: str = "step", name: str = "core") -> str:
+def core(
+    form: PortForm, roles: Roles = RV32, step: str = "step", name: str = "core", folds: Sequence[Fold] = ()
+) -> str:
     """Verilog of the modules ``name`` and ``name_ARRAY``, around a module ``step`` with the words of the port form.
 
-    If instructions are as wide as data and their addresses as those of data, both go over one bus, else instructions
+    Where the step has folds, ``step`` has their words too (`folds.Folded.netlist`), and each fold's step is a module of
+    its name. If instructions are as wide as data and their addresses as those of data, both go over one bus, else instructions
     have a bus of their own (``fetch_...``).
 
     Raises:
         UserError: a word that the roles name and the step lacks, or state of another name.
     """
-    return _Core(form, roles, step, name).text()
+    return _Core(form, roles, step, name, folds).text()
 
 
 class _Core:
-    def __init__(self, form: PortForm, roles: Roles, step: str, name: str) -> None:
-        self.form, self.roles, self.step, self.name = form, roles, step, name
+    def __init__(self, form: PortForm, roles: Roles, step: str, name: str, folds: Sequence[Fold]) -> None:
+        self.form, self.roles, self.step, self.name, self.folds = form, roles, step, name, folds
         words = form.interface
         self.inputs = {word.name: word.width for word in words.inputs}
         self.outputs = {word.name: word.width for word in words.outputs}
@@ -94,7 +98,10 @@ class _Core:
                 raise UserError(f"{name!r} is not state", "core", f"let the step have an output {name}{NEXT}")
 
     def text(self) -> str:
-        parts = [self._head(), *self._wires(), *self._sequencer(), *self._step(), *self._registers(), "endmodule", ""]
+        parts = [self._head(), *self._wires(), *self._sequencer(), *self._step()]
+        for fold in self.folds:
+            parts += _fold_unit(fold)
+        parts += [*self._registers(), "endmodule", ""]
         return "\n".join(
             [*parts, *(_register_file(self.form, array, f"{self.name}_{array.name}") for array in self.form.arrays)]
         )
@@ -139,6 +146,9 @@ class _Core:
         for array in self.form.arrays:
             for word in _port_words(array):
                 lines.append(f"  wire {_range(word.width)}p_{_plain(word.name)};")
+        for fold in self.folds:
+            lines += [f"  wire {_range(word.width)}{_plain(word.name)};" for word in fold.asks]
+            lines += [f"  reg {_range(word.width)}{_plain(word.name)};" for word in (*fold.answers, *_own(fold))]
         return lines
 
     def _sequencer(self) -> list[str]:
@@ -155,7 +165,10 @@ class _Core:
             "  reg [1:0] phase;",
             "  wire fetching = phase == FETCH;",
             "  wire loading = phase == EXECUTE & step_load;",
-            "  wire ending = phase == LOADED | phase == EXECUTE & ~step_load;",
+            "  wire settled = phase == LOADED | phase == EXECUTE & ~step_load;",
+            *(f"  wire {fold.name}_busy = settled & {fold.name}_used & {fold.name}_count != {fold.steps + 1};"
+              for fold in self.folds),
+            f"  wire ending = {' & '.join(['settled', *(f'~{fold.name}_busy' for fold in self.folds)])};",
             "  wire storing = ending & |step_store;",
             "  assign retire = ending & (~storing | bus_ready);",
             f"  assign bus_read = {read};",
@@ -186,7 +199,9 @@ class _Core:
             roles.address: "step_address", roles.load: "step_load", roles.store: "step_store",
             roles.store_data: "step_store_data",
         }  # fmt: skip
-        words = (*self.form.interface.inputs, *self.form.interface.outputs)
+        interface = with_folds(self.form.interface, tuple(self.folds))
+        nets |= {word.name: _plain(word.name) for fold in self.folds for word in (*fold.answers, *fold.asks)}
+        words = (*interface.inputs, *interface.outputs)
         pins = [f"    .{identifier(word)}({nets[word.name]})" for word in words]
         return ["", f"  {self.step} logic_ (", ",\n".join(pins), "  );"]
 
@@ -217,6 +232,34 @@ class _Core:
                 name = f"h_{_plain(word.name)}"
             nets += [name if word.width == 1 else f"{name}[{bit}]" for bit in range(word.width)]
         return f"{{{', '.join(nets[bit] for bit in reversed(port.bits))}}}"
+
+
+def _own(fold: Fold) -> list[Word]:
+    """Registers of a fold beside its answers: clocks so far, and the bits to come where no record takes their place."""
+    return [Word(f"{fold.name}.count", (fold.steps + 1).bit_length()), *([] if fold.shows else [_bits(fold)])]
+
+
+def _bits(fold: Fold) -> Word:
+    """The bits to come, from the top; behind them, from below, what was shown."""
+    return Word(f"{fold.name}.{'record' if fold.shows else 'bits'}", fold.steps)
+
+
+def _fold_unit(fold: Fold) -> list[str]:
+    """A clock to take in the word, then one for each bit."""
+    name, bits, top = fold.name, _plain(_bits(fold).name), fold.steps - 1
+    pins = {BIT: f"{bits}[{top}]" if top else bits, STATE: f"{name}_state", NEXT_STATE: f"{name}_next"}
+    pins |= {OPERAND: f"{name}_operand", SHOWN: f"{name}_shown"}
+    words = (*fold.step.interface.inputs, *fold.step.interface.outputs)
+    shifted = f"{{{bits}, {f'{name}_shown' if fold.shows else chr(39).join(('1', 'b0'))}}}"
+    return [
+        "", f"  // {name}: its step once a clock.", f"  wire {_range(fold.state)}{name}_next;",
+        *([f"  wire {name}_shown;"] if fold.shows else []),
+        f"  {name} {name}_ (", ",\n".join(f"    .{identifier(word)}({pins[word.name]})" for word in words), "  );",
+        "  always @(posedge clk)", f"    if (reset | retire) {name}_count <= 0;",
+        f"    else if ({name}_busy) begin", f"      {name}_count <= {name}_count + 1;",
+        f"      {name}_state <= {name}_count == 0 ? 0 : {name}_next;",
+        f"      {bits} <= {name}_count == 0 ? {name}_over : {shifted};", "    end",
+    ]  # fmt: skip
 
 
 def storage(array: Array) -> list[int]:
