@@ -12,44 +12,47 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from circuit_flow import WORK, optimize, synthesize, tool_versions, write_aiger
+from circuit_flow import WORK, optimize, synthesize, tool_versions, write_circuit
 from common import provenance, save
 
 from tapeout.circuit.equivalence import check_equal
-from tapeout.circuit.netlist import Netlist
+from tapeout.circuit.folds import Folded, plain
 from tapeout.circuit.output import netlist_file
 from tapeout.circuit.port_netlists import on_care_set, put_back
 from tapeout.circuit.ports import PortForm
-from tapeout.circuit.reading import parse_netlist
-from tapeout.cpu.core import reference_in_form, standard_form
+from tapeout.cpu.core import apart, reference_in_form, standard_form
+from tapeout.cpu.files import read_step
+from tapeout.cpu.proof import outside
 from tapeout.cpu.verilog import core
 
 
-def measure(name: str, step: Netlist, form: PortForm) -> dict[str, Any]:
+def measure(name: str, step: Folded, form: PortForm) -> dict[str, Any]:
     """AND nodes of the step and of the core around it, as yosys makes them and after ABC."""
     WORK.mkdir(parents=True, exist_ok=True)
-    files = [WORK / f"{name}.core.v", WORK / f"{name}.step.v"]
-    files[0].write_text(core(form), encoding="utf-8")
-    files[1].write_bytes(netlist_file(step, ".v", "step"))
-    write_aiger(step, WORK / f"{name}.step.aig")
+    parts = {"step": step.netlist, **{fold.name: fold.step for fold in step.folds}}
+    files = [WORK / f"{name}.core.v", *(WORK / f"{name}.{part}.v" for part in parts)]
+    files[0].write_text(core(form, folds=step.folds), encoding="utf-8")
+    for file, (part, netlist) in zip(files[1:], parts.items(), strict=True):
+        file.write_bytes(netlist_file(netlist, ".v", part))
+        write_circuit(netlist, WORK / f"{name}.{part}.aig")
     text = files[0].read_text(encoding="utf-8")
     split = text.index("// Array x")
-    bare_files = [WORK / f"{name}.bare.v", files[1], WORK / f"{name}.registers.v"]
+    bare_files = [WORK / f"{name}.bare.v", *files[1:], WORK / f"{name}.registers.v"]
     bare_files[0].write_text(text[:split], encoding="utf-8")
     module = text[split:]
     ports = module[: module.index(");") + 2]
-    bare_files[2].write_text(ports.replace("module", "(* blackbox *)\nmodule") + "\nendmodule\n", encoding="utf-8")
+    bare_files[-1].write_text(ports.replace("module", "(* blackbox *)\nmodule") + "\nendmodule\n", encoding="utf-8")
     full = synthesize(files, "core", f"{name}.full")
     bare = synthesize(bare_files, "core", f"{name}.bare", prepare="expose -evert t:core_x")
-    small = optimize(WORK / f"{name}.step.aig")
+    small = sum(optimize(WORK / f"{name}.{part}.aig").nodes for part in parts)
     return {
-        "step": {"ands": step.nodes, "abc": small.nodes},
-        "step_with_registers_ands": put_back(step, form).nodes,
+        "step": {"ands": step.nodes, "abc": small},
+        "step_with_registers_ands": put_back(step.unrolled(), form).nodes,
         "without_registers": {
-            "yosys": bare.nodes, "abc": optimize(WORK / f"{name}.bare.aig").nodes, "flip_flops": len(bare.latches),
+            "yosys": bare.nodes, "abc": optimize(WORK / f"{name}.bare.aig").nodes, "flip_flops": bare.flip_flops,
         },
         "with_registers": {
-            "yosys": full.nodes, "abc": optimize(WORK / f"{name}.full.aig").nodes, "flip_flops": len(full.latches),
+            "yosys": full.nodes, "abc": optimize(WORK / f"{name}.full.aig").nodes, "flip_flops": full.flip_flops,
         },
     }  # fmt: skip
 
@@ -63,13 +66,15 @@ def main() -> None:
     reference = reference_in_form(arguments.variant, form)
     record: dict[str, Any] = {
         **provenance(f"python benchmarks/circuit_core.py {arguments.variant}", "tapeout", "numpy"),
-        "tools": tool_versions(), "reference": measure(f"{arguments.variant}.reference", reference, form),
+        "tools": tool_versions(), "reference": measure(f"{arguments.variant}.reference", plain(reference), form),
     }  # fmt: skip
     print(record["reference"], flush=True)
-    if arguments.step:
-        step = parse_netlist(arguments.step.read_bytes(), arguments.step.suffix, str(arguments.step))
-        if not check_equal(on_care_set(reference, form), on_care_set(step, form)).proved:
-            raise SystemExit(f"{arguments.step} is not the step of {arguments.variant}")
+    if arguments.design:
+        step = read_step(arguments.design)
+        parts = apart(arguments.variant)  # these were proved when it was designed, class by class
+        sides = [outside(on_care_set(netlist, form), parts) for netlist in (reference, step.unrolled())]
+        if not check_equal(*sides).proved:
+            raise SystemExit(f"{arguments.design} is not the step of {arguments.variant}")
         record["designed"] = measure(f"{arguments.variant}.designed", step, form)
         print(record["designed"], flush=True)
     save(f"circuit_core_{arguments.variant}", record)

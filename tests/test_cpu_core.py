@@ -17,8 +17,11 @@ from core_bench import MEMORY_BYTES, run_bench, run_core
 from random_isa.registers import WithRegisters
 from tapeout.circuit.discovery import Discovery, find_arrays
 from tapeout.circuit.equivalence import check_equal
+from tapeout.circuit.exact import ExactLearner
+from tapeout.circuit.folds import Fold, plain
+from tapeout.circuit.functions import c_source, compile_library
 from tapeout.circuit.netlist import Builder, Netlist
-from tapeout.circuit.oracle import LibraryOracle
+from tapeout.circuit.oracle import LibraryOracle, Oracle, to_native
 from tapeout.circuit.output import netlist_file
 from tapeout.circuit.ports import NOTHING, Array, Port, PortForm
 from tapeout.circuit.words import NEXT, parse_interface, row_words
@@ -28,7 +31,7 @@ from tapeout.cpu.core import Design, reference_in_form, standard_form
 from tapeout.cpu.files import write_design
 from tapeout.cpu.machine import CLINT, FINISHER, Clint, Finisher, Machine, Memory
 from tapeout.cpu.rv32 import rv32_interface, rv32_oracle
-from tapeout.cpu.verilog import HAND_WRITTEN, Roles, core, storage
+from tapeout.cpu.verilog import HAND_WRITTEN, RV32, Roles, core, storage
 from tapeout.errors import UserError
 from test_circuit_ports import small_library
 
@@ -113,10 +116,14 @@ end:    li t0, 0x100000
 """
 
 
-def write_core(folder: Path, form: PortForm, netlist: Netlist, roles: Roles | None = None) -> list[Path]:
-    files = [folder / "core.v", folder / "step.v"]
-    files[0].write_text(core(form, roles) if roles else core(form))
-    files[1].write_bytes(netlist_file(netlist, ".v", "step"))
+def write_core(
+    folder: Path, form: PortForm, netlist: Netlist, roles: Roles | None = None, folds: tuple[Fold, ...] = ()
+) -> list[Path]:
+    modules = {"step": netlist, **{fold.name: fold.step for fold in folds}}
+    files = [folder / "core.v", *(folder / f"{name}.v" for name in modules)]
+    files[0].write_text(core(form, roles or RV32, folds=folds))
+    for file, (name, module) in zip(files[1:], modules.items(), strict=True):
+        file.write_bytes(netlist_file(module, ".v", name))
     return files
 
 
@@ -168,6 +175,51 @@ def test_a_hidden_instruction_set_runs(tmp_path: Path) -> None:
     assert sum(values[name] != 0 for name in array.words) > len(array.words) // 2
 
 
+@needs_iverilog
+def test_a_divider_that_was_learned_takes_a_clock_for_each_bit(tmp_path: Path) -> None:
+    """From the black box, which divides at once, to a core that repeats what was found to be the step of it."""
+    words = " ".join(f"r[{index}]:12" for index in range(4))
+    after = " ".join(f"r[{index}].next:12" for index in range(4))
+    interface = parse_interface(
+        f"instruction:10 pc:8 load_data:12 {words} -> pc.next:8 address:8 load store_mask store_data:12 {after}"
+    )
+    statements = """
+        uint64_t op = instruction & 3, a = r[instruction >> 4 & 3], b = r[instruction >> 6 & 3];
+        uint64_t divided = b ? a / b : 0xFFF, left = b ? a % b : a;
+        memcpy(r_next, r, sizeof r);
+        r_next[instruction >> 2 & 3] = op == 0 ? load_data : op == 1 ? divided : op == 2 ? left : a ^ instruction >> 6;
+        load = op == 0;
+        address = load ? a & 0xFF : 0;
+        pc_next = (pc + 1) & 0xFF;
+    """
+    black_box = LibraryOracle(compile_library(c_source(interface, statements), tmp_path / "divides.so"))
+    native = black_box.native
+    form = find_arrays(native, black_box.interface).form
+    assert [port.bits for port in form.arrays[0].reads] == [(4, 5), (6, 7)]
+    learner = ExactLearner(to_native(form.oracle(native)), form.interface)
+    netlist = learner.run()
+    (fold,) = learner.folded.folds
+    assert (fold.steps, fold.state, fold.shows) == (12, 12, True)
+    assert learner.folded.nodes < netlist.nodes / 3
+    files = write_core(tmp_path, form, learner.folded.netlist, Roles(), learner.folded.folds)
+    random = np.random.default_rng(2)
+    program = [int(word) for word in random.integers(0, 1 << 10, 300)]
+    (array,) = form.arrays
+    states, data = run_bench(tmp_path, files, form, program, storage(array))
+    values = {word.name: 0 for word in form.whole.inputs}
+    ops = set[tuple[int, bool]]()
+    for number, state in enumerate(states):
+        values |= {"instruction": program[number], "load_data": data[number]}
+        before, values = (
+            values,
+            values | {name: value for name, value in state_after(black_box, values).items() if name in values},
+        )
+        ops.add((program[number] & 3, before != values))
+        assert {name: state[name] for name in state} == {name: values[name] for name in state}, f"after step {number}"
+    assert len(states) == len(program)
+    assert {(op, True) for op in range(4)} <= ops
+
+
 def gates_in_form(machine: WithRegisters, form: PortForm) -> Netlist:
     """The gates that the description gives, over the words of the port form that was found."""
     isa = machine.isa
@@ -182,7 +234,7 @@ def gates_in_form(machine: WithRegisters, form: PortForm) -> Netlist:
     return builder.finish({word.name: outputs[word.name] for word in form.interface.outputs})
 
 
-def state_after(library: LibraryOracle, values: dict[str, int]) -> dict[str, int]:
+def state_after(library: Oracle, values: dict[str, int]) -> dict[str, int]:
     """The next state, by name."""
     interface = library.interface
     row, at = 0, 0
@@ -240,7 +292,23 @@ def stand_in(variant: str, **_: object) -> Design:
     form = standard_form(variant)
     step = reference_in_form(variant, form)
     proof = check_equal(step, step)
-    return Design(variant, Discovery(form, (), 1), step, step, step, proof, 0, 1, 0.0, 0.0, 0.0, 0.0, ("pc.next",), {})
+    return Design(
+        variant,
+        Discovery(form, (), 1),
+        step,
+        plain(step),
+        step,
+        step,
+        proof,
+        0,
+        1,
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+        ("pc.next",),
+        {},
+    )
 
 
 def test_files_of_a_design(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,7 @@ _MANY = 4
 """Rows in which more entries are written (or read) show no single port."""
 _EVENT_ROWS, _READ_ROWS, _CHECK_ROWS = 192, 96, 4096
 _ROUNDS = 6
+_CLEARLY = 1.25  # an index with a bit too few explains half as much; one with a bit too many, some rows by chance
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,9 +407,11 @@ class _Search:
         return False
 
     def _best(self, kind: str, rows: Rows, touched: Table, events: list[Event]) -> Port | None:
-        """The port that explains most of the events; of equal ones that with the fewest bits."""
+        """The port that explains most of the events; more bits have to explain clearly more."""
         counts = Counter(bits for _, _, bits in events if 1 <= len(bits) <= MOST_BITS)
         tried = sorted(counts, key=lambda bits: (-counts[bits] * len(bits), sorted(bits)))[:6]
+        unions = {a | b for a, b in combinations(tried, 2)}  # not every bit of an index shows in every row
+        tried += sorted((bits for bits in unions if len(bits) <= MOST_BITS and bits not in tried), key=sorted)
         ports = [self._port(kind, rows, touched, events, bits) for bits in tried]
         ports += self.ports["write"] if kind == "read" else self.ports["read"]  # operands that are results as well
         ports += [Port((), (entry,)) for entry in sorted({entry for _, entry, _ in events})]
@@ -416,14 +420,15 @@ class _Search:
         for port in sorted(ports, key=lambda port: (len(port.bits), port.bits, port.table)):
             named = port.entries(rows)
             score = sum(named[row] == entry for row, entry, _ in events)
-            if score > most:
+            if score > (most if best is None or len(port.bits) == len(best.bits) else _CLEARLY * most):
                 best, most = port, score
         return best
 
     def _port(self, kind: str, rows: Rows, touched: Table, events: list[Event], index: frozenset[int]) -> Port:
-        """Asks what each code of these index bits names, in some of the rows where they are the index."""
+        """Asks what each code of these index bits names, in some of the rows where they, or some, are the index."""
         bits = sorted(index)
-        some = [(row, entry) for row, entry, moving in events if moving == index][:8]
+        there = [(len(moving), row, entry) for row, entry, moving in events if moving and moving <= index]
+        some = [(row, entry) for _, row, entry in sorted(there, key=lambda event: -event[0])[:8]]
         codes = np.arange(1 << len(bits))
         base = np.repeat(rows[[row for row, _ in some]], len(codes), axis=0)
         for place, bit in enumerate(bits):

@@ -118,6 +118,11 @@ class Folded:
         return {name: translate(became, word) for name, word in asked.items()}
 
 
+def plain(netlist: Netlist) -> Folded:
+    """A circuit without folds."""
+    return Folded(netlist.interface, netlist)
+
+
 def with_folds(interface: Interface, folds: tuple[Fold, ...]) -> Interface:
     """The words of `Folded.netlist`."""
     answers = [word for fold in folds for word in fold.answers]

@@ -25,7 +25,7 @@ from tapeout.circuit.evaluate import evaluate
 from tapeout.circuit.exact import ExactLearner, Limits
 from tapeout.circuit.example_models import MAX_NODES, learn_outputs
 from tapeout.circuit.examples import Examples
-from tapeout.circuit.folds import Folded
+from tapeout.circuit.folds import Folded, plain
 from tapeout.circuit.jobs import JobStore
 from tapeout.circuit.minimise import EFFORTS, minimise
 from tapeout.circuit.netlist import Netlist
@@ -336,9 +336,7 @@ def _bsd(oracle: Oracle, request: Request) -> Learned:
         raise UserError("bsd cannot go on from a file", "checkpoint", "leave it out")
     options = Options(budget_s=request.budget_s or 0.0, budget_queries=request.budget_queries or 0)
     result = learn_bsd(oracle, request.seed, options, lambda done, total: request.progress("outputs", done, total))
-    netlist, sizes = _smaller(
-        Folded(result.netlist.interface, result.netlist), request, "none"
-    )  # the baseline stays as it was published
+    netlist, sizes = _smaller(plain(result.netlist), request, "none")  # the baseline stays as it was published
     request.progress("testing", 0, 1)
     whole, tested = ask_again(netlist, oracle, request.seed)
     outputs = [
@@ -391,7 +389,7 @@ def _from_examples(examples: Examples, request: Request, max_nodes: int | None) 
         request.progress("outputs", done, total)
 
     learned, models = learn_outputs(examples, request.seed, limit, request.budget_s, outputs_done)
-    netlist, sizes = _smaller(Folded(learned.interface, learned), request, "low")
+    netlist, sizes = _smaller(plain(learned), request, "low")
     interface = examples.interface
     wrong = (evaluate(netlist, examples.inputs) ^ examples.outputs) & examples.care
     failures = word_failures(wrong, interface.outputs)

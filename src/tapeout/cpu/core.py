@@ -149,8 +149,8 @@ def design(
         proof = check_equal(target, on_care_set(small, form), seconds=PROOF_S)
         proving = time.monotonic() - begin
     return Design(
-        variant, discovery, netlist, folded, small, expected, proof, counterexamples, learner.queries, discovering, learning,
-        minimising, proving, tuple(learner.speculated), facts.summary(learner),
+        variant, discovery, netlist, folded, small, expected, proof, counterexamples, learner.queries, discovering,
+        learning, minimising, proving, tuple(learner.speculated), facts.summary(learner),
     )  # fmt: skip
 
 

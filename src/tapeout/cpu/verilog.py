@@ -54,8 +54,8 @@ def core(
     """Verilog of the modules ``name`` and ``name_ARRAY``, around a module ``step`` with the words of the port form.
 
     Where the step has folds, ``step`` has their words too (`folds.Folded.netlist`), and each fold's step is a module of
-    its name. If instructions are as wide as data and their addresses as those of data, both go over one bus, else instructions
-    have a bus of their own (``fetch_...``).
+    its name. If instructions are as wide as data and their addresses as those of data, both go over one bus, else
+    instructions have a bus of their own (``fetch_...``).
 
     Raises:
         UserError: a word that the roles name and the step lacks, or state of another name.
