@@ -1,6 +1,6 @@
 """The designed core's size through the flow that counts PicoRV32 and SERV, with and without its registers.
 
-    circuit_core.py [VARIANT] [--design FOLDER]    the core that tapeout design wrote; without one around the reference
+    circuit_core.py [VARIANT] [--seed SEED]    around the reference; and around the design of that seed
 
 The step alone, the core with its register file as a black box (sequencer, state and step), and the whole core with
 registers in flip-flops.
@@ -9,11 +9,10 @@ registers in flip-flops.
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from circuit_flow import WORK, optimize, synthesize, tool_versions, write_circuit
-from common import provenance, save
+from common import DESIGNS, provenance, save
 
 from tapeout.circuit.equivalence import check_equal
 from tapeout.circuit.folds import Folded, plain
@@ -60,7 +59,7 @@ def measure(name: str, step: Folded, form: PortForm) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("variant", nargs="?", default="rv32ia")
-    parser.add_argument("--design", type=Path, help="the folder of tapeout design")
+    parser.add_argument("--seed", type=int, help="of a design that circuit_processor.py made")
     arguments = parser.parse_args()
     form = standard_form(arguments.variant)
     reference = reference_in_form(arguments.variant, form)
@@ -69,12 +68,13 @@ def main() -> None:
         "tools": tool_versions(), "reference": measure(f"{arguments.variant}.reference", plain(reference), form),
     }  # fmt: skip
     print(record["reference"], flush=True)
-    if arguments.design:
-        step = read_step(arguments.design)
+    if arguments.seed is not None:
+        folder = DESIGNS / f"{arguments.variant}-{arguments.seed}"
+        step = read_step(folder)
         parts = apart(arguments.variant)  # these were proved when it was designed, class by class
         sides = [outside(on_care_set(netlist, form), parts) for netlist in (reference, step.unrolled())]
         if not check_equal(*sides).proved:
-            raise SystemExit(f"{arguments.design} is not the step of {arguments.variant}")
+            raise SystemExit(f"{folder} is not the step of {arguments.variant}")
         record["designed"] = measure(f"{arguments.variant}.designed", step, form)
         print(record["designed"], flush=True)
     save(f"circuit_core_{arguments.variant}", record)

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from common import HERE, RESULTS, load, provenance, save
+from common import DESIGNS, HERE, RESULTS, load, provenance, save
 
 sys.path.insert(0, str(HERE.parent / "tests"))
 
@@ -149,15 +149,14 @@ def summary(counts: dict[str, Count], interface: Interface, operations: Sequence
 
 
 def learned(variant: str, seed: int) -> Netlist:
-    """The step as `tapeout design` learns it; from its file if it was learned before."""
-    from tapeout.circuit.export import write_netlist
+    """The step as `tapeout design` learns it; from its files if circuit_processor.py wrote them."""
     from tapeout.cpu.core import design
+    from tapeout.cpu.files import read_step, write_design
 
-    path = WORK / f"{variant}-{seed}.aig"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_netlist(design(variant, seed=seed).netlist, path)
-    return read_netlist(path)
+    folder = DESIGNS / f"{variant}-{seed}"
+    if not (folder / "design.json").is_file():
+        write_design(design(variant, seed=seed), folder)
+    return read_step(folder).unrolled()
 
 
 def judged(variant: str, netlist: Netlist, rows: int, seed: int, threads: int = 0) -> dict[str, Any]:

@@ -3,7 +3,8 @@
     python benchmarks/circuit_processor.py [VARIANT [SEED ...]]
 
 Each seed is learned from queries alone on two threads, then proved equal to the reference; how many rows the proof
-had to give back to the learner is part of the result.
+had to give back to the learner is part of the result. The cores are kept in build/designs for circuit_judge.py and
+circuit_core.py.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ from __future__ import annotations
 import resource
 import sys
 
-from common import provenance, save
+from common import DESIGNS, provenance, save
 
 from tapeout.cpu.core import design
+from tapeout.cpu.files import write_design
 
 
 def main(variant: str, seeds: list[int]) -> None:
     runs: list[dict[str, object]] = []
     for seed in seeds:
         made = design(variant, seed=seed)
+        write_design(made, DESIGNS / f"{variant}-{seed}")
         runs.append(
             {
                 "seed": seed,
@@ -29,7 +32,8 @@ def main(variant: str, seeds: list[int]) -> None:
                 "proving_s": round(made.proving_s, 1),
                 "queries": made.queries,
                 "learned_and_nodes": made.learned.nodes,
-                "and_nodes": made.netlist.nodes,
+                "and_nodes": made.folded.nodes,
+                "and_nodes_in_one_clock": made.netlist.nodes,
                 "reference_and_nodes": made.reference.nodes,
                 "proved": made.proved,
                 "formal_counterexamples": made.counterexamples,

@@ -16,6 +16,8 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
+DESIGNS = HERE.parent / "build" / "designs"
+"""Cores that circuit_processor.py designed, ``VARIANT-SEED``."""
 
 
 def machine_class() -> str:

@@ -31,9 +31,7 @@ void from_value(Value value, Word* row, std::size_t width) {
 }
 
 ContributionQuestion::ContributionQuestion(Question& word, Group group, std::vector<Word> clear, int input)
-    : Question(word), word_(word), arithmetic_{group, word.outputs()}, clear_(std::move(clear)), input_(input) {
-    queries_ = 0;
-}
+    : DerivedQuestion(word), arithmetic_{group, word.outputs()}, clear_(std::move(clear)), input_(input) {}
 
 void ContributionQuestion::ask(const Rows& rows, Rows& answers) {
     const std::size_t count = rows.size(), wide = word_.width();
@@ -47,7 +45,6 @@ void ContributionQuestion::ask(const Rows& rows, Rows& answers) {
         set_bit(asked_[count + row], static_cast<std::size_t>(input_), true);
     }
     word_.ask(asked_, got_);
-    queries_ += asked_.size();
     if (answers.width() != wide || answers.size() != count)
         answers = Rows(wide, count);
     for (std::size_t row = 0; row < count; ++row) {

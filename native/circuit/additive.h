@@ -85,20 +85,17 @@ private:
 
 // Inputs of a word in which it is held to be a sum, asked as the word of one input's contribution, or of what is left
 // when all are 0.
-class ContributionQuestion final : public Question {
+class ContributionQuestion final : public DerivedQuestion {
 public:
     // `input` -1: what is left. Inputs in `clear` are held at 0.
     ContributionQuestion(Question& word, Group group, std::vector<Word> clear, int input);
     void ask(const Rows& rows, Rows& answers) override;
-    std::size_t width() const override { return word_.width(); }
-    std::size_t outputs() const override { return word_.outputs(); }
 
 private:
-    Question& word_;
     Arithmetic arithmetic_;
     std::vector<Word> clear_;
     int input_;
-    Rows asked_, got_;
+    Rows asked_;
 };
 
 // An output word of a row as a number, and back.

@@ -79,14 +79,11 @@ std::optional<Alternative> find_alternative(Question& question, const Rows& rows
 }
 
 WiredQuestion::WiredQuestion(Question& word, std::vector<int> wired)
-    : Question(word), word_(word), wired_(std::move(wired)), before_(word.queries()) {}
+    : Predicate(word), wired_(std::move(wired)) {}
 
 void WiredQuestion::ask(const Rows& rows, Rows& answers) {
     word_.ask(rows, got_);
-    if (answers.width() != 1 || answers.size() != rows.size())
-        answers = Rows(1, rows.size());
-    for (std::size_t row = 0; row < rows.size(); ++row)
-        answers[row][0] = is_wired(rows[row], got_[row], wired_);
+    tell(rows, answers, [&](std::size_t row) { return is_wired(rows[row], got_[row], wired_); });
 }
 
 } // namespace tapeout::circuit

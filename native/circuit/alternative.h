@@ -2,6 +2,7 @@
 // word shows where those bits are held at 0, or at 1, if nothing else depends on them.
 #pragma once
 
+#include "circuit/derived.h"
 #include "circuit/influence.h"
 #include "circuit/rows.h"
 
@@ -21,19 +22,13 @@ std::optional<Alternative> find_alternative(Question& question, const Rows& rows
                                             const Influence& influence, const std::vector<Span>& words);
 
 // Whether the word is the wired one, as a question of one output bit.
-class WiredQuestion final : public Question {
+class WiredQuestion final : public Predicate {
 public:
     WiredQuestion(Question& word, std::vector<int> wired);
     void ask(const Rows& rows, Rows& answers) override;
-    std::size_t width() const override { return 1; }
-    std::size_t outputs() const override { return 1; }
-    Word queries() const override { return word_.queries() - before_; }
 
 private:
-    Question& word_;
     std::vector<int> wired_;
-    Word before_; // asked of the word by others
-    Rows got_;
 };
 
 } // namespace tapeout::circuit

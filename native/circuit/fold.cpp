@@ -1,6 +1,7 @@
 #include "circuit/fold.h"
 
 #include "circuit/alternative.h"
+#include "circuit/derived.h"
 
 #include <algorithm>
 
@@ -15,24 +16,15 @@ constexpr Word kStepSeed =
     0xf01d; // the same step is learned the same way wherever it is used, so that gates are shared
 
 // One bit: whether a word is 0.
-class NonZeroQuestion final : public Question {
+class NonZeroQuestion final : public Predicate {
 public:
-    explicit NonZeroQuestion(Question& word) : Question(word), word_(word), before_(word.queries()) {}
+    explicit NonZeroQuestion(Question& word) : Predicate(word) {}
     void ask(const Rows& rows, Rows& answers) override {
         word_.ask(rows, got_);
-        if (answers.width() != 1 || answers.size() != rows.size())
-            answers = Rows(1, rows.size());
-        for (std::size_t row = 0; row < rows.size(); ++row)
-            answers[row][0] = std::any_of(got_[row], got_[row] + word_.width(), [](Word word) { return word != 0; });
+        tell(rows, answers, [&](std::size_t row) {
+            return std::any_of(got_[row], got_[row] + word_.width(), [](Word word) { return word != 0; });
+        });
     }
-    std::size_t width() const override { return 1; }
-    std::size_t outputs() const override { return 1; }
-    Word queries() const override { return word_.queries() - before_; }
-
-private:
-    Question& word_;
-    Word before_;
-    Rows got_;
 };
 
 } // namespace

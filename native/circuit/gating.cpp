@@ -1,5 +1,7 @@
 #include "circuit/gating.h"
 
+#include "circuit/derived.h"
+
 #include <algorithm>
 
 namespace tapeout::circuit {
@@ -14,11 +16,11 @@ void copy_bits(Word* row, const Word* from, const std::vector<int>& bits) {
 }
 
 // One bit: whether the answer, with the data of one row, is what that row has.
-class OpenQuestion final : public Question {
+class OpenQuestion final : public Predicate {
 public:
     OpenQuestion(Question& word, std::vector<int> controls, const Word* row, const Word* answer)
-        : Question(word), word_(word), controls_(std::move(controls)), row_(row, row + word.input_width()),
-          answer_(answer, answer + word.width()), before_(word.queries()) {}
+        : Predicate(word), controls_(std::move(controls)), row_(row, row + word.input_width()),
+          answer_(answer, answer + word.width()) {}
     void ask(const Rows& rows, Rows& answers) override {
         asked_ = rows;
         for (std::size_t row = 0; row < rows.size(); ++row) {
@@ -26,21 +28,14 @@ public:
             copy_bits(asked_[row], rows[row], controls_);
         }
         word_.ask(asked_, got_);
-        if (answers.width() != 1 || answers.size() != rows.size())
-            answers = Rows(1, rows.size());
-        for (std::size_t row = 0; row < rows.size(); ++row)
-            answers[row][0] = std::equal(answer_.begin(), answer_.end(), got_[row]);
+        tell(rows, answers,
+             [&](std::size_t row) { return std::equal(answer_.begin(), answer_.end(), got_[row]); });
     }
-    std::size_t width() const override { return 1; }
-    std::size_t outputs() const override { return 1; }
-    Word queries() const override { return word_.queries() - before_; }
 
 private:
-    Question& word_;
     std::vector<int> controls_;
     std::vector<Word> row_, answer_;
-    Word before_;
-    Rows asked_, got_;
+    Rows asked_;
 };
 
 } // namespace

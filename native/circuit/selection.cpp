@@ -89,7 +89,7 @@ std::optional<Selection> find_selection(const Rows& rows, const Rows& answers, c
 }
 
 SelectorQuestion::SelectorQuestion(Question& word, Selection selection, const std::vector<std::vector<int>>& partners)
-    : Question(word), word_(word), selection_(std::move(selection)), before_(word.queries()) {
+    : Predicate(word), selection_(std::move(selection)) {
     for (std::size_t o = 0; o < selection_.first.size() && revealing_.empty(); ++o)
         for (const Source source : {selection_.first[o], selection_.second[o]})
             if (source.bit >= 0 && selection_.first[o] != selection_.second[o] && revealing_.empty()) {
@@ -114,9 +114,7 @@ void SelectorQuestion::ask(const Rows& rows, Rows& answers) {
                 flip_bit(changed_[row], static_cast<std::size_t>(bit));
     }
     word_.ask(changed_, got_);
-    if (answers.width() != 1 || answers.size() != rows.size())
-        answers = Rows(1, rows.size());
-    for (std::size_t row = 0; row < rows.size(); ++row) {
+    tell(rows, answers, [&](std::size_t row) {
         int choice = -1;
         for (std::size_t o = 0; o < outputs; ++o) {
             const bool a = selection_.first[o].value(changed_[row]), b = selection_.second[o].value(changed_[row]);
@@ -128,8 +126,8 @@ void SelectorQuestion::ask(const Rows& rows, Rows& answers) {
             else
                 broken_ = broken_ || (value == a) != (choice == 1);
         }
-        answers[row][0] = choice == 1;
-    }
+        return choice == 1;
+    });
 }
 
 } // namespace tapeout::circuit

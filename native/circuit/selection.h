@@ -32,23 +32,18 @@ std::optional<Selection> find_selection(const Rows& rows, const Rows& answers, c
 
 // The choice (1: first) as a question of one output bit. Rows in which the two words are equal are changed to show it:
 // the lowest source that can make a difference is flipped together with its partners.
-class SelectorQuestion final : public Question {
+class SelectorQuestion final : public Predicate {
 public:
     SelectorQuestion(Question& word, Selection selection, const std::vector<std::vector<int>>& partners);
     void ask(const Rows& rows, Rows& answers) override;
-    std::size_t width() const override { return 1; }
-    std::size_t outputs() const override { return 1; }
-    Word queries() const override { return word_.queries() - before_; }
     // Rows were met that the selection does not explain.
     bool broken() const { return broken_; }
 
 private:
-    Question& word_;
     Selection selection_;
     std::vector<int> revealing_; // bits to flip where the words are equal
     bool broken_ = false;
-    Word before_; // asked of the word by others
-    Rows changed_, got_;
+    Rows changed_;
 };
 
 } // namespace tapeout::circuit

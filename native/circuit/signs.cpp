@@ -103,15 +103,12 @@ std::optional<Signs> find_signs(Question& word, Question& other, const Rows& row
 }
 
 SignedQuestion::SignedQuestion(Question& word, Question& other, Signs signs)
-    : Question(word), word_(word), other_(other), signs_(std::move(signs)), before_(word.queries() + other.queries()) {}
+    : Predicate(word), other_(other), signs_(std::move(signs)), before_(other.queries()) {}
 
 void SignedQuestion::ask(const Rows& rows, Rows& answers) {
     word_.ask(rows, got_);
     const Rows made = apply(signs_, other_, rows);
-    if (answers.width() != 1 || answers.size() != rows.size())
-        answers = Rows(1, rows.size());
-    for (std::size_t row = 0; row < rows.size(); ++row)
-        answers[row][0] = got_[row][0] == made[row][0];
+    tell(rows, answers, [&](std::size_t row) { return got_[row][0] == made[row][0]; });
 }
 
 Circuit with_signs(const Signs& signs, std::size_t inputs, const Circuit& other, const Circuit* holds) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "circuit/additive.h"
+#include "circuit/derived.h"
 #include "circuit/rows.h"
 #include "circuit/sampler.h"
 
@@ -26,20 +27,16 @@ bool nearly_all(const std::vector<char>& rows);
 std::optional<Signs> find_signs(Question& word, Question& other, const Rows& rows, const std::vector<Span>& words);
 
 // Whether the word is what the signs make of the other one, as a question of one output bit.
-class SignedQuestion final : public Question {
+class SignedQuestion final : public Predicate {
 public:
     SignedQuestion(Question& word, Question& other, Signs signs);
     void ask(const Rows& rows, Rows& answers) override;
-    std::size_t width() const override { return 1; }
-    std::size_t outputs() const override { return 1; }
-    Word queries() const override { return word_.queries() + other_.queries() - before_; }
+    Word queries() const override { return Predicate::queries() + other_.queries() - before_; }
 
 private:
-    Question& word_;
     Question& other_;
     Signs signs_;
-    Word before_; // asked by others
-    Rows got_;
+    Word before_; // asked of the other word
 };
 
 // The word made of a circuit of the other one. `holds`: of a SignedQuestion, where the word may be a constant.

@@ -10,7 +10,10 @@ from tapeout.circuit.exact import CHECKS, ExactLearner, Fixed, Node, WordTree
 BY_HAND = (
     "that the bits of a word belong together, and that inputs are read in one order for all of them",
     "orders tried: what decides about other inputs first; bits of words side by side or word by word, from either end",
-    "forms tried beside diagrams: one of two simple words, chosen by a bit",
+    "forms tried beside diagrams: one of two simple words, chosen by a bit; input bits as they are, or another word",
+    "sums of what single inputs add, over the integers or under exclusive or; the upper bits of a known sum",
+    "a step that is repeated for each bit of an input word, and what it shows each time",
+    "a known word up to signs, with one constant as an exception; a word that some bits only let through",
     "rows asked: words that are constants, masks, small numbers, or like another word; what was wrong before; mixtures",
     "the minimiser: identities of ANDs and inverters, and proofs by SAT",
 )
