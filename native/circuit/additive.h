@@ -6,6 +6,7 @@
 // measured for all pairs, in the integers modulo 2^n and under exclusive or.
 #pragma once
 
+#include "circuit/derived.h"
 #include "circuit/form.h"
 #include "circuit/region.h"
 

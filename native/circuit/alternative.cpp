@@ -78,8 +78,7 @@ std::optional<Alternative> find_alternative(Question& question, const Rows& rows
     return std::nullopt;
 }
 
-WiredQuestion::WiredQuestion(Question& word, std::vector<int> wired)
-    : Predicate(word), wired_(std::move(wired)) {}
+WiredQuestion::WiredQuestion(Question& word, std::vector<int> wired) : Predicate(word), wired_(std::move(wired)) {}
 
 void WiredQuestion::ask(const Rows& rows, Rows& answers) {
     word_.ask(rows, got_);

@@ -28,8 +28,7 @@ public:
             copy_bits(asked_[row], rows[row], controls_);
         }
         word_.ask(asked_, got_);
-        tell(rows, answers,
-             [&](std::size_t row) { return std::equal(answer_.begin(), answer_.end(), got_[row]); });
+        tell(rows, answers, [&](std::size_t row) { return std::equal(answer_.begin(), answer_.end(), got_[row]); });
     }
 
 private:

@@ -14,7 +14,7 @@ struct Gating {
     std::vector<int> controls;   // input bits
     std::vector<Word> on;        // a row: controls that let the word through
     std::vector<Word> otherwise; // the answer with others, packed
-    Circuit open;             // whether they do
+    Circuit open;                // whether they do
 };
 
 // Controls are the support outside of whole words. `rows`: the first ones are where most inputs matter. A gate without

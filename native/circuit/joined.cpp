@@ -85,8 +85,8 @@ namespace {
 
 // The word of the last part as what each step of a fold shows, which is the word of the first.
 std::optional<Circuit> learn_recorded(JoinedQuestion& folded, JoinedQuestion& word, const RegionTask& task,
-                                         const std::vector<JoinedPart>& parts, const std::vector<int>& support,
-                                         const Draw& draw) {
+                                      const std::vector<JoinedPart>& parts, const std::vector<int>& support,
+                                      const Draw& draw) {
     RegionTask step = task;
     step.mask = parts[0].mask;
     step.value = parts[0].value;
@@ -102,7 +102,7 @@ std::optional<Circuit> learn_recorded(JoinedQuestion& folded, JoinedQuestion& wo
 
 // The word of the last part as that of the part before up to signs.
 std::optional<Circuit> learn_signed(JoinedQuestion& other, JoinedQuestion& word, const RegionTask& task,
-                                       const Circuit& low, const std::vector<int>& support, const Draw& draw) {
+                                    const Circuit& low, const std::vector<int>& support, const Draw& draw) {
     Rows rows;
     draw(rows, kRows);
     const auto signs = find_signs(word, other, rows, whole_words(task.words, support));
@@ -123,8 +123,8 @@ std::optional<Circuit> learn_signed(JoinedQuestion& other, JoinedQuestion& word,
 
 // Either of them, where some controls let the word through.
 std::optional<Circuit> learn_gated(Oracle& oracle, const RegionTask& task, std::vector<JoinedPart> parts,
-                                      const Circuit& low, const std::vector<int>& support, const Rows& rows,
-                                      const Draw& draw, Word& queries) {
+                                   const Circuit& low, const std::vector<int>& support, const Rows& rows,
+                                   const Draw& draw, Word& queries) {
     JoinedQuestion word(oracle, {parts.back()});
     const auto gating = find_gating(word, task, rows, support);
     if (!gating) {
@@ -155,8 +155,7 @@ std::optional<Circuit> learn_gated(Oracle& oracle, const RegionTask& task, std::
 
 } // namespace
 
-RegionResult learn_joined(Oracle& oracle, const RegionTask& task, std::vector<JoinedPart> parts,
-                          const Circuit& low) {
+RegionResult learn_joined(Oracle& oracle, const RegionTask& task, std::vector<JoinedPart> parts, const Circuit& low) {
     parts.push_back({task.outputs, task.mask, task.value});
     JoinedQuestion question(oracle, parts);
     Region region(question.input_width());

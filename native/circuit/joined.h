@@ -33,7 +33,6 @@ private:
 // Learns the task's outputs as the upper bits of a sum whose lower bits are `low`, as what the steps of a fold show
 // that `low` is, or as the last word of `low`, whose circuit is given, up to signs. Not solved (split is -1, no
 // outputs) where they are none of these.
-RegionResult learn_joined(Oracle& oracle, const RegionTask& task, std::vector<JoinedPart> low,
-                          const Circuit& circuit);
+RegionResult learn_joined(Oracle& oracle, const RegionTask& task, std::vector<JoinedPart> low, const Circuit& circuit);
 
 } // namespace tapeout::circuit

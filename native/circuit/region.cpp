@@ -4,6 +4,7 @@
 #include "circuit/alternative.h"
 #include "circuit/fold.h"
 #include "circuit/gating.h"
+#include "circuit/orders.h"
 #include "circuit/search.h"
 #include "circuit/selection.h"
 #include "circuit/signs.h"
@@ -98,7 +99,8 @@ private:
 
     // Learns the choice where the word is one of two simple words.
     void select() {
-        const auto selection = find_selection(survey_.rows(), survey_.answers(), survey_.influence(), question_.outputs());
+        const auto selection =
+            find_selection(survey_.rows(), survey_.answers(), survey_.influence(), question_.outputs());
         if (!selection)
             return;
         std::vector<std::vector<int>> partners;
@@ -196,7 +198,8 @@ private:
     void alternate() {
         if (question_.outputs() < kSumBits)
             return;
-        const auto found = find_alternative(question_, survey_.rows(), survey_.answers(), survey_.influence(), task_.words);
+        const auto found =
+            find_alternative(question_, survey_.rows(), survey_.answers(), survey_.influence(), task_.words);
         if (!found)
             return;
         RegionTask held = task_;
@@ -260,9 +263,7 @@ private:
         return solved_ = true;
     }
 
-    void try_all() {
-        solved_ = search_.run(most_queries_, direct_ ? 1 : kOutgrown, effort_ + 1 >= kEfforts, result_);
-    }
+    void try_all() { solved_ = search_.run(most_queries_, direct_ ? 1 : kOutgrown, effort_ + 1 >= kEfforts, result_); }
 
     // Where inputs of several words compete: the first split both of whose halves are learned with few queries, if any.
     std::optional<Split> look_ahead(const std::vector<Split>& splits) {

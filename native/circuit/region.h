@@ -33,9 +33,9 @@ struct RegionResult {
     Rows lively;                            // rows in which many inputs matter
     std::vector<std::vector<int>> partners; // input bits that belong together
     std::size_t queries = 0, nodes = 0, cut = 0, rounds = 0, orders = 0;
-    double left = 1;                       // of twice what is to be known: what the split leaves
-    bool additive = false;                 // a sum
-    bool waiting = false;                  // neither solved nor split (RegionTask::wait)
+    double left = 1;       // of twice what is to be known: what the split leaves
+    bool additive = false; // a sum
+    bool waiting = false;  // neither solved nor split (RegionTask::wait)
     bool solved() const { return !circuit.outputs.empty(); }
 };
 

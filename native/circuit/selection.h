@@ -4,6 +4,7 @@
 // function to learn: where the two words differ, the answer shows it; where they do not, it does not matter.
 #pragma once
 
+#include "circuit/derived.h"
 #include "circuit/influence.h"
 #include "circuit/rows.h"
 
