@@ -48,6 +48,7 @@ module bench;
       if (address == 32'h2000000) msip <= merged & 1;
       if (address == 32'h2004000) mtimecmp[31:0] <= merged;
       if (address == 32'h2004004) mtimecmp[63:32] <= merged;
+      if (address == 32'h2004004) mtimecmp[63:32] <= merged;
       if (address == 32'h100000 & merged == 32'h5555) done <= 1;
     end
   end
