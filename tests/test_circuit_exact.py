@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from random_isa import random_isa
@@ -15,7 +16,7 @@ from tapeout.circuit.functions import get
 from tapeout.circuit.jobs import JobStore
 from tapeout.circuit.learn import learn
 from tapeout.circuit.netlist import Builder, Netlist
-from tapeout.circuit.oracle import LibraryOracle, function_oracle, to_native, to_oracle
+from tapeout.circuit.oracle import FunctionOracle, LibraryOracle, function_oracle, to_native, to_oracle
 from tapeout.circuit.words import parse_interface
 from tapeout.errors import UserError
 
@@ -181,6 +182,21 @@ def test_minimising_keeps_to_the_budget(monkeypatch: pytest.MonkeyPatch) -> None
     assert cut.coverage[0].status is Status.speculated
 
 
+def test_no_more_questions_are_asked_than_the_budget_has() -> None:
+    asked = 0
+
+    def choice(a: npt.NDArray[np.uint64], b: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        nonlocal asked
+        asked += len(a)
+        return np.where(a & np.uint64(1), a + b, a ^ b) & np.uint64(0xFFFF)
+
+    oracle = FunctionOracle(choice, "a:16 b:16 -> y:16")
+    learner = ExactLearner(to_native(oracle), oracle.interface, limits=Limits(queries=20_000))
+    learner.run()
+    assert asked <= 20_000 + 256 * sum(learner.speculated.values())  # guesses are of 256 rows
+    assert list(learner.speculated) == ["y"]
+
+
 def test_a_job_that_is_under_way_ends_with_the_budget_and_keeps_what_was_learned(tmp_path: Path) -> None:
     """What is wrong in places is still the best guess where there is no time to learn it again."""
     oracle = library("alu8", tmp_path)
@@ -190,7 +206,7 @@ def test_a_job_that_is_under_way_ends_with_the_budget_and_keeps_what_was_learned
     assert learner.settled
 
     def ended(job: str, *arguments: object) -> object:
-        return getattr(_native, job)(_native.TimedOracle(native, 0), *arguments)
+        return getattr(_native, job)(_native.BudgetOracle(native, 0.0, 1 << 62), *arguments)
 
     learner._runner.run = ended  # type: ignore[method-assign]
     row = np.full((1, 1), 0x1234, np.uint64)

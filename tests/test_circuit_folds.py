@@ -96,6 +96,28 @@ def test_a_long_dividend_by_a_short_divisor() -> None:
     assert right(learner, netlist)
 
 
+@pytest.mark.parametrize(("width", "by_zero"), [(16, 0), (32, 0), (24, (1 << 24) - 1)])
+def test_a_quotient_whose_remainder_nobody_sees(width: int, by_zero: int) -> None:
+    def divide(a: Column, b: Column) -> Column:
+        return np.where(b == 0, u(by_zero), a // np.maximum(b, u(1)))
+
+    learner, netlist = learned(f"a:{width} b:{width} -> q:{width}", divide)
+    assert right(learner, netlist)
+    (fold,) = learner.folded.folds
+    assert fold.shows
+    assert learner.folded.nodes <= 32 * width
+
+
+def test_a_remainder_that_is_0_by_0() -> None:
+    def divide(a: Column, b: Column) -> Column:
+        return np.where(b == 0, u(0), a % np.maximum(b, u(1)))
+
+    learner, netlist = learned("a:20 b:20 -> y:20", divide)
+    assert right(learner, netlist)
+    assert len(learner.folded.folds) == 1
+    assert learner.folded.nodes <= 1000
+
+
 @pytest.mark.native
 def test_signed_and_unsigned_divisions_of_one_word() -> None:
     """As DIV, DIVU, REM and REMU: one output, chosen by two bits."""

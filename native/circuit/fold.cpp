@@ -27,6 +27,46 @@ public:
     }
 };
 
+// One bit: whether a word is that one of two of its input's words.
+class EitherQuestion final : public Predicate {
+public:
+    using Value = std::function<Word(const Word* row)>;
+    EitherQuestion(Question& word, Value one, Value other)
+        : Predicate(word), one_(std::move(one)), other_(std::move(other)) {}
+    void ask(const Rows& rows, Rows& answers) override {
+        word_.ask(rows, got_);
+        tell(rows, answers, [&](std::size_t row) {
+            return got_[row][0] == one_(rows[row]) || got_[row][0] == other_(rows[row]);
+        });
+    }
+
+private:
+    Value one_, other_;
+};
+
+// What a form says of a row.
+Word total(const Form& form, const Word* row, std::size_t width) {
+    auto sum = static_cast<Word>(form.constant());
+    for (const Form::Term& term : form.terms())
+        if (get_bit(row, term.literal / 2 - 1) != (term.literal & 1))
+            sum += static_cast<Word>(term.weight);
+    return sum & low_bits(width);
+}
+
+// The commonest answer, and how many rows have it.
+std::pair<Word, std::size_t> commonest(const Rows& answers) {
+    std::vector<Word> values(answers.data(), answers.data() + answers.size());
+    std::sort(values.begin(), values.end());
+    std::pair<Word, std::size_t> best{0, 0};
+    for (auto from = values.begin(); from != values.end();) {
+        const auto to = std::upper_bound(from, values.end(), *from);
+        if (const auto count = static_cast<std::size_t>(to - from); count > best.second)
+            best = {*from, count};
+        from = to;
+    }
+    return best;
+}
+
 } // namespace
 
 Fold::Fold(Question& word, const RegionTask& task, std::vector<int> support)
@@ -109,23 +149,47 @@ bool Fold::learn(const Draw& draw) {
     Strash gates(word_.input_bits());
     const std::vector<Lit> other = emit(gates, *form, false);
     const Lit kept = gates.place(keeps.circuit.gates, keeps.circuit.outputs)[0];
+    Lit added{1};
+    if (exception_) {
+        EitherQuestion ordinary(
+            word_, [&](const Word* row) { return value(row) & low_bits(outputs_); },
+            [&](const Word* row) { return total(*form, row, outputs_); });
+        const RegionResult holds = learn_simple(ordinary, step);
+        if (!holds.solved())
+            return false;
+        added = gates.place(holds.circuit.gates, holds.circuit.outputs)[0];
+    }
     step_ = {};
-    for (std::size_t o = 0; o < outputs_; ++o)
-        step_.outputs.push_back(gates.mux(kept, lit_of(1 + static_cast<std::size_t>(wired[o])), other[o]));
+    for (std::size_t o = 0; o < outputs_; ++o) {
+        const Lit constant{exception_ ? static_cast<Lit>(*exception_ >> o & 1) : 0};
+        const Lit changed = gates.mux(added, other[o], constant);
+        step_.outputs.push_back(gates.mux(kept, lit_of(1 + static_cast<std::size_t>(wired[o])), changed));
+    }
     step_.gates = std::move(gates.aig.gates);
     return true;
 }
 
+bool Fold::kept(const Word* row, const Word* answer) const {
+    return state(answer) == (value(row) & low_bits(outputs_));
+}
+
 // The sum of inputs that the step is where it is not x: what each adds shows where flipping it leads to such a row.
 std::optional<Form> Fold::fit(const Rows& rows) {
-    const auto kept = [&](const Word* row, const Word* answer) {
-        return state(answer) == (value(row) & low_bits(outputs_));
-    };
-    Rows answers, others(rows.width(), 0), totals(1, 0);
-    word_.ask(rows, answers);
+    Rows all, others(rows.width(), 0), totals(1, 0), apart(rows.width(), 0);
+    word_.ask(rows, all);
+    Rows changed(rows.width(), 0), answers(1, 0);
     for (std::size_t row = 0; row < rows.size(); ++row)
-        if (!kept(rows[row], answers[row])) {
-            others.push(rows[row]);
+        if (!kept(rows[row], all[row])) {
+            changed.push(rows[row]);
+            answers.push(all[row]);
+        }
+    const auto [common, count] = commonest(answers); // may be an exception; what is not has its value here as well
+    const bool aside = changed.size() - count >= kPairs;
+    for (std::size_t row = 0; row < changed.size(); ++row)
+        if (aside && answers[row][0] == common) {
+            apart.push(changed[row]);
+        } else {
+            others.push(changed[row]);
             totals.push(answers[row]);
         }
     if (others.size() < kPairs)
@@ -146,7 +210,8 @@ std::optional<Form> Fold::fit(const Rows& rows) {
         ask_above(flipped, above, before);
         bool found = false;
         for (std::size_t p = 0; p < kPairs && !found; ++p) {
-            found = state(before[p]) == value(above[p]) && !kept(flipped[p], got[p]);
+            found = state(before[p]) == value(above[p]) && !kept(flipped[p], got[p]) &&
+                    !(aside && got[p][0] == common);
             if (!found)
                 continue;
             const Word change = state(got[p]) - state(totals[p * others.size() / kPairs]);
@@ -155,7 +220,7 @@ std::optional<Form> Fold::fit(const Rows& rows) {
         if (!found) // one row with it may still tell
             unknown.push_back(bit);
     }
-    const auto total = [&](const Word* row) {
+    const auto partial = [&](const Word* row) {
         Word sum = 0;
         for (const auto& [bit, weight] : weights)
             sum += get_bit(row, static_cast<std::size_t>(bit)) ? weight : 0;
@@ -170,21 +235,24 @@ std::optional<Form> Fold::fit(const Rows& rows) {
         ++plain;
     if (plain == others.size())
         return std::nullopt;
-    const Word constant = state(totals[plain]) - total(others[plain]);
+    const Word constant = state(totals[plain]) - partial(others[plain]);
     for (std::size_t row = 0; row < others.size() && !unknown.empty(); ++row)
         if (open(others[row]) == 1) {
             const auto at = std::find_if(unknown.begin(), unknown.end(),
                                          [&](int bit) { return get_bit(others[row], static_cast<std::size_t>(bit)); });
-            const Word weight = state(totals[row]) - total(others[row]) - constant;
+            const Word weight = state(totals[row]) - partial(others[row]) - constant;
             weights.emplace_back(*at, weight);
             unknown.erase(at);
         }
-    for (std::size_t row = 0; row < others.size(); ++row)
-        if (((total(others[row]) + constant) & low_bits(outputs_)) != state(totals[row]))
-            return std::nullopt;
     form.add_constant(constant & low_bits(outputs_));
     for (const auto& [bit, weight] : weights)
         form.add(lit_of(1 + static_cast<std::size_t>(bit)), weight & low_bits(outputs_), bit);
+    for (std::size_t row = 0; row < others.size(); ++row)
+        if (total(form, others[row], outputs_) != state(totals[row]))
+            return std::nullopt;
+    for (std::size_t row = 0; row < apart.size(); ++row)
+        if (total(form, apart[row], outputs_) != (common & low_bits(outputs_)))
+            exception_ = common & low_bits(outputs_);
     return form;
 }
 
@@ -247,6 +315,74 @@ std::optional<Circuit> Fold::recorded(Question& word, const RegionTask& task) {
     both.outputs.push_back(gates.place(shown.circuit.gates, shown.circuit.outputs)[0]);
     both.gates = std::move(gates.aig.gates);
     return repeated(both, 1);
+}
+
+bool Fold::find_shown(const Rows& rows, const Rows& answers) {
+    const std::vector<Span> words = whole_words(task_.words, support_);
+    for (const Span& span : words) {
+        const std::vector<char> allowed = recorded_over(word_, span, rows, answers);
+        if (allowed.empty() || std::count(allowed.begin(), allowed.end(), 0) > 0)
+            continue;
+        over_ = span;
+        for (const Span& other : words)
+            for (const bool subtract : {true, false})
+                if (other.first != span.first && other.width <= span.width &&
+                    shown_with(other, subtract, rows, answers)) {
+                    changed_by_ = other;
+                    subtracted_ = subtract;
+                    return true;
+                }
+    }
+    return false;
+}
+
+// All steps of all rows, asked one after the other.
+bool Fold::shown_with(const Span& other, bool subtract, const Rows& rows, const Rows& answers) {
+    const Word mask = low_bits(static_cast<std::size_t>(over_.width));
+    std::vector<Word> states(rows.size());
+    Rows asked = rows, got;
+    for (int bit = over_.width; bit-- > 0;) {
+        for (std::size_t row = 0; row < rows.size(); ++row) {
+            states[row] = (states[row] << 1 | (value(rows[row]) >> bit & 1)) & mask;
+            set_value(asked[row], states[row]);
+        }
+        word_.ask(asked, got);
+        for (std::size_t row = 0; row < rows.size(); ++row) {
+            if ((got[row][0] != 0) != (answers[row][0] >> bit & 1))
+                return false;
+            const Word change = got[row][0] ? get_bits(rows[row], other.first, other.width) : 0;
+            states[row] = (subtract ? states[row] - change : states[row] + change) & mask;
+        }
+    }
+    return true;
+}
+
+std::optional<Circuit> Fold::learn_shown() {
+    NonZeroQuestion flag(word_);
+    RegionTask task = step_task(task_);
+    const RegionResult shown = learn_simple(flag, task);
+    if (!shown.solved())
+        return std::nullopt;
+    Strash gates(word_.input_bits());
+    const Lit one = gates.place(shown.circuit.gates, shown.circuit.outputs)[0];
+    Form form(Arithmetic{Group::sum, outputs_});
+    std::vector<Lit> x;
+    for (std::size_t bit = 0; bit < outputs_; ++bit) {
+        x.push_back(lit_of(1 + static_cast<std::size_t>(over_.first) + bit));
+        form.add(x[bit], Value{1} << bit, over_.first);
+    }
+    for (int bit = 0; bit < changed_by_.width; ++bit) {
+        const Word weight = Word{1} << bit;
+        form.add(lit_of(1 + static_cast<std::size_t>(changed_by_.first + bit)),
+                 (subtracted_ ? Word{0} - weight : weight) & low_bits(outputs_), changed_by_.first);
+    }
+    const std::vector<Lit> changed = emit(gates, form, false);
+    Circuit step;
+    for (std::size_t bit = 0; bit < outputs_; ++bit)
+        step.outputs.push_back(gates.mux(one, changed[bit], x[bit]));
+    step.outputs.push_back(one);
+    step.gates = std::move(gates.aig.gates);
+    return repeated(step, 1);
 }
 
 std::vector<char> folds_over(Question& word, const Span& span, const Rows& rows, const Rows& answers) {

@@ -68,8 +68,9 @@ private:
         const Word before = question_.queries();
         most_queries_ = before + (best.left < kClearSplit ? kFewQueries : kSomeQueries);
         const bool dense = dense_ && best.bit >= 0; // no diagram holds it
-        const bool data = best.left >= kClearSplit &&
-                          control_bits(task_.words, survey_.support()).size() <= kControls; // what is left is of words
+        const auto controls = control_bits(task_.words, survey_.support());
+        const bool data = (best.left >= kClearSplit || !std::count(controls.begin(), controls.end(), best.bit)) &&
+                          controls.size() <= kControls; // what is left is of words
         if (data)
             alternate();
         if (!solved_ && !dense)
@@ -159,6 +160,10 @@ private:
                               nearly_all(odd_in(question_, span, rows, answers));
         }
         result_.waiting = result_.waiting && !solved_ && task_.wait;
+        if (solved_ || result_.waiting || !found.find_shown(rows, answers))
+            return;
+        if (const auto circuit = found.learn_shown())
+            holds(with_gating(*gating, question_.input_bits(), *circuit), survey_.drawing());
     }
 
     // A control one half of which allows what the other one does not: that the word is a fold, or joins one.

@@ -179,7 +179,7 @@ class ExactLearner:
             self._spans.append((start, word.width))
             start += word.width
         self._asking = Lock()  # also for the curve
-        self._runner = runner or LocalRunner(oracle, threads, limits.seconds)
+        self._runner = runner or LocalRunner(oracle, threads, limits.seconds, limits.queries)
         self._pool = ThreadPoolExecutor(self._runner.workers)
 
     @property

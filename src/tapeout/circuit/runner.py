@@ -6,6 +6,7 @@ runs, the netlist is the same, bit for bit.
 
 from __future__ import annotations
 
+import math
 import queue
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +20,7 @@ from tapeout.errors import UserError
 
 Job = Literal["learn_region", "learn_joined", "check_region", "region_signature"]
 _START_S = 120.0
+_MANY = 1 << 62
 OracleSource = Callable[[], Oracle | _native.Oracle]
 """Makes a black box anew, on any machine: it can be pickled (by cloudpickle), the black box itself often cannot."""
 
@@ -40,12 +42,18 @@ class Runner(Protocol):
 class LocalRunner:
     """Runs jobs in the thread that asks; one at a time where the black box bears no more.
 
-    After ``seconds`` jobs end with ``BudgetEnded`` of the native core, those that are under way too.
+    After ``seconds``, or so many ``questions``, jobs end with ``BudgetEnded`` of the native core, those that are under
+    way too.
     """
 
-    def __init__(self, oracle: _native.Oracle, threads: int, seconds: float | None = None) -> None:
+    def __init__(
+        self, oracle: _native.Oracle, threads: int, seconds: float | None = None, questions: int | None = None
+    ) -> None:
         self.workers = threads if oracle.concurrent else 1
-        self._oracle = oracle if seconds is None else _native.TimedOracle(oracle, seconds)
+        self._oracle = oracle
+        if seconds is not None or questions is not None:
+            until = math.inf if seconds is None else seconds
+            self._oracle = _native.BudgetOracle(oracle, until, _MANY if questions is None else min(questions, _MANY))
 
     def run(self, job: Job, *arguments: Any) -> Any:
         return getattr(_native, job)(self._oracle, *arguments)

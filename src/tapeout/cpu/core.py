@@ -8,6 +8,7 @@ difference, the learner is given that row, learns again, and the proof starts an
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ from tapeout.errors import VerifyError
 
 ROUNDS = 32
 PROOF_S = 120.0
+ROUNDS_S = 60.0
+"""For minimising, where there is a budget."""
 DIVISIONS = ("DIV", "DIVU", "REM", "REMU")
 SAME_ROWS = 1 << 17
 """Rows of each kind on which the port form is compared with the whole state."""
@@ -141,7 +144,9 @@ def design(
         if runner is not None:
             runner.close()
     begin = time.monotonic()
-    folded = learner.folded.map(minimise)
+    # Without a budget the rounds are ended by what they gain, not by the clock: a seed gives one netlist.
+    rounds_s = math.inf if budget_s is None else ROUNDS_S
+    folded = learner.folded.map(partial(minimise, seconds=rounds_s, proof_seconds=PROOF_S))
     small = folded.unrolled()
     minimising = time.monotonic() - begin
     if proof.proved and not apart(variant):  # else `minimise` has proved it equal to what was learned
