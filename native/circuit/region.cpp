@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <utility>
 
 namespace tapeout::circuit {
 
@@ -61,16 +62,17 @@ public:
 private:
     // The clearer a split is, the less is tried before it is taken.
     void learn_or_split() {
-        auto splits = rank_splits(question_, survey_.rows(), survey_.influence());
-        if (splits.empty())
-            splits.emplace_back();
+        const auto splits = ranked();
+        const auto controls = control_bits(task_.words, survey_.support());
+        const auto decides = [&](const Split& split) {
+            return std::count(controls.begin(), controls.end(), split.bit) > 0;
+        };
         const Split& best = splits.front();
         const Word before = question_.queries();
         most_queries_ = before + (best.left < kClearSplit ? kFewQueries : kSomeQueries);
         const bool dense = dense_ && best.bit >= 0; // no diagram holds it
-        const auto controls = control_bits(task_.words, survey_.support());
-        const bool data = (best.left >= kClearSplit || !std::count(controls.begin(), controls.end(), best.bit)) &&
-                          controls.size() <= kControls; // what is left is of words
+        const bool data =
+            (best.left >= kClearSplit || !decides(best)) && controls.size() <= kControls; // what is left is of words
         if (data)
             alternate();
         if (!solved_ && !dense)
@@ -87,15 +89,36 @@ private:
         if (!solved_ && !split && best.left >= kClearSplit)
             add_up(true);
         most_queries_ = before + kManyQueries;
-        while (!solved_ && !split && !dense && best.left >= kPoorSplit && ++effort_ < kEfforts &&
+        Split likely = best;
+        if (split && !decides(*split)) // it works, but more is tried before
+            likely = *std::exchange(split, std::nullopt);
+        while (!solved_ && !split && !dense && likely.left >= kPoorSplit && ++effort_ < kEfforts &&
                question_.queries() < most_queries_) {
             survey_.renew();
             try_all();
         }
         if (!solved_) {
-            result_.split = split.value_or(best).bit;
-            result_.left = split.value_or(best).left;
+            result_.split = split.value_or(likely).bit;
+            result_.left = split.value_or(likely).left;
         }
+    }
+
+    // Splits, the best first. Rows that mattered elsewhere are mostly near to equalities, where all bits of a word
+    // matter whatever the controls are: where no split is clear, rows without them may show one.
+    std::vector<Split> ranked() {
+        auto splits = rank_splits(question_, survey_.rows(), survey_.influence());
+        if (splits.empty())
+            return {Split{}};
+        if (splits.front().left >= kPoorSplit && survey_.hints().size() > 0) {
+            RegionTask plain = task_;
+            plain.hints = Rows(question_.input_width(), 0);
+            Survey fresh(question_, plain);
+            fresh.renew();
+            auto others = rank_splits(question_, fresh.rows(), fresh.influence());
+            if (!others.empty() && others.front().left < splits.front().left)
+                return others;
+        }
+        return splits;
     }
 
     // Learns the choice where the word is one of two simple words.
