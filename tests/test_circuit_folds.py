@@ -1,6 +1,8 @@
 """Words that diagrams cannot hold and that no sum is: divisions, whole or behind gates; choices of a computed word."""
 
+import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +12,7 @@ from tapeout.circuit.bitvector import Bits
 from tapeout.circuit.equivalence import check_equal
 from tapeout.circuit.evaluate import evaluate
 from tapeout.circuit.exact import ExactLearner
+from tapeout.circuit.jobs import JobStore
 from tapeout.circuit.netlist import Builder, Netlist
 from tapeout.circuit.oracle import FunctionOracle, to_native
 from tapeout.circuit.words import parse_interface
@@ -129,6 +132,24 @@ def test_signed_and_unsigned_divisions_of_one_word() -> None:
     learner, netlist = learned("a:16 b:16 kind:2 -> y:16", divide)
     assert right(learner, netlist)
     assert netlist.nodes <= 15000
+
+
+def test_a_resumed_division_takes_every_job_from_the_file(tmp_path: Path) -> None:
+    def divide(a: Column, b: Column) -> tuple[Column, Column]:
+        return quotient(a, b, 16), remainder(a, b)
+
+    found: list[Netlist] = []
+    reused: list[int] = []
+    for _ in range(2):
+        oracle = FunctionOracle(divide, "a:16 b:16 -> q:16 r:16")
+        store = JobStore(tmp_path / "run.jobs")
+        found.append(ExactLearner(to_native(oracle), oracle.interface, store=store).run())
+        reused.append(store.reused)
+        store.close()
+    jobs = sqlite3.connect(tmp_path / "run.jobs").execute("select count(*) from jobs").fetchone()[0]
+    assert reused == [0, jobs]
+    assert np.array_equal(found[0].fanins, found[1].fanins)
+    assert np.array_equal(found[0].outputs, found[1].outputs)
 
 
 def test_divisions_in_outputs_of_their_own() -> None:

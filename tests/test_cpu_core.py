@@ -18,7 +18,7 @@ from random_isa.registers import WithRegisters
 from tapeout.circuit.discovery import Discovery, find_arrays
 from tapeout.circuit.equivalence import check_equal
 from tapeout.circuit.exact import ExactLearner
-from tapeout.circuit.folds import Fold, plain
+from tapeout.circuit.folds import plain
 from tapeout.circuit.functions import c_source, compile_library
 from tapeout.circuit.netlist import Builder, Netlist
 from tapeout.circuit.oracle import LibraryOracle, Oracle, to_native
@@ -28,7 +28,7 @@ from tapeout.circuit.words import NEXT, parse_interface, row_words
 from tapeout.cli import app
 from tapeout.cpu.assembler import assemble
 from tapeout.cpu.core import Design, reference_in_form, standard_form
-from tapeout.cpu.files import write_design
+from tapeout.cpu.files import read_step, write_design
 from tapeout.cpu.machine import CLINT, FINISHER, Clint, Finisher, Machine, Memory
 from tapeout.cpu.rv32 import rv32_interface, rv32_oracle
 from tapeout.cpu.verilog import HAND_WRITTEN, RV32, Roles, core, storage
@@ -116,14 +116,10 @@ end:    li t0, 0x100000
 """
 
 
-def write_core(
-    folder: Path, form: PortForm, netlist: Netlist, roles: Roles | None = None, folds: tuple[Fold, ...] = ()
-) -> list[Path]:
-    modules = {"step": netlist, **{fold.name: fold.step for fold in folds}}
-    files = [folder / "core.v", *(folder / f"{name}.v" for name in modules)]
-    files[0].write_text(core(form, roles or RV32, folds=folds))
-    for file, (name, module) in zip(files[1:], modules.items(), strict=True):
-        file.write_bytes(netlist_file(module, ".v", name))
+def write_core(folder: Path, form: PortForm, netlist: Netlist, roles: Roles = RV32) -> list[Path]:
+    files = [folder / "core.v", folder / "step.v"]
+    files[0].write_text(core(form, roles))
+    files[1].write_bytes(netlist_file(netlist, ".v", "step"))
     return files
 
 
@@ -201,7 +197,14 @@ def test_a_divider_that_was_learned_takes_a_clock_for_each_bit(tmp_path: Path) -
     (fold,) = learner.folded.folds
     assert (fold.steps, fold.state, fold.shows) == (12, 12, True)
     assert learner.folded.nodes < netlist.nodes / 3
-    files = write_core(tmp_path, form, learner.folded.netlist, Roles(), learner.folded.folds)
+    proof = check_equal(netlist, netlist)
+    made = Design(
+        "divides", Discovery(form, (), 1), netlist, learner.folded, netlist, netlist, proof, 0, 1, 0, 0, 0, 0, (), {}
+    )  # fmt: skip
+    names = write_design(made, tmp_path / "core")
+    assert {"fold0.v", "fold0.blif", "fold0.aig", "fold0.c", "fold0.h", "step.v", "core.v"} <= {*names}
+    assert check_equal(read_step(tmp_path / "core").unrolled(), netlist).proved
+    files = [tmp_path / "core" / name for name in ("core.v", "step.v", "fold0.v")]
     random = np.random.default_rng(2)
     program = [int(word) for word in random.integers(0, 1 << 10, 300)]
     (array,) = form.arrays
@@ -355,3 +358,13 @@ def test_what_a_small_budget_leaves_is_told_and_ends_with_a_code() -> None:
     assert result.exit_code == 3  # shown to differ
     assert "the budget ended before it was learned" in result.stdout
     assert "different in" in result.stdout
+
+
+def test_files_that_are_no_design(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not the record of a design"):
+        read_step(tmp_path)
+    write_design(stand_in("rv32ia"), tmp_path)
+    record = json.loads((tmp_path / "design.json").read_text())
+    (tmp_path / "design.json").write_text(json.dumps(record | {"folds": [{"name": "step", "steps": 4}]}))
+    with pytest.raises(UserError, match="do not belong together"):
+        read_step(tmp_path)

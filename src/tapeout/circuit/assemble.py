@@ -91,7 +91,7 @@ def _outputs(builder: Builder, interface: Interface, leaf: Leaf, use: _SharedFol
         return _Gates(builder, first, leaf.fanins.tolist()).literals(leaf.outputs)
     fold: dict[str, Any] = leaf.facts["fold"]
     answers = [literal for word in use.fold.answers for literal in builder.input(word.name)]
-    own = (*fold["state"], *fold["record"])  # words of one bit each, as `answers` are
+    own = (*fold["state"], *fold["record"])  # in the order of the answers
     stand_in = {lit >> 1: answer ^ lit & 1 for lit, answer in zip(own, answers, strict=False) if lit >> 1 >= first}
     return _Gates(builder, first, leaf.fanins.tolist(), leaf.outputs, stand_in).literals(leaf.outputs)
 

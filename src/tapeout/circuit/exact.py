@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -121,6 +122,33 @@ class WordTree:
             elif node.children is not None:  # else what it equals is met on its own way
                 stack += reversed(node.children)
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Cube:
+    """A region as bits: which are fixed, and to what."""
+
+    mask: int
+    value: int
+
+    @staticmethod
+    def of(fixed: Fixed) -> _Cube:
+        return _Cube(sum(1 << bit for bit, _ in fixed), sum(value << bit for bit, value in fixed))
+
+    def overlaps(self, other: _Cube) -> bool:
+        """They have rows in common."""
+        return not (self.value ^ other.value) & self.mask & other.mask
+
+
+def _disjoint(clusters: Counter[tuple[int, ...]], support: Collection[int]) -> list[list[int]]:
+    """Clusters of inputs in the support, the commonest of those that share an input."""
+    free = set(support)
+    found: list[list[int]] = []
+    for cluster, _ in sorted(clusters.items(), key=lambda item: (-item[1], item[0])):
+        if free.issuperset(cluster):
+            free.difference_update(cluster)
+            found.append(list(cluster))
+    return sorted(found)
 
 
 def _seed(*parts: object) -> int:
@@ -237,11 +265,20 @@ class ExactLearner:
         return self.folded.unrolled()
 
     def _regions(self) -> dict[Fixed, list[Focus]]:
-        """Where the leaves of all words are, each region once, and what is known of them."""
+        """Where the leaves of all words are, each region once, and what is known of them: of the word there, and what
+        other words showed of the same inputs in regions that overlap."""
         regions: dict[Fixed, list[Focus]] = {}
-        for tree in self.trees:
-            for fixed, leaf in tree.regions():
-                focus = leaf.facts["support"], leaf.facts.get("partners", [])
+        leaves = [(fixed, leaf) for tree in self.trees for fixed, leaf in tree.regions()]
+        cubes = [_Cube.of(fixed) for fixed, _ in leaves]
+        clusters = [[tuple(sorted(bits)) for bits in leaf.facts.get("partners", [])] for _, leaf in leaves]
+        for cube, (fixed, leaf) in zip(cubes, leaves, strict=True):
+            support, own = leaf.facts["support"], leaf.facts.get("partners", [])
+            others = Counter[tuple[int, ...]]()
+            for other, known in zip(cubes, clusters, strict=True):
+                if known and other.overlaps(cube):
+                    others.update(known)
+            shared = _disjoint(others, support)
+            for focus in ((support, own), (support, shared)) if shared else ((support, own),):
                 if focus not in regions.setdefault(fixed, []):
                     regions[fixed].append(focus)
         return regions

@@ -33,6 +33,12 @@ class Fold:
     step: Netlist
 
     @property
+    def valid(self) -> bool:
+        """The step has the words of one; what is read from files may not."""
+        names = [word.name for word in (*self.step.interface.inputs, *self.step.interface.outputs)]
+        return {BIT, STATE, NEXT_STATE} <= {*names} <= {BIT, STATE, OPERAND, NEXT_STATE, SHOWN}
+
+    @property
     def state(self) -> int:
         """Bits of the state."""
         return next(word.width for word in self.step.interface.inputs if word.name == STATE)

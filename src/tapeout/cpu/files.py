@@ -57,12 +57,13 @@ def read_step(folder: Path) -> Folded:
         raise UserError(f"not the record of a design ({error})", str(folder / "design.json"), action) from error
     step = read_netlist(folder / "step.aig")
     found = tuple(Fold(name, steps, read_netlist(folder / f"{name}.aig")) for name, steps in folds)
-    own = {word for fold in found for word in (*fold.answers, *fold.asks)}
-    words = (tuple(w for w in side if w not in own) for side in (step.interface.inputs, step.interface.outputs))
-    interface = Interface(*words)
-    if with_folds(interface, found) != step.interface:
-        raise UserError("the files do not belong together", str(folder), "write them again with tapeout design")
-    return Folded(interface, step, found)
+    if all(fold.valid for fold in found):
+        own = {word for fold in found for word in (*fold.answers, *fold.asks)}
+        words = (tuple(w for w in side if w not in own) for side in (step.interface.inputs, step.interface.outputs))
+        interface = Interface(*words)
+        if with_folds(interface, found) == step.interface:
+            return Folded(interface, step, found)
+    raise UserError("the files do not belong together", str(folder), "write them again with tapeout design")
 
 
 def record(made: Design) -> dict[str, Any]:
