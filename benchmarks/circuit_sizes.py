@@ -43,7 +43,6 @@ from tapeout.circuit.oracle import LibraryOracle
 
 ROWS = 1_000_000
 SEED = 20231
-PROOF_S = 120
 
 
 def module_of(name: str) -> tuple[Path, str, dict[str, int]]:
@@ -104,13 +103,13 @@ def learned(oracle: Any, codes: Any, reference: Netlist, arguments: argparse.Nam
         "seconds": round(seconds - result.statistics["minimising_s"], 2),
         "queries": result.statistics["queries"], "ands_learned": result.statistics["learned_and_nodes"],
         "ands": netlist.nodes, "minimising_s": result.statistics["minimising_s"], "ands_abc": optimize(path).nodes,
-        "judged_rows": verdict.rows, "wrong_rows": verdict.wrong, "proof": prove(reference_path, path),
+        "judged_rows": verdict.rows, "wrong_rows": verdict.wrong, "proof": prove(reference_path, path, arguments.proof),
     }  # fmt: skip
 
 
-def prove(reference: Path, other: Path) -> str:
+def prove(reference: Path, other: Path, seconds: int) -> str:
     """ABC's verdict on two files with equal ports: equal, different or undecided."""
-    said = run(["berkeley-abc", "-q", f"cec -n -T {PROOF_S} {reference} {other}"])
+    said = run(["berkeley-abc", "-q", f"cec -n -T {seconds} {reference} {other}"])
     if "are equivalent" in said:
         return "equal"
     return "different" if "NOT EQUIVALENT" in said else "undecided"
@@ -182,6 +181,7 @@ def main() -> None:
     parser.add_argument("--learn", help="algorithm of tapeout.circuit.learn")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--budget", type=float, help="seconds for each function")
+    parser.add_argument("--proof", type=int, default=120, help="seconds for the proof of each")
     parser.add_argument("--isas", type=int, default=0, help="how many random instruction sets")
     parser.add_argument("--picorv32", type=Path, help="a checkout of github.com/YosysHQ/picorv32")
     parser.add_argument("--serv", type=Path, help="a checkout of github.com/olofk/serv")
@@ -202,9 +202,11 @@ def main() -> None:
             entry["learned"] = learned(LibraryOracle(get(name).library(WORK)), None, reference, arguments)
         record["functions"][name] = entry
         print(name, entry, flush=True)
+        save("circuit_sizes", record)  # a long run that is ended keeps what it has
     for seed in range(arguments.isas):
         record["instruction_sets"][str(seed)] = instruction_set(seed, arguments)
         print(seed, record["instruction_sets"][str(seed)], flush=True)
+        save("circuit_sizes", record)
     commits = dict(item.split("=", 1) for item in arguments.commit)
     for name, measure in (("picorv32", picorv32), ("serv", serv)):
         folder = getattr(arguments, name)

@@ -54,6 +54,10 @@ def structure(learner: ExactLearner) -> list[str]:
         f"{learner.describe(((bit, 1),)).removesuffix('=1')} ({', '.join(words)})"
         for bit, words in sorted(choosers.items(), key=lambda item: -len(item[1]))
     ]
+    lines += [
+        f"{fold.name}: a step of {fold.step.nodes:,} gates, repeated for each of {fold.steps} bits"
+        for fold in learner.folded.folds
+    ]
     return [f"inputs that choose between regions: {', '.join(names)}", *lines] if names else lines
 
 

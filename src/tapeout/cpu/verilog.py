@@ -250,7 +250,7 @@ def _fold_unit(fold: Fold) -> list[str]:
     pins = {BIT: f"{bits}[{top}]" if top else bits, STATE: f"{name}_state", NEXT_STATE: f"{name}_next"}
     pins |= {OPERAND: f"{name}_operand", SHOWN: f"{name}_shown"}
     words = (*fold.step.interface.inputs, *fold.step.interface.outputs)
-    shifted = f"{{{bits}, {f'{name}_shown' if fold.shows else chr(39).join(('1', 'b0'))}}}"
+    lowest = f"{name}_shown" if fold.shows else "1'b0"
     return [
         "", f"  // {name}: its step once a clock.", f"  wire {_range(fold.state)}{name}_next;",
         *([f"  wire {name}_shown;"] if fold.shows else []),
@@ -258,7 +258,7 @@ def _fold_unit(fold: Fold) -> list[str]:
         "  always @(posedge clk)", f"    if (reset | retire) {name}_count <= 0;",
         f"    else if ({name}_busy) begin", f"      {name}_count <= {name}_count + 1;",
         f"      {name}_state <= {name}_count == 0 ? 0 : {name}_next;",
-        f"      {bits} <= {name}_count == 0 ? {name}_over : {shifted};", "    end",
+        f"      {bits} <= {name}_count == 0 ? {name}_over : {{{bits}, {lowest}}};", "    end",
     ]  # fmt: skip
 
 
