@@ -1,10 +1,10 @@
 // Python face of the black boxes (src/tapeout/circuit/oracle.py): conversions only.
 
+#include "circuit/budget_oracle.h"
 #include "circuit/callback_oracle.h"
 #include "circuit/crash_guard.h"
 #include "circuit/library_oracle.h"
 #include "circuit/oracle_error.h"
-#include "circuit/budget_oracle.h"
 #include "circuit/watched_oracle.h"
 
 #include <algorithm>
@@ -119,8 +119,8 @@ void bind_oracles(nb::module_& m) {
         .def(nb::init<circuit::Oracle&>(), nb::arg("oracle"), nb::keep_alive<1, 2>())
         .def_prop_ro("waiting_s", &circuit::WatchedOracle::waiting_s,
                      "Seconds since the oldest batch that is not answered yet was asked.");
-    nb::class_<circuit::BudgetOracle, circuit::Oracle>(
-        m, "BudgetOracle", "A black box that answers until a time, or so many questions.")
+    nb::class_<circuit::BudgetOracle, circuit::Oracle>(m, "BudgetOracle",
+                                                       "A black box that answers until a time, or so many questions.")
         .def(nb::init<circuit::Oracle&, double, std::uint64_t>(), nb::arg("oracle"), nb::arg("seconds"),
              nb::arg("questions"), nb::keep_alive<1, 2>());
     nb::exception<circuit::BudgetEnded>(m, "BudgetEnded");

@@ -100,6 +100,7 @@ def test_a_long_dividend_by_a_short_divisor() -> None:
     assert right(learner, netlist)
 
 
+@pytest.mark.native
 @pytest.mark.parametrize(("width", "by_zero"), [(16, 0), (32, 0), (24, (1 << 24) - 1)])
 def test_a_quotient_whose_remainder_nobody_sees(width: int, by_zero: int) -> None:
     def divide(a: Column, b: Column) -> Column:
@@ -112,6 +113,7 @@ def test_a_quotient_whose_remainder_nobody_sees(width: int, by_zero: int) -> Non
     assert learner.folded.nodes <= 32 * width
 
 
+@pytest.mark.native
 def test_a_remainder_that_is_0_by_0() -> None:
     def divide(a: Column, b: Column) -> Column:
         return np.where(b == 0, u(0), a % np.maximum(b, u(1)))

@@ -35,9 +35,8 @@ public:
         : Predicate(word), one_(std::move(one)), other_(std::move(other)) {}
     void ask(const Rows& rows, Rows& answers) override {
         word_.ask(rows, got_);
-        tell(rows, answers, [&](std::size_t row) {
-            return got_[row][0] == one_(rows[row]) || got_[row][0] == other_(rows[row]);
-        });
+        tell(rows, answers,
+             [&](std::size_t row) { return got_[row][0] == one_(rows[row]) || got_[row][0] == other_(rows[row]); });
     }
 
 private:
@@ -210,8 +209,7 @@ std::optional<Form> Fold::fit(const Rows& rows) {
         ask_above(flipped, above, before);
         bool found = false;
         for (std::size_t p = 0; p < kPairs && !found; ++p) {
-            found = state(before[p]) == value(above[p]) && !kept(flipped[p], got[p]) &&
-                    !(aside && got[p][0] == common);
+            found = state(before[p]) == value(above[p]) && !kept(flipped[p], got[p]) && !(aside && got[p][0] == common);
             if (!found)
                 continue;
             const Word change = state(got[p]) - state(totals[p * others.size() / kPairs]);

@@ -2,8 +2,8 @@
 // their place. So (2 p + c) mod b is (2 (p mod b) + c) mod b, and the whole division is one step, repeated.
 //
 // The step needs to be right only where a repetition leads, x = 2 s + c with s = f(s). There it is simple though the
-// whole is not: x itself, or else a sum of the inputs, or one constant (0 by a zero, for some). Which of them is asked of
-// all rows, as f(x) = x, and as f(x) being the sum.
+// whole is not: x itself, or else a sum of the inputs, or one constant (0 by a zero, for some). Which of them is asked
+// of all rows, as f(x) = x, and as f(x) being the sum.
 #pragma once
 
 #include "circuit/additive.h"
@@ -59,7 +59,7 @@ private:
     std::size_t outputs_;
     Circuit step_;
     std::optional<Word> exception_; // what the step is where it is neither x nor the sum
-    Span changed_by_{0, 0}; // find_shown
+    Span changed_by_{0, 0};         // find_shown
     bool subtracted_ = false;
 };
 
