@@ -1,6 +1,7 @@
 """What learning costs as words grow: seconds, questions and gates of adders, comparators, shifters and others.
 
     python benchmarks/circuit_curves.py [--families add compare ...] [--widths 8 16 32 64 128 256]
+    python benchmarks/circuit_curves.py --families multiply multiply_signed --widths 8 16 32 --name circuit_products
 
 Each function is learned as a black box, minimisation off, and judged on rows of a sampler that shares nothing with the
 learner's. The exponent is the slope of a straight line through the logarithms. Plots want matplotlib (the extra
@@ -86,6 +87,7 @@ def main() -> None:
     parser.add_argument("--families", nargs="*", default=list(FAMILIES))
     parser.add_argument("--widths", nargs="*", type=int, default=list(WIDTHS))
     parser.add_argument("--budget", type=float, default=300.0, help="seconds for each function")
+    parser.add_argument("--name", default="circuit_curves", help="of the result and the plot")
     arguments = parser.parse_args()
     curves: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -99,8 +101,8 @@ def main() -> None:
             }
             curves[family] = {"exponents": exponents, "widths": widths}
     asked = f"python benchmarks/circuit_curves.py {' '.join(sys.argv[1:])}".strip()
-    save("circuit_curves", {**provenance(asked, "tapeout", "numpy"), "curves": curves})
-    plot(curves, RESULTS / "circuit_curves.svg")
+    save(arguments.name, {**provenance(asked, "tapeout", "numpy"), "curves": curves})
+    plot(curves, RESULTS / f"{arguments.name}.svg")
 
 
 if __name__ == "__main__":
