@@ -12,7 +12,7 @@ from tapeout.circuit import facts
 from tapeout.circuit.bitvector import Bits
 from tapeout.circuit.equivalence import check_equal
 from tapeout.circuit.evaluate import evaluate
-from tapeout.circuit.exact import ExactLearner
+from tapeout.circuit.exact import ExactLearner, Limits
 from tapeout.circuit.jobs import JobStore
 from tapeout.circuit.netlist import Builder, Netlist
 from tapeout.circuit.oracle import FunctionOracle, to_native
@@ -153,6 +153,18 @@ def test_a_resumed_division_takes_every_job_from_the_file(tmp_path: Path) -> Non
     assert reused == [0, jobs]
     assert np.array_equal(found[0].fanins, found[1].fanins)
     assert np.array_equal(found[0].outputs, found[1].outputs)
+
+
+@pytest.mark.parametrize("queries", [1_000, 50_000, 200_000, 400_000, 800_000])
+def test_a_budget_that_ends_among_words_that_wait_leaves_guesses(queries: int) -> None:
+    def divide(a: Column, b: Column) -> tuple[Column, Column]:
+        return quotient(a, b, 16), remainder(a, b)
+
+    oracle = FunctionOracle(divide, "a:16 b:16 -> q:16 r:16")
+    learner = ExactLearner(to_native(oracle), oracle.interface, limits=Limits(queries=queries))
+    assert learner.run().interface == oracle.interface
+    assert learner.speculated
+    assert not learner.settled
 
 
 def test_divisions_in_outputs_of_their_own() -> None:

@@ -313,8 +313,10 @@ class ExactLearner:
 
     def _over(self) -> bool:
         seconds, queries = self._limits.seconds, self._limits.queries
-        return (seconds is not None and time.monotonic() - self._started > seconds) or (
-            queries is not None and self.queries > queries
+        return (
+            self._cut
+            or (seconds is not None and time.monotonic() - self._started > seconds)
+            or (queries is not None and self.queries > queries)
         )
 
     def _speculate(self, tree: WordTree, nodes: list[Node]) -> None:
@@ -386,6 +388,7 @@ class ExactLearner:
         try:
             result = self._store.run("join", arguments, lambda: self._runner.run("learn_joined", *arguments))
         except _native.BudgetEnded:
+            self._cut = True
             return {"outputs": []}
         one.tree.jobs += 1
         one.tree.queries += result["queries"]
@@ -425,6 +428,7 @@ class ExactLearner:
         try:
             return self._store.run("learn", arguments, lambda: self._runner.run("learn_region", *arguments))
         except _native.BudgetEnded:
+            self._cut = True
             return {}
 
     # ---- checking and repairing
