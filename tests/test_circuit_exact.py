@@ -17,7 +17,8 @@ from tapeout.circuit.jobs import JobStore
 from tapeout.circuit.learn import learn
 from tapeout.circuit.netlist import Builder, Netlist
 from tapeout.circuit.oracle import FunctionOracle, LibraryOracle, function_oracle, to_native, to_oracle
-from tapeout.circuit.words import parse_interface
+from tapeout.circuit.words import parse_interface, row_words
+from tapeout.cpu.rv32 import rv32_interface, rv32_oracle
 from tapeout.errors import UserError
 
 
@@ -242,6 +243,24 @@ def test_a_region_job_on_a_small_function() -> None:
     netlist = ExactLearner(oracle, interface).run()
     rows = np.arange(4096, dtype=np.uint64).reshape(-1, 1)
     assert (evaluate(netlist, rows) == oracle.evaluate(rows)).all()
+
+
+@pytest.mark.native
+def test_a_failed_look_at_the_halves_leaves_questions_for_more_samples() -> None:
+    """The trap value of ordered branches to a misaligned target: the first samples hide the order of 145 inputs."""
+    variant = "rv32ia-machine"
+    oracle, interface = rv32_oracle(variant, ports=True), rv32_interface(variant, ports=True)
+    widths = [word.width for word in interface.inputs]
+    spans = [(sum(widths[:at]), width) for at, width in enumerate(widths)]
+    names = [word.name for word in interface.outputs]
+    first = sum(word.width for word in interface.outputs[: names.index("mtval.next")])
+    fixed = [*((bit, 0) for bit in (2, 3, 4)), *((bit, 1) for bit in (0, 1, 5, 6, 8, 14))]
+    hints = np.zeros((0, row_words(interface.input_bits)), np.uint64)
+    result = _native.learn_region(
+        oracle, spans, list(range(first, first + 32)), fixed, hints, 17774169469017631709, 4096, True
+    )
+    assert result["split"] < 0
+    assert len(result["support"]) > 140
 
 
 @pytest.mark.slow

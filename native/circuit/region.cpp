@@ -21,7 +21,7 @@ namespace {
 constexpr Word kManyQueries = 150'000'000; // a job that has asked so much is better split
 constexpr Word kSomeQueries = 40'000'000;  // with a fair split at hand
 constexpr Word kFewQueries = 10'000'000;   // with a clear one; and to see whether a word is a choice, or a half simple
-constexpr std::size_t kEfforts = 4, kOutgrown = 3;
+constexpr std::size_t kEfforts = 4, kSomeEfforts = 3, kOutgrown = 3; // the last effort takes large diagrams
 constexpr double kClearSplit = 0.7, kPoorSplit = 0.85; // what is left to be known by then
 constexpr double kClose = 0.15;                        // splits that are near the best
 constexpr std::size_t kOfEachWord = 2;
@@ -84,19 +84,17 @@ private:
         std::optional<Split> split;
         if (const auto control = solved_ || !data ? std::nullopt : fold_control())
             split = Split{*control, best.left};
+        if (!split && !dense && best.left >= kPoorSplit)
+            try_again(kSomeEfforts);
         if (!solved_ && !split && (best.left >= kClearSplit || survey_.support().size() <= kModest))
             split = look_ahead(splits);
         if (!solved_ && !split && best.left >= kClearSplit)
             add_up(true);
-        most_queries_ = before + kManyQueries;
         Split likely = best;
         if (split && !decides(*split)) // it works, but more is tried before
             likely = *std::exchange(split, std::nullopt);
-        while (!solved_ && !split && !dense && likely.left >= kPoorSplit && ++effort_ < kEfforts &&
-               question_.queries() < most_queries_) {
-            survey_.renew();
-            try_all();
-        }
+        if (!split && !dense && likely.left >= kPoorSplit)
+            try_again(kEfforts);
         if (!solved_) {
             result_.split = split.value_or(likely).bit;
             result_.left = split.value_or(likely).left;
@@ -292,6 +290,16 @@ private:
     }
 
     void try_all() { solved_ = search_.run(most_queries_, direct_ ? 1 : kOutgrown, effort_ + 1 >= kEfforts, result_); }
+
+    // Looks for a diagram in other samples, until so many efforts were made.
+    void try_again(std::size_t efforts) {
+        most_queries_ = question_.queries() + kManyQueries;
+        while (!solved_ && effort_ + 1 < efforts && question_.queries() < most_queries_) {
+            ++effort_;
+            survey_.renew();
+            try_all();
+        }
+    }
 
     // Where inputs of several words compete: the first split both of whose halves are learned with few queries, if any.
     std::optional<Split> look_ahead(const std::vector<Split>& splits) {
