@@ -24,6 +24,9 @@ if path := os.environ.get("TAPEOUT_NATIVE"):
     sys.modules["tapeout._native"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(sys.modules["tapeout._native"])
 
+# Schedules are searched anew: the cache of whoever runs the tests stays as it is.
+os.environ["TAPEOUT_CACHE"] = "off"
+
 # Where this was started in the background, SIGINT is ignored, and by every child as well: tests of Ctrl-C would wait.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

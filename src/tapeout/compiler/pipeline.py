@@ -15,6 +15,7 @@ from tapeout.compiler.lower import local_bytes, lower
 from tapeout.compiler.memory import DramPlan, plan_dram
 from tapeout.compiler.rematerialize import private_widenings
 from tapeout.compiler.schedule import Schedule
+from tapeout.compiler.schedule_cache import ScheduleCache
 from tapeout.compiler.schedule_verify import verify_schedule
 from tapeout.compiler.search import search
 from tapeout.compiler.signature import signature
@@ -54,12 +55,14 @@ def _quiet(stage: str, done: int, total: int) -> None:
     """Shows nothing."""
 
 
-def compile_graph(graph: g.Graph, chip: Chip, progress: Progress = _quiet) -> Compiled:
-    """Compiles a graph whose shapes are all known."""
+def compile_graph(
+    graph: g.Graph, chip: Chip, progress: Progress = _quiet, cache: ScheduleCache | None = None
+) -> Compiled:
+    """Compiles a graph whose shapes are all known. `cache`: schedules found before."""
     progress("canonicalize", 0, 1)
     canonical = canonical_form(graph)
     check_supported(canonical)
-    grouping, kernels, schedules = plan_kernels(canonical, chip, progress)
+    grouping, kernels, schedules = plan_kernels(canonical, chip, progress, cache)
     verify_kernels(kernels)
     semaphores = Semaphores()
     tiles: list[TileProgram] = []
@@ -94,7 +97,7 @@ def canonical_form(graph: g.Graph) -> g.Graph:
 
 
 def plan_kernels(
-    graph: g.Graph, chip: Chip, progress: Progress = _quiet
+    graph: g.Graph, chip: Chip, progress: Progress = _quiet, cache: ScheduleCache | None = None
 ) -> tuple[Grouping, tuple[KernelSpec, ...], tuple[Schedule, ...]]:
     """Kernels and their schedules. What does not fit together is taken apart, and all is planned anew."""
     orders = assign_layouts(graph)
@@ -109,7 +112,7 @@ def plan_kernels(
         for number, (kernel, group) in enumerate(formed):
             progress("schedule", number, len(formed))
             try:
-                schedules.append(schedule_kernel(kernel, chip, known))
+                schedules.append(schedule_kernel(kernel, chip, known, cache))
             except DoesNotFit as error:
                 crowded.append((group, error))
         if not crowded:
@@ -128,11 +131,21 @@ def split_point(group: Group, apart: set[g.Op]) -> g.Op | None:
     return heavy[-1] if heavy else joined[len(joined) // 2] if joined else None
 
 
-def schedule_kernel(kernel: KernelSpec, chip: Chip, known: dict[object, tuple[KernelSpec, Schedule]]) -> Schedule:
+def schedule_kernel(
+    kernel: KernelSpec,
+    chip: Chip,
+    known: dict[object, tuple[KernelSpec, Schedule]],
+    cache: ScheduleCache | None = None,
+) -> Schedule:
     """A schedule for a kernel; kernels of the same shape are searched once."""
     key = signature(kernel)
     if key not in known:
-        known[key] = (kernel, fitting_schedule(kernel, chip))
+        found = cache.find(kernel) if cache else None
+        if found is None:
+            found = fitting_schedule(kernel, chip)
+            if cache:
+                cache.keep(kernel, found)
+        known[key] = (kernel, found)
     model, schedule = known[key]
     axes = dict(zip(model.layout, kernel.layout, strict=True))
     return Schedule(

@@ -11,6 +11,7 @@ from pathlib import Path
 from tapeout.chip.load import load_chip
 from tapeout.chip.spec import Chip
 from tapeout.compiler.pipeline import Compiled, canonical_form, compile_graph
+from tapeout.compiler.schedule_cache import ScheduleCache, cache_folder
 from tapeout.errors import UnsupportedOp, UserError
 from tapeout.ir import graph as g
 from tapeout.ir.bind import bind_graph, check_bounds
@@ -85,7 +86,7 @@ class Session:
     @cached_property
     def compiled(self) -> Compiled:
         with self._clock("compile"):
-            return compile_graph(self.graph, self.chip, self._progress)
+            return compile_graph(self.graph, self.chip, self._progress, ScheduleCache(cache_folder(), self.chip))
 
     @cached_property
     def executable(self) -> Executable:

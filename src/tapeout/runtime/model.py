@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tapeout.chip.spec import Chip
 from tapeout.compiler.pipeline import Compiled, Progress, compile_graph
+from tapeout.compiler.schedule_cache import ScheduleCache, cache_folder
 from tapeout.errors import InvalidModel, UserError
 from tapeout.ir import graph as g
 from tapeout.ir.bind import bind_graph, check_arrays, infer_binding
@@ -55,7 +56,7 @@ class Model:
         return self._executables[key]
 
     def compiled(self, bound: g.Graph) -> Compiled:
-        return compile_graph(bound, self.chip, self._progress)
+        return compile_graph(bound, self.chip, self._progress, ScheduleCache(cache_folder(), self.chip))
 
     def named(self, inputs: Sequence[Any]) -> dict[str, Array]:
         """Positional arrays by input name."""
