@@ -36,7 +36,7 @@ version=$("$python" -c 'import sys; print("python%d.%d" % sys.version_info[:2])'
     2>/dev/null || need "Python.h of $version" "$version-dev"
 command -v "${CXX:-c++}" >/dev/null || need "a C++ compiler" g++
 case " $* " in *" test "*) # judges of some tests, which are skipped without them
-    for judge in berkeley-abc iverilog; do
+    for judge in berkeley-abc iverilog chromium; do
         [ "$(id -u)" != 0 ] || command -v $judge >/dev/null || need $judge $judge
     done ;;
 esac

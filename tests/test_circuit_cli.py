@@ -4,13 +4,13 @@ import json
 import shutil
 import subprocess
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from pages import check_page
 from tapeout.circuit.coverage import Status, ask_again, error_bound, judge, word_failures
 from tapeout.circuit.evaluate import evaluate
 from tapeout.circuit.examples import make_examples
@@ -258,31 +258,6 @@ def test_learn_summary_json_report_and_netlist(box: str, tmp_path: Path) -> None
     a, b = rows & np.uint64(63), rows >> np.uint64(6)
     assert np.array_equal(LibraryOracle(tmp_path / "add.so").evaluate(rows), a + b | (a < b).astype(np.uint64) << 7)
     check_page(page.read_text(), ["Coverage", "Learning curve", "Written by hand", "sum[6]: ", "proved"])
-
-
-def check_page(text: str, parts: list[str]) -> None:
-    """Well-formed, nothing from elsewhere, and all parts there."""
-    open_tags: list[str] = []
-
-    class Reader(HTMLParser):
-        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            assert tag not in ("script", "link", "img")
-            if tag != "meta":
-                open_tags.append(tag)
-
-        def handle_endtag(self, tag: str) -> None:
-            if open_tags[-1] != tag and tag in ("rect", "line", "polyline"):
-                return
-            assert open_tags.pop() == tag
-
-        def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-            pass
-
-    Reader().feed(text)
-    assert open_tags == []
-    assert "http" not in text
-    for part in parts:
-        assert part in text
 
 
 def test_page_of_the_exact_learner(box: str, tmp_path: Path) -> None:

@@ -20,7 +20,9 @@ CHIP = load_chip("systolic-128")
 
 @pytest.fixture(scope="module")
 def graph() -> g.Graph:
-    return canonicalize(bind_graph(load(build("gpt2", layers=1, width=64, heads=2, vocabulary=100))[0], {"sequence": 9}))
+    return canonicalize(
+        bind_graph(load(build("gpt2", layers=1, width=64, heads=2, vocabulary=100))[0], {"sequence": 9})
+    )
 
 
 @pytest.fixture

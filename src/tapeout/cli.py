@@ -218,6 +218,7 @@ def run(
     exact: Annotated[bool, typer.Option("--exact", help="Follow the accumulation order bit for bit.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse ops that would run on the host.")] = False,
     trace: Annotated[Path | None, typer.Option(help="Write a Perfetto trace; .gz compresses it.")] = None,
+    page: Annotated[Path | None, typer.Option("--html", help="Write the report as a page.")] = None,
     emit: Annotated[Stage | None, typer.Option(help="Print a stage of the compilation, and stop.")] = None,
     emit_to: Annotated[Path | None, typer.Option(help="Write what --emit prints to a file.")] = None,
     run_at: Annotated[Level | None, typer.Option(help="Compute and check values at a stage only.")] = None,
@@ -228,8 +229,9 @@ def run(
         raise UserError("--timing-only computes no values", "--run-at" if run_at else "--outputs", "leave one out")
     if emit_to and not emit:
         raise UserError("there is nothing to write", "--emit-to", "say which stage with --emit")
-    if run_at and (trace or as_json):
-        raise UserError("--run-at counts no cycles", "--trace" if trace else "--json", "leave one out")
+    if run_at and (trace or as_json or page):
+        option = "--trace" if trace else "--json" if as_json else "--html"
+        raise UserError("--run-at counts no cycles", option, "leave one out")
     from tapeout.report.session import Session
 
     request = _request(model, batch, height, width, precision, shape, sets)
@@ -240,7 +242,7 @@ def run(
         if emit:
             report, right = session.stage(emit.value), True
         else:
-            report, right = _run(session, outputs, as_json, timing_only, exact, trace, run_at, no_check)
+            report, right = _run(session, outputs, as_json, timing_only, exact, trace, page, run_at, no_check)
     if isinstance(report, str):
         _write(report, emit_to)
     else:
@@ -251,7 +253,7 @@ def run(
 
 def _run(
     session: Session, outputs: Path | None, as_json: bool, timing_only: bool, exact: bool, trace: Path | None,
-    run_at: Level | None, no_check: bool,
+    page: Path | None, run_at: Level | None, no_check: bool,
 ) -> tuple[str | RenderableType, bool]:  # fmt: skip
     """What to print, and whether the values are right."""
     from tapeout.report import json_report, text
@@ -267,10 +269,12 @@ def _run(
             write_arrays(outputs, {**found, **states})
     if run_at:
         return (text.verdicts(verdicts) if verdicts else "not checked\n"), all(v.right for v in verdicts or ())
-    timed = session.time(scalars, events=trace is not None)
+    timed = session.time(scalars, events=trace is not None or page is not None)
     if trace:
         session.write_trace(trace, timed)
     summary = session.summary(timed, verdicts)
+    if page:
+        session.write_page(page, timed, summary)
     if as_json:
         return json_report.text(summary), summary.right
     return text.render(summary), summary.right

@@ -1,4 +1,4 @@
-"""What was learned as one HTML page: no script, no other files, drawings as SVG."""
+"""What was learned as one HTML page, drawings as SVG."""
 
 from __future__ import annotations
 
@@ -10,18 +10,8 @@ from tapeout import __version__
 from tapeout.circuit import facts
 from tapeout.circuit.example_structure import BY_HAND
 from tapeout.circuit.learn import Learned
-
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 64em; margin: 2em auto; padding: 0 1em; color: #222; }
-h1 { font-size: 1.5em; } h2 { font-size: 1.15em; margin-top: 2em; }
-table { border-collapse: collapse; } td, th { padding: .2em .8em .2em 0; text-align: left; vertical-align: top; }
-th { border-bottom: 1px solid #999; } td.n { text-align: right; font-variant-numeric: tabular-nums; }
-.proved { color: #176f2c; } .sampled { color: #24588c; } .speculated { color: #a4480d; }
-svg { display: block; } svg text { font: 11px system-ui, sans-serif; fill: #444; }
-.bar { fill: #4a7ab0; } .line { fill: none; stroke: #4a7ab0; stroke-width: 1.5; } .axis { stroke: #999; }
-@media (prefers-color-scheme: dark) { body { background: #181818; color: #ddd; } svg text { fill: #bbb; }
-.proved { color: #6cc182; } .sampled { color: #7fb2e5; } .speculated { color: #e59a66; } }
-"""
+from tapeout.report import html
+from tapeout.report.html import Cell, number
 
 _BOX_HAND = (
     "the names and widths of the words, and the black box or the rows themselves",
@@ -53,20 +43,19 @@ def page(learned: Learned, what: str) -> str:
     statistics = learned.statistics
     by_hand = [*_BOX_HAND, *_BY_ALGORITHM.get(statistics["algorithm"], ()), *statistics.get("by_hand", [])]
     outputs: list[dict[str, Any]] = statistics["outputs"]
-    parts = [
-        f"<h1>{escape(what)}</h1>", f"<p>{_INTRO}</p>",
-        _table(None, [[name, value] for name, value in _numbers(learned)]),
-        "<h2>Coverage</h2>", f"<p>{_COVERAGE}</p>", _coverage(learned),
-        "<h2>Structure that was found</h2>", _list(learned.structure or ["none is reported"]),
-        "<h2>Size of each output</h2>", _bars([(str(o["name"]), int(o["nodes"])) for o in outputs]), _sizes(learned),
-        "<h2>Learning curve</h2>", _curve([(float(q), float(n)) for q, n in statistics["curve"]]),
-        '<h2 id="hand">Written by hand</h2>', _list(by_hand),
-    ]  # fmt: skip
-    body = "\n".join(parts)
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(what)}</title>'
-        f"<style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
-    )
+    return html.document(
+        what,
+        [
+            f"<h1>{escape(what)}</h1>", f"<p>{_INTRO}</p>",
+            html.table((), [[name, value] for name, value in _numbers(learned)]),
+            "<h2>Coverage</h2>", f"<p>{_COVERAGE}</p>", _coverage(learned),
+            "<h2>Structure that was found</h2>", _list(learned.structure or ["none is reported"]),
+            "<h2>Size of each output</h2>", _bars([(str(o["name"]), int(o["nodes"])) for o in outputs]),
+            _sizes(learned),
+            "<h2>Learning curve</h2>", _curve([(float(q), float(n)) for q, n in statistics["curve"]]),
+            '<h2 id="hand">Written by hand</h2>', _list(by_hand),
+        ],
+    )  # fmt: skip
 
 
 _BY_ALGORITHM = {"examples": BY_HAND, "exact": facts.BY_HAND, "bsd": ("layers, orders, merges and speculation of BSD",)}
@@ -94,23 +83,12 @@ def _numbers(learned: Learned) -> list[tuple[str, str]]:
     return [*numbers, *((name, str(statistics[name])) for name in ("rows", "checks", "proof") if name in statistics)]
 
 
-def _table(head: Sequence[str] | None, rows: Sequence[Sequence[str]]) -> str:
-    """Cells are text, or HTML where they begin with ``<td``."""
-    lines = ["<table>"]
-    if head:
-        lines.append("<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>")
-    for row in rows:
-        cells = [cell if cell.startswith("<td") else f"<td>{escape(cell)}</td>" for cell in row]
-        lines.append(f"<tr>{''.join(cells)}</tr>")
-    return "\n".join([*lines, "</table>"])
-
-
 def _list(items: Sequence[str]) -> str:
-    return _folded("<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>", len(items))
+    return _folded(html.bullets(items), len(items))
 
 
 def _folded(text: str, lines: int) -> str:
-    return text if lines <= _MANY else f"<details><summary>{lines:,} lines</summary>{text}</details>"
+    return text if lines <= _MANY else html.folded(text, f"{lines:,} lines")
 
 
 def _sizes(learned: Learned) -> str:
@@ -118,34 +96,32 @@ def _sizes(learned: Learned) -> str:
     outputs: list[dict[str, Any]] = learned.statistics["outputs"]
     cones = learned.netlist.cone_sizes()
     columns = [(key, title) for key, title in _COLUMNS if any(key in output for output in outputs)]
-    rows: list[list[str]] = []
+    rows: list[list[Cell | str]] = []
     for output in outputs:
         row = [_cell(output.get(key, "")) for key, _ in columns]
         rows.append([*row, _cell(cones.get(output["name"], ""))])
-    table = _table([*(title for _, title in columns), "ANDs that it depends on now"], rows)
-    return _folded(table, len(rows))
+    head = [*(title for _, title in columns), "ANDs that it depends on now"]
+    return _folded(html.table(head, rows, sortable=True), len(rows))
 
 
-def _cell(value: object) -> str:
+def _cell(value: object) -> Cell | str:
     if isinstance(value, int):
-        return f'<td class="n">{value:,}</td>'
-    return f"{value:.2%}" if isinstance(value, float) else str(value)
+        return number(value)
+    return number(value, f"{value:.2%}") if isinstance(value, float) else str(value)
 
 
 def _coverage(learned: Learned) -> str:
-    rows: list[list[str]] = []
+    rows: list[list[Cell | str]] = []
     for line in learned.coverage:
-        state = f'<td class="{line.status.value}">{line.status.value}</td>'
-        tests = line.tested or (None,)
-        for index, test in enumerate(tests):
+        state = Cell(line.status.value, kind=line.status.value)
+        for index, test in enumerate(line.tested or (None,)):
             head = [line.word, state] if index == 0 else ["", ""]
-            figures = ["", "", "", ""]
+            figures: list[Cell | str] = ["", "", "", ""]
             if test:
                 bound = "" if line.status == "proved" else f"{test.bound:.1e}"
-                figures = [test.distribution, *(f'<td class="n">{x}</td>'
-                                                for x in (f"{test.rows:,}", f"{test.failures:,}", bound))]  # fmt: skip
+                figures = [test.distribution, number(test.rows), number(test.failures), number(test.bound, bound)]
             rows.append([*head, *figures, line.reason if index == 0 else ""])
-    return _table(["output", "status", "distribution", "rows", "wrong", "95 % bound", "why"], rows)
+    return html.table(["output", "status", "distribution", "rows", "wrong", "95 % bound", "why"], rows)
 
 
 def _bars(sizes: Sequence[tuple[str, int]]) -> str:
@@ -155,18 +131,13 @@ def _bars(sizes: Sequence[tuple[str, int]]) -> str:
     width, height, left = 880, 200, 60
     most = max(size for _, size in sizes) or 1
     step = (width - left) / len(sizes)
-    bars = [
-        f'<rect class="bar" x="{left + i * step:.2f}" y="{height - height * size / most:.1f}" '
-        f'width="{max(0.5, step * 0.85):.2f}" height="{height * size / most:.1f}">'
-        f"<title>{escape(name)}: {size:,}</title></rect>"
-        for i, (name, size) in enumerate(sizes)
-    ]
-    ends = (
-        f'<text x="{left}" y="{height + 16}">{escape(sizes[0][0])}</text>'
-        f'<text x="{width}" y="{height + 16}" text-anchor="end">{escape(sizes[-1][0])}</text>'
-    )
-    axis = f'<text x="{left - 6}" y="12" text-anchor="end">{most:,}</text>'
-    return f'<svg viewBox="0 0 {width} {height + 24}" role="img">{axis}{"".join(bars)}{ends}</svg>'
+    parts = [html.text(left - 6, 12, f"{most:,}", "end")]
+    for place, (name, size) in enumerate(sizes):
+        tall = height * size / most
+        wide = max(0.5, step * 0.85)
+        parts.append(html.rect(left + place * step, height - tall, wide, tall, "#4a7ab0", f"{name}: {size:,}"))
+    parts += [html.text(left, height + 16, sizes[0][0]), html.text(width, height + 16, sizes[-1][0], "end")]
+    return html.svg(width, height + 24, parts, "size of each output")
 
 
 def _curve(points: Sequence[tuple[float, float]]) -> str:
@@ -180,10 +151,9 @@ def _curve(points: Sequence[tuple[float, float]]) -> str:
     far, high = max(x for x, _ in points) or 1.0, max(y for _, y in points) or 1.0
     points = [(0.0, 0.0), *points]
     path = " ".join(f"{left + (width - left) * x / far:.1f},{height - height * y / high:.1f}" for x, y in points)
-    return (
-        f'<svg viewBox="0 0 {width} {height + 24}" role="img"><polyline class="line" points="{path}"/>'
-        f'<line class="axis" x1="{left}" y1="{height}" x2="{width}" y2="{height}"/>'
-        f'<text x="{left - 6}" y="12" text-anchor="end">{high:,.0f}</text><text x="{left + 6}" y="12">gates</text>'
-        f'<text x="{left}" y="{height + 16}">0</text>'
-        f'<text x="{width}" y="{height + 16}" text-anchor="end">{far:,.0f} questions</text></svg>'
-    )
+    parts = [
+        f'<polyline class="line" points="{path}"/>', html.line(left, height, width, height),
+        html.text(left - 6, 12, f"{high:,.0f}", "end"), html.text(left + 6, 12, "gates"),
+        html.text(left, height + 16, "0"), html.text(width, height + 16, f"{far:,.0f} questions", "end"),
+    ]  # fmt: skip
+    return html.svg(width, height + 24, parts, "learning curve")

@@ -147,6 +147,13 @@ class Session:
         with text_file(path) as out:
             perfetto.write(out, trace, self.compiled.program, self.chip)
 
+    def write_page(self, path: Path, trace: Trace, summary: Summary) -> None:
+        """The report as an HTML page; `trace` has events."""
+        from tapeout.report import run_page
+
+        with text_file(path) as out:
+            out.write(run_page.page(summary, trace, self.compiled, self.chip))
+
 
 def _bound(graph: g.Graph, binding: dict[str, int]) -> tuple[g.Graph, dict[str, int]]:
     """The graph without symbols, and their values."""

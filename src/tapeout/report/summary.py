@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 from tapeout.chip.spec import Chip
 from tapeout.compiler.pipeline import Compiled
 from tapeout.ir import graph as g
+from tapeout.ir.kernel import Contract
 from tapeout.isa.commands import Queue
 from tapeout.report.bounds import Bounds, bounds
 from tapeout.report.numerics import Verdict
@@ -75,7 +77,8 @@ class Peak:
 @dataclass(frozen=True, slots=True)
 class KernelUse:
     """One kernel: cycles that it adds to the run (to its last completion, from its first start or the end of all before
-    it), their share of the run, how busy engines were, its DRAM traffic, the source ops that it came from."""
+    it), their share of the run, how busy engines were, its DRAM traffic, the multiply-accumulates of its contractions,
+    the source ops that it came from."""
 
     name: str
     sources: tuple[str, ...]
@@ -84,6 +87,7 @@ class KernelUse:
     matrix: float
     vector: float
     dram_bytes: int
+    macs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +260,7 @@ def _kernels(compiled: Compiled, chip: Chip, trace: Trace) -> tuple[KernelUse, .
     """All kernels that ran, in program order."""
     found: list[KernelUse] = []
     done = 0
-    for kernel, time in zip(compiled.program.kernels, trace.kernels, strict=False):
+    for kernel, spec, time in zip(compiled.program.kernels, compiled.kernels, trace.kernels, strict=True):
         if time.start_cycles < 0:
             continue
         span = max(0, time.end_cycles - max(time.start_cycles, done))
@@ -271,6 +275,11 @@ def _kernels(compiled: Compiled, chip: Chip, trace: Trace) -> tuple[KernelUse, .
                 time.busy_cycles[Queue.MM] / engine,
                 time.busy_cycles[Queue.VE] / engine,
                 time.read_bytes + time.written_bytes,
+                sum(_macs(op) for op in spec.ops if isinstance(op, Contract)),
             )
         )
     return tuple(found)
+
+
+def _macs(op: Contract) -> int:
+    return prod(axis.extent for axis in {*op.out.axes, *op.reduce}) * len(op.pairs)
