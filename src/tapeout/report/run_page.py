@@ -74,6 +74,7 @@ def page(summary: Summary, trace: Trace, compiled: Compiled, chip: Chip) -> str:
         [
             f"<h1>{escape(title)}</h1>", _numbers(summary),
             "<h2>Engines over time</h2>", f"<p>{_TIMELINE}</p>", _timeline(summary, trace, ran),
+            "<h2>Cycles beyond the attainable bound</h2>", _lost(summary),
             "<h2>Roofline</h2>", f"<p>{_ROOFLINE}</p>", _roofline(summary, chip, ran),
             "<h2>Memory over time</h2>", _memory(summary, compiled, chip, ran),
             "<h2>Kernels</h2>", f"<p>{_KERNELS}</p>", _kernels(ran),
@@ -193,6 +194,15 @@ def _stack(ran: Sequence[_Ran]) -> list[int]:
         ends[row : row + 1] = [kernel.time.end_cycles]
         rows.append(row)
     return rows
+
+
+def _lost(s: Summary) -> str:
+    whole = sum(s.lost.values())
+    rows: list[list[Cell | str]] = [
+        [cause, number(cycles, count(cycles)), number(cycles, share(cycles / whole if whole else 0.0))]
+        for cause, cycles in sorted(s.lost.items(), key=lambda item: -item[1])
+    ]
+    return html.table(("where they went", "cycles", "share of them"), rows)
 
 
 # ---- roofline

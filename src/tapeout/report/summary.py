@@ -12,6 +12,7 @@ from tapeout.ir import graph as g
 from tapeout.ir.kernel import Contract
 from tapeout.isa.commands import Queue
 from tapeout.report.bounds import Bounds, bounds
+from tapeout.report.lost import lost_cycles
 from tapeout.report.numerics import Verdict
 from tapeout.sim.timing import Trace
 
@@ -94,7 +95,8 @@ class KernelUse:
 class Summary:
     """One run on one chip. `macs` counts contractions as the model writes them, `needed_macs` those that results need.
 
-    `verdicts` is None where no reference was computed; `tool_s` is what each stage took on the host.
+    `verdicts` is None where no reference was computed; `lost`: cycles beyond the attainable bound by cause
+    (`report/lost.py`), empty for a trace without events; `tool_s` is what each stage took on the host.
     """
 
     model: str
@@ -118,6 +120,7 @@ class Summary:
     kernels: tuple[KernelUse, ...]
     fallbacks: tuple[str, ...]
     verdicts: tuple[Verdict, ...] | None
+    lost: dict[str, float]
     tool_s: dict[str, float] = field(default_factory=dict[str, float])
 
     def __str__(self) -> str:
@@ -170,6 +173,7 @@ def summarise(
         kernels=_kernels(compiled, chip, trace),
         fallbacks=fallbacks(compiled.source),
         verdicts=None if verdicts is None else tuple(verdicts),
+        lost=lost_cycles(trace, found.attainable_cycles, found.attainable_limit) if len(trace.events) else {},
         tool_s=dict(tool_s or {}),
     )
 
