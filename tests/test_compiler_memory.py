@@ -51,7 +51,7 @@ def copy(name: str, source: Buffer, target: Buffer) -> KernelSpec:
     index = (DimIndex(),)
     load = LoadTile(tile, Access(source, (1,), (1,), 0, index))
     store = StoreTile(tile, Access(target, (1,), (1,), 0, index))
-    return KernelSpec(name, (load, store), (), frozenset(), frozenset(), frozenset())
+    return KernelSpec(name, (load, store), (), frozenset(), frozenset())
 
 
 def test_memory_is_used_again() -> None:

@@ -377,7 +377,6 @@ class Former:
         used = self._use_order()
         find = self.grouping.axes.find
         resident = {self._axis[r] for a in self.group.resident if (r := find(a)) in self._axis}
-        single = {self._axis[r] for a in self.group.single if (r := find(a)) in self._axis}
         reduced = [a for op in self.ops if isinstance(op, k.Contract | k.Fold) for a in op.reduce]
         sequential = {a for a in reduced if a not in resident and self._sequential(a)}
         resident |= set(reduced) - sequential
@@ -388,7 +387,6 @@ class Former:
             tuple(self.ops),
             used,
             frozenset(resident),
-            frozenset(single),
             frozenset(sequential),
             frozenset(self._ordered),
         )

@@ -69,7 +69,6 @@ class Group:
     operand_dims: dict[tuple[g.Op, int], Dims] = field(default_factory=dict[tuple[g.Op, int], Dims])
     reduce: dict[g.Op, tuple[int, ...]] = field(default_factory=dict[g.Op, tuple[int, ...]])
     resident: set[int] = field(default_factory=set[int])
-    single: set[int] = field(default_factory=set[int])
     needs: int = 0
     """Bit set of the groups that must run before."""
     external: dict[g.Value, Dims] = field(default_factory=dict[g.Value, Dims])
@@ -509,7 +508,6 @@ class Grouping:
         free = [a for i, a in enumerate(lhs) if i not in taken_l] + [a for i, a in enumerate(rhs) if i not in taken_r]
         group.dims[op.out] = tuple([lhs[i] for i in op.lhs_batch] + free)
         group.reduce[op] = tuple(a for i in op.lhs_contract if (a := lhs[i]) is not None)
-        group.single |= {a for i in op.lhs_batch if (a := lhs[i]) is not None}
         if computed:
             group.resident |= set(group.reduce[op])
 

@@ -1,8 +1,8 @@
 """The verifier of schedule records. A record fits its kernel when
 
 1. it has a tile for each axis of the layout, of 1 to all of its elements;
-2. resident axes are whole, single ones that are not resident have tiles of 1, chunks of an axis that a fold reduces
-   divide it, unless what its last chunk reads behind the end is neutral (`neutral_outside`);
+2. resident axes are whole, chunks of an axis that a fold reduces divide it, unless what its last chunk reads behind the
+   end is neutral (`neutral_outside`);
 3. only axes that may be spread are, each once, in at least 2 parts and no more than it has tiles; the parts multiply to
    no more than the cores of the chip;
 4. the order has each parallel axis once, and no other;
@@ -32,8 +32,6 @@ def verify_schedule(kernel: KernelSpec, schedule: Schedule, chip: Chip, stage: s
             raise fail(f"a tile of {tile} of {axis.extent} elements", axis)
         if axis in kernel.resident and tile != axis.extent:
             raise fail(f"a tile of {tile} where all {axis.extent} elements must be", axis)
-        if axis in kernel.single and axis not in kernel.resident and tile != 1:
-            raise fail(f"a tile of {tile} where 1 must be", axis)
         if axis in folded and axis.extent % tile and not neutral_outside(kernel, axis):
             raise fail(f"chunks of {tile} of {axis.extent} folded elements", axis)
     for axis, parts in schedule.spread:

@@ -338,8 +338,6 @@ def _candidates(kernel: k.KernelSpec, chip: Chip, limit: int) -> _Space:
         for axis in kernel.layout:
             if axis in kernel.resident:
                 choices.append([axis.extent])
-            elif axis in kernel.single:
-                choices.append([1])
             elif axis in kernel.sequential:
                 choices.append(_chunks(kernel, axis, quanta.get(axis, 1)))
             else:

@@ -62,7 +62,6 @@ def signature(kernel: k.KernelSpec) -> tuple[object, ...]:
                 assert_never(op)
 
     classes = tuple(
-        (a.extent, a in kernel.resident, a in kernel.single, a in kernel.sequential, a in kernel.ordered)
-        for a in kernel.layout
+        (a.extent, a in kernel.resident, a in kernel.sequential, a in kernel.ordered) for a in kernel.layout
     )
     return (classes, tuple(of_op(op) for op in kernel.ops))

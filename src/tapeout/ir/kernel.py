@@ -189,8 +189,6 @@ class KernelSpec:
     layout: tuple[Axis, ...]
     resident: frozenset[Axis]
     """Axes that must lie in a tile whole."""
-    single: frozenset[Axis]
-    """Axes whose tile must be 1 (batch dimensions of contractions)."""
     sequential: frozenset[Axis]
     """Axes that are reduced and may be cut into chunks inside one stage."""
     ordered: frozenset[Axis] = frozenset()

@@ -13,8 +13,8 @@
       store y[a0 < 6, a1 < 6] at 0 step (6, 1) = y.5
     }
 
-Outside its extents an access reads 0, or what `fill` says. An axis is `whole` (resident), `chunked` (sequential), one
-at a `time` (single), or in `turn` (ordered). `i < 6 by l.2` takes the coordinate from an index list; `+=` adds to what
+Outside its extents an access reads 0, or what `fill` says. An axis is `whole` (resident), `chunked` (sequential), or in
+`turn` (ordered). `i < 6 by l.2` takes the coordinate from an index list; `+=` adds to what
 is stored. A buffer whose name is not unique is written by number: `$3`. Contents of constants are `@hash`; `constants`
 gives what stands behind the hashes.
 """
@@ -34,7 +34,7 @@ from tapeout.ir.types import DType
 
 T = TypeVar("T")
 _PLAIN = re.compile(r"(?!(?:inf|nan|store)$)[A-Za-z_][\w.]*")
-_CLASSES = {"whole": "resident", "time": "single", "chunked": "sequential", "turn": "ordered"}
+_CLASSES = {"whole": "resident", "chunked": "sequential", "turn": "ordered"}
 
 
 # ---- printing

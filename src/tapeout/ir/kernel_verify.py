@@ -1,7 +1,7 @@
 """The verifier of kernels. A kernel is valid when
 
-1. its layout names every axis once, by a unique name, each of at least one element; resident, single, sequential and
-   ordered axes are of the layout, and no sequential one is any of the others (a single one that is resident is whole);
+1. its layout names every axis once, by a unique name, each of at least one element; resident, sequential and ordered
+   axes are of the layout, and no sequential one is any of the others;
 2. every tile is defined once, by a load, contraction, map or fold, before it is read, under a unique name; the axes of
    its index are of the layout, no dimension names an axis twice or with a coefficient below 1;
 3. dimensions of computed tiles are indexed by one axis alone; a map of a window keeps the window's index;
@@ -95,13 +95,13 @@ class _Verifier:
             raise self.fail("the layout names an axis twice")
         if short := [a.name for a in kernel.layout if a.extent < 1]:
             raise self.fail(f"axis {short[0]} has no elements")
-        sets = {"resident": kernel.resident, "single": kernel.single, "sequential": kernel.sequential,
+        sets = {"resident": kernel.resident, "sequential": kernel.sequential,
                 "ordered": kernel.ordered}  # fmt: skip
         for name, held in sets.items():
             if foreign := held - self.axes:
                 raise self.fail(f"{name} axis {next(iter(foreign)).name} is not of the layout")
-        if both := kernel.sequential & (kernel.resident | kernel.single | kernel.ordered):
-            raise self.fail(f"axis {next(iter(both)).name} is sequential and resident, single or ordered too")
+        if both := kernel.sequential & (kernel.resident | kernel.ordered):
+            raise self.fail(f"axis {next(iter(both)).name} is sequential and resident or ordered too")
 
     def check_index(self, index: tuple[k.DimIndex, ...], tile: k.Tile) -> None:
         for dim in index:
