@@ -292,10 +292,10 @@ def chips(
 @guarded
 def models() -> None:
     """List the models that are built in."""
-    from tapeout.report.request import DESCRIPTIONS
+    from tapeout.models import TABLE
 
-    for name, description in DESCRIPTIONS.items():
-        typer.echo(f"{name:<12} {description}")
+    for name, entry in TABLE.items():
+        typer.echo(f"{name:<18} {entry.description}")
 
 
 @app.command()

@@ -10,20 +10,7 @@ from typing import Any
 from tapeout.errors import InvalidModel, UserError
 from tapeout.ir import graph as g
 from tapeout.ir.types import DimExpr, bind_dim
-
-BUILT_IN: dict[str, tuple[str, dict[str, Any], dict[str, int]]] = {
-    "resnet50": ("resnet50", {}, {}),
-    "gpt2": ("gpt2", {"mode": "prefill"}, {"sequence": 128}),
-    "gpt2-decode": ("gpt2", {"mode": "decode"}, {}),
-}
-"""Names on the command line: builder, its options, and symbols that have a value when none is given."""
-
-DESCRIPTIONS = {
-    "resnet50": "image classification, 25.6 M parameters, 4.1 GMAC; --batch --height --width; fp32 fp16 int8",
-    "gpt2": "GPT-2 small, a prompt of 1-1024 tokens, 124 M parameters; --set sequence=N; fp32 fp16 bf16",
-    "gpt2-decode": "GPT-2 small, one token with its key-value cache as state; fp32 fp16 bf16",
-}
-
+from tapeout.models import NAMES, TABLE, build
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -49,13 +36,13 @@ def load(request: Request) -> Asked:
     """Reads or builds the model. `UserError` for whatever is wrong with the request."""
     sets = dict(_pair(text, "--set") for text in request.sets)
     shapes = {name: _shape(value, name) for name, value in (_pair(text, "--shape") for text in request.shapes)}
-    if request.model in BUILT_IN:
+    if request.model in TABLE:
         return _built_in(request, sets, shapes)
     for name in request.options:
         raise UserError("is for built-in models", f"--{name}", "set a file's symbols with --set and --shape")
     path = Path(request.model)
     if path.suffix not in (".onnx", ".pt2"):
-        known = ", ".join(BUILT_IN)
+        known = ", ".join(NAMES)
         raise InvalidModel(f"no model '{request.model}'", "", f"use one of {known}, or an .onnx or .pt2 file")
     if not path.is_file():
         raise InvalidModel("there is no such file", request.model, "give the path of a model")
@@ -69,11 +56,10 @@ def load(request: Request) -> Asked:
 
 def _built_in(request: Request, sets: dict[str, str], shapes: dict[str, tuple[int, ...]]) -> Asked:
     from tapeout.frontend.onnx_import import import_onnx
-    from tapeout.models import build
 
-    name, options, symbols = BUILT_IN[request.model]
+    symbols = TABLE[request.model].symbols
     own = {k: _option(v) for k, v in sets.items() if k not in symbols}
-    graph = import_onnx(build(name, **{**options, **request.options, **own}))
+    graph = import_onnx(build(request.model, **{**request.options, **own}))
     given = {k: _number(v, k) for k, v in sets.items() if k in symbols}
     binding = {**symbols, **_solved(graph, shapes), **given}
     precision = request.options.get("precision", "fp32")
