@@ -7,6 +7,7 @@ sequences are `[batch, tokens, width]`, images `[batch, channels, height, width]
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -76,17 +77,22 @@ class Blocks:
         self.name = name
         self.out = ModelWriter(name, opset, ir_version, drawn)
         self.dtype = PRECISIONS.get(config.precision, FLOAT)
-        self.rng = np.random.default_rng(config.seed)
+        self.seed = config.seed
         self.residual_spread = SPREAD
         """Spread of what projects onto the residual stream."""
 
     # ---- weights and numbers
 
-    def draw(self, shape: Sequence[int], spread: float = 1.0, mean: float = 0.0) -> Array:
+    def rng(self, name: str) -> np.random.Generator:
+        """The randomness of one weight: it hangs on its name and the seed only, so that models which share a part
+        of a network, such as the two modes of a language model, share its weights."""
+        return np.random.default_rng((self.seed, zlib.crc32(name.encode())))
+
+    def draw(self, name: str, shape: Sequence[int], spread: float = 1.0, mean: float = 0.0) -> Array:
         """N(mean, spread) in f32; one number that takes no memory where weights are not drawn."""
         if not self.out.drawn:
             return np.broadcast_to(np.float32(mean or spread), tuple(shape))
-        data = self.rng.standard_normal(tuple(shape), np.float32)
+        data = self.rng(name).standard_normal(tuple(shape), np.float32)
         data *= np.float32(spread)
         if mean:
             data += np.float32(mean)
@@ -97,7 +103,7 @@ class Blocks:
         return self.out.weight(name, data.astype(self.dtype, copy=False) if self.out.drawn else data, self.dtype)
 
     def normal(self, name: str, shape: Sequence[int], spread: float = SPREAD, mean: float = 0.0) -> str:
-        return self.stored(name, self.draw(shape, spread, mean))
+        return self.stored(name, self.draw(name, shape, spread, mean))
 
     def number(self, value: float) -> str:
         return self.out.constant(np.array(value).astype(self.dtype))
@@ -108,7 +114,9 @@ class Blocks:
     def reshape(self, name: str, x: str, *shape: int) -> str:
         return self.node(name, "Reshape", x, self.out.ints(*shape))
 
-    def split(self, name: str, x: str, parts: Sequence[str], axis: int = -1, sizes: Sequence[int] = ()) -> Sequence[str]:
+    def split(
+        self, name: str, x: str, parts: Sequence[str], axis: int = -1, sizes: Sequence[int] = ()
+    ) -> Sequence[str]:
         """x cut along `axis` into `name.part`s, equal ones where no sizes are given."""
         outputs = [f"{name}.{part}" for part in parts]
         inputs = (x, self.out.ints(*sizes)) if sizes else (x,)
@@ -148,20 +156,22 @@ class Blocks:
             name, "GroupNormalization", x, *self.affine(name, channels), num_groups=groups, epsilon=epsilon
         )
 
-    def matrix(self, name: str, fan_in: int, fan_out: int, spread: float) -> str:
-        """The weight W[in, out] of a linear layer; what stores it in another form overrides this."""
-        return self.normal(name, (fan_in, fan_out), spread)
+    def matrix(self, name: str, shape: tuple[int, ...], spread: float) -> str:
+        """The weight W[.., in, out] of a linear layer; what stores it in another form overrides this."""
+        return self.normal(name, shape, spread)
 
     def linear(
         self, name: str, x: str, batch: int, fan_in: int, fan_out: int, spread: float = SPREAD, bias: bool = True
     ) -> str:
         """x[batch, s, in] W[in, out] + b, as exporters write it: a Gemm between two reshapes."""
-        w = self.matrix(f"{name}.weight", fan_in, fan_out, spread)
+        w = self.matrix(f"{name}.weight", (fan_in, fan_out), spread)
         b = (self.normal(f"{name}.bias", (fan_out,)),) if bias else ()
         y = self.node(name, "Gemm", self.reshape(f"{name}.flat", x, -1, fan_in), w, *b)
         return self.reshape(f"{name}.unflat", y, batch, -1, fan_out)
 
-    def dense(self, name: str, x: str, fan_in: int, fan_out: int, spread: float | None = None, bias: bool = True) -> str:
+    def dense(
+        self, name: str, x: str, fan_in: int, fan_out: int, spread: float | None = None, bias: bool = True
+    ) -> str:
         """x[n, in] W[out, in] + b; unit scale in, unit scale out where no spread is given."""
         w = self.normal(f"{name}.weight", (fan_out, fan_in), 1 / math.sqrt(fan_in) if spread is None else spread)
         b = (self.normal(f"{name}.bias", (fan_out,)),) if bias else ()
@@ -185,7 +195,9 @@ class Blocks:
 
     def split_heads(self, name: str, x: str, batch: int, heads: int, width: int) -> str:
         """x[batch, s, heads * width] as [batch, heads, s, width]."""
-        return self.node(f"{name}.heads", "Transpose", self.reshape(name, x, batch, -1, heads, width), perm=[0, 2, 1, 3])
+        return self.node(
+            f"{name}.heads", "Transpose", self.reshape(name, x, batch, -1, heads, width), perm=[0, 2, 1, 3]
+        )
 
     def attend(self, name: str, q: str, k: str, v: str, batch: int, heads: Heads, mask: str = "") -> str:
         """softmax(q k^T / sqrt(width)) v of [batch, heads, s, width], as [batch, s, heads * width].
@@ -208,17 +220,27 @@ class Blocks:
         return self.reshape(f"{name}.merged", mixed, batch, -1, heads.heads * heads.width)
 
     def self_attention(
-        self, name: str, x: str, batch: int, heads: Heads, mask: str = "", *, source: str = "", source_width: int = 0,
+        self,
+        name: str,
+        x: str,
+        batch: int,
+        heads: Heads,
+        mask: str = "",
+        *,
+        source: str = "",
+        source_width: int = 0,
         biases: str = "qkvo",
     ) -> str:
-        """q, k, v and output projections around `attend`; keys and values are of `source` where it is given."""  # fmt: skip
+        """q, k, v and output projections around `attend`; keys and values are of `source` where it is given."""
         width = heads.heads * heads.width
-        parts: list[str] = []
-        for part in "qkv":
-            of, fan_in = (x, width) if part == "q" or not source else (source, source_width or width)
+
+        def projected(part: str, of: str, fan_in: int) -> str:
             y = self.linear(f"{name}.{part}_proj", of, batch, fan_in, width, bias=part in biases)
-            parts.append(self.split_heads(f"{name}.{part}", y, batch, heads.heads, heads.width))
-        mixed = self.attend(name, *parts, batch, heads, mask)
+            return self.split_heads(f"{name}.{part}", y, batch, heads.heads, heads.width)
+
+        of, fan_in = (source, source_width) if source else (x, width)
+        q, k, v = projected("q", x, width), projected("k", of, fan_in), projected("v", of, fan_in)
+        mixed = self.attend(name, q, k, v, batch, heads, mask)
         return self.linear(f"{name}.out_proj", mixed, batch, width, width, self.residual_spread, "o" in biases)
 
     def causal_mask(self, tokens: int) -> str:
@@ -232,10 +254,17 @@ class Blocks:
         return self.linear(f"{name}.fc2", y, batch, hidden, width, self.residual_spread)
 
     def encoder_layer(
-        self, name: str, x: str, batch: int, heads: Heads, hidden: int, activation: str = "gelu", mask: str = "",
+        self,
+        name: str,
+        x: str,
+        batch: int,
+        heads: Heads,
+        hidden: int,
+        activation: str = "gelu",
+        mask: str = "",
         biases: str = "qkvo",
     ) -> str:
-        """A transformer layer with its norms in front: x + attention(norm(x)), then x + mlp(norm(x))."""  # fmt: skip
+        """A transformer layer with its norms in front: x + attention(norm(x)), then x + mlp(norm(x))."""
         width = heads.heads * heads.width
         y = self.layer_norm(f"{name}.ln_1", x, width)
         y = self.self_attention(f"{name}.attn", y, batch, heads, mask, biases=biases)
@@ -264,10 +293,20 @@ class Blocks:
     # ---- images
 
     def conv(
-        self, name: str, x: str, fan_in: int, fan_out: int, kernel: int, stride: int = 1, *, pad: int | None = None,
-        bias: bool = True, gain: float = 1.0, rank: int = 2,
+        self,
+        name: str,
+        x: str,
+        fan_in: int,
+        fan_out: int,
+        kernel: int,
+        stride: int = 1,
+        *,
+        pad: int | None = None,
+        bias: bool = True,
+        gain: float = 1.0,
+        rank: int = 2,
     ) -> str:
-        """A convolution over `rank` dimensions that keeps unit scale times `gain`; it pads to keep the size."""  # fmt: skip
+        """A convolution over `rank` dimensions that keeps unit scale times `gain`; it pads to keep the size."""
         spread = gain / math.sqrt(fan_in * kernel**rank)
         w = self.normal(f"{name}.weight", (fan_out, fan_in, *[kernel] * rank), spread)
         b = (self.normal(f"{name}.bias", (fan_out,)),) if bias else ()

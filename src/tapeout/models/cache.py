@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 
 from tapeout.errors import UserError
@@ -31,16 +33,30 @@ class CachedBlocks(Blocks):
         self, layer: int, k: str, v: str, position: str, batch: int, heads: Heads, positions: int
     ) -> tuple[str, str]:
         """Writes k and v, and returns what to attend to: these (a prompt), or the whole cache (one more token)."""
-        shape = (batch, heads.key_value, positions, heads.width)
+        shape, given = (batch, heads.key_value, positions, heads.width), (position,) if position else ()
         presents: list[str] = []
         for kind, update in (("k", k), ("v", v)):
-            name = f"{kind}_{layer}"
-            past = self.out.input(f"past_{name}", self.dtype, shape)
-            given = (position,) if position else ()
-            presents.append(self.node(f"present_{name}", "TensorScatter", past, update, *given, axis=2))
-            self.out.output(presents[-1], self.dtype, shape)
-            self._pairs.append(f"past_{name}=present_{name}")
+            past = self._entry(f"{kind}_{layer}", shape)
+            presents.append(self.node(f"present_{kind}_{layer}", "TensorScatter", past, update, *given, axis=2))
+            self._exit(f"{kind}_{layer}", shape)
         return (presents[0], presents[1]) if position else (k, v)
+
+    def kept(self, prefix: str, layer: int, made: Iterable[str] | None, shape: Sequence[int]) -> tuple[str, str]:
+        """Keys and values that the prompt's run made whole, and that others find again where nothing is `made`."""
+        names = [f"{prefix}_{kind}_{layer}" for kind in "kv"]
+        pasts = [self._entry(name, shape) for name in names]
+        values = pasts if made is None else list(made)
+        for name, value in zip(names, values, strict=True):
+            self.node(f"present_{name}", "Identity", value)
+            self._exit(name, shape)
+        return values[0], values[1]
+
+    def _entry(self, name: str, shape: Sequence[int]) -> str:
+        self._pairs.append(f"past_{name}=present_{name}")
+        return self.out.input(f"past_{name}", self.dtype, shape)
+
+    def _exit(self, name: str, shape: Sequence[int]) -> str:
+        return self.out.output(f"present_{name}", self.dtype, shape)
 
     def decode_positions(self, batch: int, positions: int) -> tuple[str, str, str]:
         """`position i64[batch]` of the token, that as [batch, 1], and the mask b1[batch, 1, 1, positions] of what it

@@ -145,19 +145,31 @@ class ConvBlocks(Blocks):
     # ---- layers
 
     def conv_bn(
-        self, name: str, x: Feature, channels: int, kernel: int | Sequence[int] = 1, stride: int = 1, *, groups: int = 1,
-        gain: float = 1.0, act: str = "", pad: int | None = None, rank: int = 2, bias: bool = False,
+        self,
+        name: str,
+        x: Feature,
+        channels: int,
+        kernel: int | Sequence[int] = 1,
+        stride: int = 1,
+        *,
+        groups: int = 1,
+        gain: float = 1.0,
+        act: str = "",
+        pad: int | None = None,
+        rank: int = 2,
+        bias: bool = False,
     ) -> Feature:
         """Convolution, batch norm and activation; the normalised tensor has about mean 0 and standard deviation
-        `gain`."""  # fmt: skip
+        `gain`."""
         taps = [kernel] * rank if isinstance(kernel, int) else list(kernel)
         fan_in = x.channels // groups * math.prod(taps)
-        w = self.draw((channels, x.channels // groups, *taps), math.sqrt(2 / fan_in))
+        w = self.draw(name, (channels, x.channels // groups, *taps), math.sqrt(2 / fan_in))
         rows = w.reshape(channels, fan_in)
         mean = np.float32(x.moments.mean) * rows.sum(1)
         variance = np.float32(x.moments.variance) * np.einsum("ij,ij->i", rows, rows)
-        gamma = np.float32(gain) * self.rng.uniform(0.9, 1.1, channels).astype(np.float32)
-        beta = np.float32(0.05 * gain) * self.rng.standard_normal(channels, np.float32)
+        rng = self.rng(f"{name}.bn")
+        gamma = np.float32(gain) * rng.uniform(0.9, 1.1, channels).astype(np.float32)
+        beta = np.float32(0.05 * gain) * rng.standard_normal(channels, np.float32)
         window: dict[str, Any] = {
             "kernel_shape": taps,
             "strides": [stride] * rank,
@@ -211,8 +223,8 @@ class ConvBlocks(Blocks):
         return Feature(joined, channels, Moments(mean, square - mean * mean))
 
     def squeeze_excite(self, name: str, x: Feature, hidden: int, inner: str, gate: str) -> Feature:
-        """x scaled by a factor for each channel, which two 1x1 convolutions make of the channels' means (Hu et al. 2017,
-        arXiv:1709.01507)."""
+        """x scaled by a factor for each channel, which two 1x1 convolutions make of the channels' means (Hu et al.
+        2017, arXiv:1709.01507)."""
         pooled = self.node(f"{name}.pool", "GlobalAveragePool", x.name)
         gain = 1 / math.sqrt(max(x.moments.square, 1e-3))
         y = Feature(self.conv(f"{name}.fc1", pooled, x.channels, hidden, 1, gain=gain), hidden, Moments(0.0, 1.0))
@@ -221,11 +233,18 @@ class ConvBlocks(Blocks):
         return Feature(self.node(name, "Mul", x.name, y.name), x.channels, x.moments.times(y.moments.mean))
 
     def inverted_residual(
-        self, name: str, x: Feature, expanded: int, channels: int, kernel: int, stride: int, act: str,
+        self,
+        name: str,
+        x: Feature,
+        expanded: int,
+        channels: int,
+        kernel: int,
+        stride: int,
+        act: str,
         squeeze: tuple[int, str, str] | None = None,
     ) -> Feature:
         """1x1 expansion, depthwise convolution, squeeze-excite of (channels, activation, gate), 1x1 projection (Sandler
-        et al. 2018, arXiv:1801.04381); x is added where shapes allow."""  # fmt: skip
+        et al. 2018, arXiv:1801.04381); x is added where shapes allow."""
         y = x if expanded == x.channels else self.conv_bn(f"{name}.expand", x, expanded, act=act)
         y = self.conv_bn(f"{name}.depthwise", y, expanded, kernel, stride, groups=expanded, act=act)
         if squeeze:
@@ -244,8 +263,8 @@ class ConvBlocks(Blocks):
 
     def classify(self, name: str, x: Feature, classes: int) -> Feature:
         """A linear layer with logits of about unit scale."""
-        w = self.draw((classes, x.channels), 1 / math.sqrt(x.moments.square * x.channels))
-        bias = self.draw((classes,), 0.01)
+        w = self.draw(name, (classes, x.channels), 1 / math.sqrt(x.moments.square * x.channels))
+        bias = self.draw(f"{name}.bias", (classes,), 0.01)
         if self.int8:
             names = self._int8_weight(name, w, bias, x.scale)
         else:

@@ -1,8 +1,8 @@
 """Nets of inverted residual blocks, seeded and untrained.
 
 MobileNetV3-Large (Howard et al. 2019, arXiv:1905.02244, table 1) and EfficientNet-B0 (Tan and Le 2019,
-arXiv:1905.11946, table 1) classify images; MobileFaceNet (Chen et al. 2018, arXiv:1804.07573, table 1) turns a face into
-a vector of length 1.
+arXiv:1905.11946, table 1) classify images; MobileFaceNet (Chen et al. 2018, arXiv:1804.07573, table 1) turns a face
+into a vector of length 1.
 """
 
 from __future__ import annotations
@@ -122,9 +122,7 @@ def _walk(b: ConvBlocks, x: Feature, blocks: tuple[Block, ...], config: ImageNet
             squeeze = (x.channels // 4, "silu", "sigmoid")
         elif block.squeeze:
             squeeze = (_divisible(expanded / 4), "relu", "hard_sigmoid")
-        x = b.inverted_residual(
-            f"blocks.{i}", x, expanded, channels, block.kernel, block.stride, block.act, squeeze
-        )
+        x = b.inverted_residual(f"blocks.{i}", x, expanded, channels, block.kernel, block.stride, block.act, squeeze)
     return x
 
 

@@ -12,6 +12,7 @@ from tapeout.ir import graph as g
 from tapeout.ir.types import DimExpr, bind_dim
 from tapeout.models import NAMES, TABLE, build
 
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A model by name or path; `options` of a built-in's builder; `sets` (`name=value`) are further options or symbols,
