@@ -42,9 +42,12 @@ def load(request: Request) -> Asked:
     for name in request.options:
         raise UserError("is for built-in models", f"--{name}", "set a file's symbols with --set and --shape")
     path = Path(request.model)
+    if ":" in request.model and path.suffix not in (".onnx", ".pt2"):
+        return _made(request.model, sets, shapes)
     if path.suffix not in (".onnx", ".pt2"):
         known = ", ".join(NAMES)
-        raise InvalidModel(f"no model '{request.model}'", "", f"use one of {known}, or an .onnx or .pt2 file")
+        action = f"use one of {known}, an .onnx or .pt2 file, or package.module:factory"
+        raise InvalidModel(f"no model '{request.model}'", "", action)
     if not path.is_file():
         raise InvalidModel("there is no such file", request.model, "give the path of a model")
     numbers = {name: _number(value, name) for name, value in sets.items()}
@@ -65,6 +68,18 @@ def _built_in(request: Request, sets: dict[str, str], shapes: dict[str, tuple[in
     binding = {**symbols, **_solved(graph, shapes), **given}
     precision = request.options.get("precision", "fp32")
     return Asked(graph, binding, f"{request.model} {precision}")
+
+
+def _made(text: str, sets: dict[str, str], shapes: dict[str, tuple[int, ...]]) -> Asked:
+    """What a factory returns; `sets` are its arguments where it has such, else symbols."""
+    from tapeout.report.factory import Factory
+    from tapeout.runtime.model import load as load_graph
+
+    factory = Factory(text)
+    model, example = factory.make({k: _option(v) for k, v in sets.items() if k in factory.parameters}, shapes)
+    graph, _ = load_graph(model, example)
+    numbers = {k: _number(v, k) for k, v in sets.items() if k not in factory.parameters}
+    return Asked(graph, {**numbers, **(_solved(graph, shapes) if graph.symbols else {})}, text)
 
 
 def _pair(text: str, flag: str) -> tuple[str, str]:
