@@ -61,12 +61,14 @@ def one_node(
     return make_model([node], inputs, [onnx.ValueInfoProto(name=o) for o in outs], weights, opset), feeds
 
 
-def run_onnxruntime(model: onnx.ModelProto, feeds: dict[str, Any]) -> dict[str, Any]:
+def run_onnxruntime(model: onnx.ModelProto, feeds: dict[str, Any], optimised: bool = True) -> dict[str, Any]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(model.SerializeToString(), options)
     names = [o.name for o in session.get_outputs()]
     return dict(zip(names, session.run(None, feeds), strict=True))

@@ -283,3 +283,70 @@ def test_interrupt(tmp_path: Path) -> None:
     stdout, stderr = process.communicate(timeout=60)
     assert (process.returncode, stdout, stderr.strip()) == (130, "", "tapeout: stopped")
     assert not list(tmp_path.iterdir())
+
+
+# ---- modules that a function makes
+
+NETS = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, width=8):
+        super().__init__()
+        self.first, self.drop, self.second = nn.Linear(4, width), nn.Dropout(), nn.Linear(width, 3)
+
+    def forward(self, x):
+        return self.second(self.drop(torch.relu(self.first(x))))
+
+def pair(width=8):
+    return Net(width), (torch.randn(2, 4),)
+
+def broken():
+    raise RuntimeError("first\\nsecond")
+
+number = 3
+"""
+
+
+@pytest.fixture
+def nets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a module in the present folder."""
+    name = f"nets_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(NETS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return name
+
+
+def test_a_factory_of_a_module(nets: str) -> None:
+    cases = (
+        (2 * 56, [f"{nets}:pair"]),
+        (2 * 56, [f"{nets}.py:pair"]),
+        (2 * 112, [f"{nets}:pair", "--set", "width=16"]),
+        (5 * 56, [f"{nets}:Net", "--shape", "x=5x4"]),
+    )
+    for macs, arguments in cases:
+        report = json.loads(invoke("run", *arguments, *ONE, "--json").stdout)
+        assert report["right"] is True
+        assert report["macs"] == macs
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["{}:Net"], "give --shape x="),
+        (["{}:Net", "--shape", "y=2"], "no input 'y'"),
+        (["{}:number"], "name a function"),
+        (["{}:broken"], "first second"),
+        (["{}:nothing"], "no 'nothing'"),
+        (["{}.py:nothing"], "no 'nothing'"),
+        (["no.such:factory"], "no module 'no'"),
+        (["no_such.py:factory"], "no such file"),
+        (["{}:pair", "--set", "height=3"], "no symbol 'height'"),
+        (["{}:"], "package.module:factory"),
+        ([":pair"], "package.module:factory"),
+    ],
+)
+def test_a_factory_that_is_none(nets: str, arguments: list[str], said: str) -> None:
+    assert said in refused("run", *(a.format(nets) for a in arguments), *ONE)

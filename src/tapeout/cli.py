@@ -128,11 +128,13 @@ def options(
 
 # ---- what commands share
 
-ModelArgument = Annotated[str, typer.Argument(help="A built-in model (tapeout models), an .onnx or a .pt2 file.")]
+ModelArgument = Annotated[
+    str, typer.Argument(help="A built-in model (tapeout models), an .onnx or .pt2 file, or package.module:factory.")
+]
 ChipOption = Annotated[str, typer.Option("--chip", "-c", help="A preset (tapeout chips) or a chip file.")]
-BatchOption = Annotated[int | None, typer.Option("--batch", min=1, help="Images at a time (resnet50).")]
-HeightOption = Annotated[int | None, typer.Option("--height", min=1, help="Image height (resnet50).")]
-WidthOption = Annotated[int | None, typer.Option("--width", min=1, help="Image width (resnet50).")]
+BatchOption = Annotated[int | None, typer.Option("--batch", min=1, help="Of a built-in model: how many at a time.")]
+HeightOption = Annotated[int | None, typer.Option("--height", min=1, help="Image height of a built-in model.")]
+WidthOption = Annotated[int | None, typer.Option("--width", min=1, help="Image width of a built-in model.")]
 PrecisionOption = Annotated[Precision | None, typer.Option("--precision", help="Element type of a built-in model.")]
 ShapeOption = Annotated[list[str] | None, typer.Option("--shape", help="Shape of an input: name=4x3x224x224.")]
 RayOption = Annotated[bool, typer.Option("--ray", help="Run the jobs on a Ray cluster; the netlist is the same.")]
@@ -296,10 +298,10 @@ def chips(
 @guarded
 def models() -> None:
     """List the models that are built in."""
-    from tapeout.report.request import DESCRIPTIONS
+    from tapeout.models import TABLE
 
-    for name, description in DESCRIPTIONS.items():
-        typer.echo(f"{name:<12} {description}")
+    for name, entry in TABLE.items():
+        typer.echo(f"{name:<18} {entry.description}")
 
 
 @app.command()

@@ -78,6 +78,14 @@ def _command(text: str, timeout_s: float) -> ProcessOracle:
 
 
 def _function(text: str, interface: Interface | str | None) -> Oracle:
+    oracle = to_oracle(named_in_file(text), interface, text)
+    if isinstance(oracle, FunctionOracle):
+        oracle.where = text
+    return oracle
+
+
+def named_in_file(text: str) -> object:
+    """What ``file.py:name`` names; `UserError` where there is no such thing."""
     file, _, name = text.rpartition(":")
     if not file:
         raise UserError("no function is named", text, "write file.py:function")
@@ -95,7 +103,4 @@ def _function(text: str, interface: Interface | str | None) -> Oracle:
         raise UserError(what, file, "make the file import without errors") from error
     if not hasattr(module, name):
         raise UserError(f"there is no {name!r}", file, "name a function of the file")
-    oracle = to_oracle(getattr(module, name), interface, text)
-    if isinstance(oracle, FunctionOracle):
-        oracle.where = text
-    return oracle
+    return getattr(module, name)

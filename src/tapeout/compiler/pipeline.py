@@ -23,6 +23,7 @@ from tapeout.compiler.support import check_supported
 from tapeout.compiler.sync import Semaphores, synchronise
 from tapeout.compiler.tile import TileProgram, Window
 from tapeout.compiler.tile_verify import verify_tiles
+from tapeout.compiler.unroll import unroll_scans
 from tapeout.compiler.views import Place
 from tapeout.errors import DoesNotFit
 from tapeout.ir import graph as g
@@ -91,7 +92,7 @@ def compile_graph(
 
 def canonical_form(graph: g.Graph) -> g.Graph:
     """The graph that kernels are formed from."""
-    canonical = private_widenings(canonicalize(graph))
+    canonical = private_widenings(canonicalize(unroll_scans(graph)))
     verify(canonical, "canonicalization")
     return canonical
 

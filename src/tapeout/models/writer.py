@@ -19,8 +19,10 @@ ELEMENT_TYPES: dict[np.dtype[Any], int] = {
     np.dtype(np.int8): 3,
     np.dtype(np.int32): 6,
     np.dtype(np.int64): 7,
+    np.dtype(np.bool_): 9,
     np.dtype(np.float16): 10,
     np.dtype(ml_dtypes.bfloat16): 16,
+    np.dtype(ml_dtypes.int4): 22,
 }
 PRECISIONS: dict[str, np.dtype[Any]] = {
     "fp32": np.dtype(np.float32),
@@ -30,10 +32,15 @@ PRECISIONS: dict[str, np.dtype[Any]] = {
 
 
 class ModelWriter:
-    """One ONNX model under construction. A node's name is also the name of its (first) result."""
+    """One ONNX model under construction. A node's name is also the name of its (first) result.
 
-    def __init__(self, name: str, opset: int, ir_version: int) -> None:
+    With `drawn=False` the weights have shapes and types but no contents: a model to be counted, not run.
+    """
+
+    def __init__(self, name: str, opset: int, ir_version: int, drawn: bool = True) -> None:
         import onnx
+
+        self.drawn = drawn
 
         self.model = onnx.ModelProto()
         self.model.ir_version = ir_version
@@ -54,13 +61,15 @@ class ModelWriter:
         self.model.graph.output.append(_value_info(name, kind, shape))
         return name
 
-    def weight(self, name: str, data: Array) -> str:
-        """Stores an initializer."""
+    def weight(self, name: str, data: Array, dtype: np.dtype[Any] | None = None) -> str:
+        """Stores an initializer; where weights are not drawn, only its shape and its type, which may then be another
+        than that of `data`."""
         tensor = self.model.graph.initializer.add()
         tensor.name = name
-        tensor.data_type = ELEMENT_TYPES[data.dtype]
+        tensor.data_type = ELEMENT_TYPES[dtype or data.dtype]
         tensor.dims.extend(data.shape)
-        tensor.raw_data = data.tobytes()
+        if self.drawn:
+            tensor.raw_data = _raw(data)
         return name
 
     def constant(self, data: Array) -> str:
@@ -93,6 +102,15 @@ class ModelWriter:
             entry = self.model.metadata_props.add()
             entry.key, entry.value = key, value
         return self.model
+
+
+def _raw(data: Array) -> bytes:
+    """Elements in row-major order; of four-bit ones two a byte, the lower half first."""
+    if data.dtype != ml_dtypes.int4:
+        return data.tobytes()
+    flat = data.astype(np.int8).view(np.uint8).reshape(-1) & np.uint8(15)
+    flat = np.concatenate([flat, np.zeros(flat.size % 2, np.uint8)])
+    return (flat[::2] | flat[1::2] << np.uint8(4)).tobytes()
 
 
 def _value_info(name: str, kind: int, shape: Sequence[int | str]) -> onnx.ValueInfoProto:

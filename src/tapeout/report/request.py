@@ -10,19 +10,7 @@ from typing import Any
 from tapeout.errors import InvalidModel, UserError
 from tapeout.ir import graph as g
 from tapeout.ir.types import DimExpr, bind_dim
-
-BUILT_IN: dict[str, tuple[str, dict[str, Any], dict[str, int]]] = {
-    "resnet50": ("resnet50", {}, {}),
-    "gpt2": ("gpt2", {"mode": "prefill"}, {"sequence": 128}),
-    "gpt2-decode": ("gpt2", {"mode": "decode"}, {}),
-}
-"""Names on the command line: builder, its options, and symbols that have a value when none is given."""
-
-DESCRIPTIONS = {
-    "resnet50": "image classification, 25.6 M parameters, 4.1 GMAC; --batch --height --width; fp32 fp16 int8",
-    "gpt2": "GPT-2 small, a prompt of 1-1024 tokens, 124 M parameters; --set sequence=N; fp32 fp16 bf16",
-    "gpt2-decode": "GPT-2 small, one token with its key-value cache as state; fp32 fp16 bf16",
-}
+from tapeout.models import NAMES, TABLE, build
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +37,17 @@ def load(request: Request) -> Asked:
     """Reads or builds the model. `UserError` for whatever is wrong with the request."""
     sets = dict(_pair(text, "--set") for text in request.sets)
     shapes = {name: _shape(value, name) for name, value in (_pair(text, "--shape") for text in request.shapes)}
-    if request.model in BUILT_IN:
+    if request.model in TABLE:
         return _built_in(request, sets, shapes)
     for name in request.options:
         raise UserError("is for built-in models", f"--{name}", "set a file's symbols with --set and --shape")
     path = Path(request.model)
+    if ":" in request.model and path.suffix not in (".onnx", ".pt2"):
+        return _made(request.model, sets, shapes)
     if path.suffix not in (".onnx", ".pt2"):
-        known = ", ".join(BUILT_IN)
-        raise InvalidModel(f"no model '{request.model}'", "", f"use one of {known}, or an .onnx or .pt2 file")
+        known = ", ".join(NAMES)
+        action = f"use one of {known}, an .onnx or .pt2 file, or package.module:factory"
+        raise InvalidModel(f"no model '{request.model}'", "", action)
     if not path.is_file():
         raise InvalidModel("there is no such file", request.model, "give the path of a model")
     numbers = {name: _number(value, name) for name, value in sets.items()}
@@ -69,15 +60,26 @@ def load(request: Request) -> Asked:
 
 def _built_in(request: Request, sets: dict[str, str], shapes: dict[str, tuple[int, ...]]) -> Asked:
     from tapeout.frontend.onnx_import import import_onnx
-    from tapeout.models import build
 
-    name, options, symbols = BUILT_IN[request.model]
+    symbols = TABLE[request.model].symbols
     own = {k: _option(v) for k, v in sets.items() if k not in symbols}
-    graph = import_onnx(build(name, **{**options, **request.options, **own}))
+    graph = import_onnx(build(request.model, **{**request.options, **own}))
     given = {k: _number(v, k) for k, v in sets.items() if k in symbols}
     binding = {**symbols, **_solved(graph, shapes), **given}
     precision = request.options.get("precision", "fp32")
     return Asked(graph, binding, f"{request.model} {precision}")
+
+
+def _made(text: str, sets: dict[str, str], shapes: dict[str, tuple[int, ...]]) -> Asked:
+    """What a factory returns; `sets` are its arguments where it has such, else symbols."""
+    from tapeout.report.factory import Factory
+    from tapeout.runtime.model import load as load_graph
+
+    factory = Factory(text)
+    model, example = factory.make({k: _option(v) for k, v in sets.items() if k in factory.parameters}, shapes)
+    graph, _ = load_graph(model, example)
+    numbers = {k: _number(v, k) for k, v in sets.items() if k not in factory.parameters}
+    return Asked(graph, {**numbers, **(_solved(graph, shapes) if graph.symbols else {})}, text)
 
 
 def _pair(text: str, flag: str) -> tuple[str, str]:
