@@ -168,6 +168,9 @@ def test_a_symbolic_batch() -> None:
         ("gpt2", {"mode": "train"}),
         ("gpt2", {"precision": "int8"}),
         ("gpt2", {"width": 10, "heads": 3}),
+        ("bert", {"sequence": 513, "layers": 1}),
+        ("clip", {"sequence": 78}),
+        ("whisper-decoder", {"sequence": 449}),
     ],
 )
 def test_bad_options(name: str, options: dict[str, Any]) -> None:

@@ -219,6 +219,7 @@ def run(
     timing_only: Annotated[bool, typer.Option("--timing-only", help="Cycles without values.")] = False,
     exact: Annotated[bool, typer.Option("--exact", help="Follow the accumulation order bit for bit.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse ops that would run on the host.")] = False,
+    why: Annotated[bool, typer.Option("--why", help="Tell where cycles beyond the attainable bound went.")] = False,
     trace: Annotated[Path | None, typer.Option(help="Write a Perfetto trace; .gz compresses it.")] = None,
     page: Annotated[Path | None, typer.Option("--html", help="Write the report as a page.")] = None,
     emit: Annotated[Stage | None, typer.Option(help="Print a stage of the compilation, and stop.")] = None,
@@ -231,8 +232,8 @@ def run(
         raise UserError("--timing-only computes no values", "--run-at" if run_at else "--outputs", "leave one out")
     if emit_to and not emit:
         raise UserError("there is nothing to write", "--emit-to", "say which stage with --emit")
-    if run_at and (trace or as_json or page):
-        option = "--trace" if trace else "--json" if as_json else "--html"
+    if run_at and (trace or as_json or page or why):
+        option = "--trace" if trace else "--json" if as_json else "--html" if page else "--why"
         raise UserError("--run-at counts no cycles", option, "leave one out")
     from tapeout.report.session import Session
 
@@ -244,7 +245,7 @@ def run(
         if emit:
             report, right = session.stage(emit.value), True
         else:
-            report, right = _run(session, outputs, as_json, timing_only, exact, trace, page, run_at, no_check)
+            report, right = _run(session, outputs, as_json, timing_only, exact, why, trace, page, run_at, no_check)
     if isinstance(report, str):
         _write(report, emit_to)
     else:
@@ -254,8 +255,8 @@ def run(
 
 
 def _run(
-    session: Session, outputs: Path | None, as_json: bool, timing_only: bool, exact: bool, trace: Path | None,
-    page: Path | None, run_at: Level | None, no_check: bool,
+    session: Session, outputs: Path | None, as_json: bool, timing_only: bool, exact: bool, why: bool,
+    trace: Path | None, page: Path | None, run_at: Level | None, no_check: bool,
 ) -> tuple[str | RenderableType, bool]:  # fmt: skip
     """What to print, and whether the values are right."""
     from tapeout.report import json_report, text
@@ -271,7 +272,7 @@ def _run(
             write_arrays(outputs, {**found, **states})
     if run_at:
         return (text.verdicts(verdicts) if verdicts else "not checked\n"), all(v.right for v in verdicts or ())
-    timed = session.time(scalars, events=trace is not None or page is not None)
+    timed = session.time(scalars, events=why or trace is not None or page is not None)
     if trace:
         session.write_trace(trace, timed)
     summary = session.summary(timed, verdicts)
@@ -302,6 +303,55 @@ def models() -> None:
 
     for name, entry in TABLE.items():
         typer.echo(f"{name:<18} {entry.description}")
+
+
+bench = typer.Typer(no_args_is_help=True, help="Tables of many runs.")
+app.add_typer(bench, name="bench")
+
+
+@bench.command("models")
+@guarded
+def bench_models(
+    model: Annotated[list[str] | None, typer.Option("--model", "-m", help="A built-in model; else all.")] = None,
+    chip: Annotated[list[str] | None, typer.Option("--chip", "-c", help="A preset or a file; else all.")] = None,
+    precision: Annotated[list[Precision] | None, typer.Option(help="Of those that the chip has; else all.")] = None,
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="Else 1 and 8.")] = None,
+    image: Annotated[list[str] | None, typer.Option(help="HEIGHTxWIDTH; else several, and the model's own.")] = None,
+    length: Annotated[list[int] | None, typer.Option(min=1, help="Of sequences; else 1, 17, 128, 1000, 4096.")] = None,
+    sample: Annotated[int | None, typer.Option(min=1, help="As many of the runs, drawn evenly.")] = None,
+    timing_only: Annotated[bool, typer.Option("--timing-only", help="Cycles without values.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Run again what was not right.")] = False,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="Runs at a time.")] = 1,
+    seconds: Annotated[float, typer.Option(min=1, help="What one run may take.")] = 600,
+    memory: Annotated[float, typer.Option(min=0, help="GiB that one run may take; 0: no limit.")] = 0,
+    table: Annotated[
+        Path, typer.Option(help="Where the runs are kept; those that are there are not run again.")
+    ] = Path("bench-models.jsonl"),
+) -> None:
+    """Run built-in models on chips, at several shapes and precisions, and tell what the runs amount to."""
+    from tapeout.bench import cases, runs
+    from tapeout.bench.table import render
+    from tapeout.chip.load import presets
+    from tapeout.models import NAMES
+
+    images = tuple(cases.image(text) for text in image) if image else cases.IMAGES
+    choice = cases.Choice(
+        model or NAMES, chip or presets(), tuple(p.value for p in precision or ()), batch or cases.BATCHES, images,
+        length or cases.LENGTHS, own_image=not image,
+    )  # fmt: skip
+    wanted = cases.sampled(list(cases.cases(choice)), sample)
+
+    def tell(case: cases.Case, record: runs.Record, done: int) -> None:
+        cycles = f"{record['cycles']:,} cycles" if "cycles" in record else ""
+        sys.stderr.write(f"{done}/{len(wanted)} {record['status']} {case.key} {cycles}".rstrip() + "\n")
+
+    limits = runs.Limits(seconds, int(memory * 2**30))
+    command = " ".join(["tapeout", *sys.argv[1:]])
+    records = runs.run_all(
+        wanted, table, command, jobs=jobs, values=not timing_only, retry=retry, limits=limits, progress=tell
+    )
+    last = runs.last_of(table)
+    sys.stdout.write(render(list(records.values()), runs.read(last)[1] if last.exists() else {}) + "\n")
 
 
 @app.command()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
 from tapeout.errors import UserError
@@ -28,6 +28,7 @@ class Entry:
     description: str
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     symbols: dict[str, int] = field(default_factory=dict[str, int])
+    precisions: tuple[str, ...] = ("fp32", "fp16", "bf16")
 
 
 QWEN3_MOE: dict[str, Any] = {
@@ -40,6 +41,7 @@ TABLE: dict[str, Entry] = {
     "resnet50": Entry(
         "resnet", "build_resnet", "ResNetConfig",
         "image classification, 25.6 M parameters, 4.1 GMAC; --batch --height --width; also int8",
+        precisions=("fp32", "fp16", "bf16", "int8"),
     ),
     "mobilenetv3": Entry(
         "mobilenet", "build_mobilenetv3", "ImageNetConfig",
@@ -147,6 +149,14 @@ def build(name: str, **options: Any) -> onnx.ModelProto:
         sizes = f"{needed / 1e9:.0f} GB of weights, and this machine has {there / 1e9:.0f} GB"
         raise UserError(sizes, f"model {name}", "give it fewer layers, or a narrower --precision")
     return make(config)
+
+
+def choices(name: str) -> dict[str, Any]:
+    """The options and symbols of the model `name`, each with its default; `precision` with all that there are."""
+    _, config = _found(name, {})
+    entry = TABLE[name]
+    own: dict[str, Any] = {option.name: getattr(config, option.name) for option in fields(config)}
+    return {**own, **entry.symbols, "precision": entry.precisions}
 
 
 def parameters(name: str, **options: Any) -> int:

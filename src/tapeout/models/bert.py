@@ -41,7 +41,7 @@ def build_bert(config: BertConfig, drawn: bool = True) -> onnx.ModelProto:
     mask = b.reshape("mask", present, c.batch, 1, 1, c.sequence)
     tokens = b.embedding("embeddings.word", ids, c.vocabulary, c.width)
     kinds = b.embedding("embeddings.type", types, 2, c.width)
-    places = b.embedding("embeddings.position", b.out.ints(*range(c.sequence)), c.positions, c.width)
+    places = b.embedding("embeddings.position", b.places(c.sequence, c.positions), c.positions, c.width)
     x = b.node("embeddings.sum", "Add", b.node("embeddings.typed", "Add", tokens, kinds), places)
     x = b.layer_norm("embeddings.norm", x, c.width, EPSILON)
     for layer in range(c.layers):

@@ -140,6 +140,12 @@ class Blocks:
     def embedding(self, name: str, ids: str, rows: int, width: int, spread: float = SPREAD) -> str:
         return self.node(name, "Gather", self.normal(f"{name}.weight", (rows, width), spread), ids, axis=0)
 
+    def places(self, tokens: int, rows: int) -> str:
+        """The numbers of the first tokens, for an embedding of `rows` positions."""
+        if not 0 < tokens <= rows:
+            raise UserError(f"{tokens} tokens, and {rows} positions", f"model {self.name}", "change positions")
+        return self.out.ints(*range(tokens))
+
     def affine(self, name: str, width: int) -> tuple[str, str]:
         """Weight about 1 and bias about 0 of a norm."""
         return self.normal(f"{name}.weight", (width,), mean=1.0), self.normal(f"{name}.bias", (width,))

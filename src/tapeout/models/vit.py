@@ -97,7 +97,7 @@ class _Blocks(Blocks):
         layers, channels, count = sizes
         heads, mask = heads_of(self.name, channels, count), self.causal_mask(sequence)
         tokens = self.embedding(f"{name}.token", ids, vocabulary, channels)
-        places = self.embedding(f"{name}.position", self.out.ints(*range(sequence)), positions, channels, 0.01)
+        places = self.embedding(f"{name}.position", self.places(sequence, positions), positions, channels, 0.01)
         x = self.node(f"{name}.embedded", "Add", tokens, places)
         for layer in range(layers):
             x = self.encoder_layer(f"{name}.{layer}", x, batch, heads, 4 * channels, "quick_gelu", mask)

@@ -127,7 +127,7 @@ def build_decoder(config: DecoderConfig, drawn: bool = True) -> onnx.ModelProto:
     tokens = c.sequence if c.mode == "prefill" else 1
     ids = b.out.input("input_ids", INT, (c.batch, tokens))
     if c.mode == "prefill":
-        position, mask, at = "", b.causal_mask(tokens), b.out.ints(*range(tokens))
+        position, mask, at = "", b.causal_mask(tokens), b.places(tokens, c.positions)
         encoded = b.out.input("encoded", b.dtype, (c.batch, c.sound, c.width))
     else:
         position, at, mask = b.decode_positions(c.batch, c.positions)

@@ -20,7 +20,9 @@ KERNELS = 8
 def render(summary: Summary) -> RenderableType:
     """The whole report."""
     parts: list[RenderableType] = [_head(summary), Text(), _speed(summary), Text(), _engines(summary), Text()]
-    parts += [_memory(summary), Text(), _kernels(summary), Text(), _numerics(summary)]
+    parts += [_memory(summary), Text(), _kernels(summary), Text()]
+    parts += [_lost(summary), Text()] if summary.lost else []
+    parts.append(_numerics(summary))
     if summary.fallbacks:
         parts.append(Text(f"{'On the host':<12}{', '.join(summary.fallbacks)}", style="yellow"))
     times = ", ".join(f"{stage} {seconds:.2f}" for stage, seconds in summary.tool_s.items())
@@ -144,6 +146,15 @@ def _memory(s: Summary) -> Table:
     peaks = ", ".join(f"{p.name} {size(p.bytes)} of {size(p.capacity_bytes)}" for p in s.memory)
     table.add_row(Text("Peak", style="bold"), peaks)
     table.columns[1].no_wrap = False
+    return table
+
+
+def _lost(s: Summary) -> Table:
+    """Cycles beyond the attainable bound by cause, the largest first."""
+    table = grid("l", "r", "r", "l")
+    whole = sum(s.lost.values()) or 1.0
+    for n, (cause, cycles) in enumerate(sorted(s.lost.items(), key=lambda item: -item[1])):
+        table.add_row(Text("Lost", style="bold") if n == 0 else "", count(cycles), share(cycles / whole), cause)
     return table
 
 
