@@ -19,16 +19,16 @@ from tapeout.compiler.schedule_cache import ScheduleCache
 from tapeout.compiler.schedule_verify import verify_schedule
 from tapeout.compiler.search import search
 from tapeout.compiler.signature import signature
-from tapeout.compiler.support import check_supported
+from tapeout.compiler.support import check_control, check_supported
 from tapeout.compiler.sync import Semaphores, synchronise
 from tapeout.compiler.tile import TileProgram, Window
 from tapeout.compiler.tile_verify import verify_tiles
-from tapeout.compiler.unroll import unroll_scans
 from tapeout.compiler.views import Place
 from tapeout.errors import DoesNotFit
 from tapeout.ir import graph as g
 from tapeout.ir.kernel import Buffer, KernelSpec
 from tapeout.ir.kernel_verify import verify_kernels
+from tapeout.ir.unroll import unroll_scans
 from tapeout.ir.verify import verify
 from tapeout.isa.program import Program
 
@@ -92,7 +92,9 @@ def compile_graph(
 
 def canonical_form(graph: g.Graph) -> g.Graph:
     """The graph that kernels are formed from."""
-    canonical = private_widenings(canonicalize(unroll_scans(graph)))
+    plain = unroll_scans(graph)
+    check_control(plain)
+    canonical = private_widenings(canonicalize(plain))
     verify(canonical, "canonicalization")
     return canonical
 

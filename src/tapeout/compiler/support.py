@@ -32,6 +32,16 @@ def _depends_on_sign(op: g.Op) -> bool:
             return False
 
 
+def check_control(graph: g.Graph) -> None:
+    """Raises `UnsupportedOp` for control flow that is left once scans are written out: a program has none whose body is
+    part of a graph."""
+    for op in graph.ops:
+        if g.regions(op):
+            what = f"{type(op).__name__} has no lowering yet"
+            action = "only loops of a known and not very large number of turns are compiled"
+            raise UnsupportedOp(what, op.source, action)
+
+
 def check_supported(graph: g.Graph) -> None:
     """Raises `UnsupportedOp` for the first op of the graph that no unit can compute exactly enough."""
     for op in graph.ops:

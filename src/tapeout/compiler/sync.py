@@ -96,8 +96,9 @@ def _children(node: c.Node) -> tuple[c.Node, ...]:
 
 
 def _self_order(node: c.Node, buffer: int) -> bool:
-    """Whether the node's own queue reads `buffer` asynchronously: the index list of an indexed load."""
-    return isinstance(node, c.Load) and node.index is not None and node.index.list.memory == buffer
+    """Whether the loads of the node, or of what stands below it, read `buffer` asynchronously: as an index list."""
+    own = isinstance(node, c.Load) and node.index is not None and node.index.list.memory == buffer
+    return own or any(_self_order(child, buffer) for child in _children(node))
 
 
 class _Sync:
@@ -169,7 +170,8 @@ class _Sync:
         for target in sorted(writers):
             first = next(i for i in touched if any(t == target and w for t, w in uses[i][number]))
             for source in range(5):
-                if source == target:
+                # a queue's own loads read their lists before later ones write; those of other cores may not have yet
+                if source == target and not (buffer.cluster and any(_self_order(nodes[i], number) for i in touched)):
                     continue
                 last = [i for i in touched for s, _ in uses[i][number] if s == source]
                 if last:

@@ -24,9 +24,9 @@ CRITEO = (
 @dataclass(frozen=True, slots=True)
 class DlrmConfig:
     """Options of `build("dlrm")`; the defaults are those for the Criteo Kaggle data: 540.7 M parameters, nearly all of
-    them rows of tables. `hots` is how many rows of each table are summed."""
+    them rows of tables; a batch is the candidates of one question. `hots` is how many rows of each table are summed."""
 
-    batch: int = 1
+    batch: int = 128
     precision: str = "fp32"
     dense: int = 13
     rows: tuple[int, ...] = CRITEO

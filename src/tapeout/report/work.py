@@ -18,6 +18,7 @@ import numpy as np
 from tapeout.errors import UserError
 from tapeout.ir import graph as g
 from tapeout.ir.graph import operands, substitute
+from tapeout.ir.unroll import unroll_scans
 from tapeout.report import demand
 from tapeout.report.facts import SPECIAL, Facts, facts_of
 
@@ -78,7 +79,7 @@ def count(graph: g.Graph) -> Work:
     if graph.symbols:
         names = ", ".join(s.name for s in graph.symbols)
         raise UserError(f"symbols without a value: {names}", graph.name, "give them with --set or bind_graph")
-    plain = _unique(graph)
+    plain = _unique(unroll_scans(graph))
     facts = facts_of(plain)
     need = demand.spread(plain, facts)
     contractions: list[Contraction] = []

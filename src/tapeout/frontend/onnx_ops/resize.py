@@ -108,7 +108,7 @@ def _resized(
         at = _coordinates(transform, _fixed(size), extent, scale, span)
         if kind == "nearest":
             places = np.clip(_nearest(at, rounding), 0, extent - 1).astype(np.int64)
-            x = c.b.gather(x, c.b.constant(places), axis)
+            x = _taken(c, x, places, axis)
         else:
             x = _interpolated(c, x, axis, _matrix(c, kind, at, extent, scale))
         if transform == "tf_crop_and_resize":
@@ -119,6 +119,17 @@ def _resized(
     if outside is None:
         return x
     return c.b.select(outside, c.b.scalar(c.attr_float("extrapolation_value", 0.0), x.type.dtype), x)
+
+
+def _taken(c: Call, x: g.Value, places: Array, axis: int) -> g.Value:
+    """x at known places along `axis`; a whole number of times each is a repetition, which needs no list."""
+    extent, shape = _fixed(x.type.shape[axis]), list(x.type.shape)
+    times = len(places) // extent
+    if not times or not np.array_equal(places, np.repeat(np.arange(extent), times)):
+        return c.b.gather(x, c.b.constant(places), axis)
+    lead, rest = shape[:axis], shape[axis + 1 :]
+    kept = [d for d in range(len(shape) + 1) if d != axis + 1]
+    return c.b.reshape(c.b.broadcast(x, (*lead, extent, times, *rest), kept), (*lead, extent * times, *rest))
 
 
 def _interpolated(c: Call, x: g.Value, axis: int, matrix: Array) -> g.Value:

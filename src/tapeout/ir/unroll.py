@@ -1,10 +1,9 @@
-"""Scans written out: a program has no loop whose body is a part of a graph, so each turn becomes ops of its own."""
+"""Scans written out: each turn becomes ops of its own."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from tapeout.errors import UnsupportedOp
 from tapeout.ir import graph as g
 from tapeout.ir.build import Builder
 
@@ -13,9 +12,9 @@ LIMIT = 20_000
 
 
 def unroll_scans(graph: g.Graph) -> g.Graph:
-    """The graph without regions. Raises `UnsupportedOp` for control flow that depends on data, and for scans of very
-    many turns."""
-    if not any(g.regions(op) for op in graph.ops):
+    """The graph without regions; as it is where it has none, where control depends on data, and where the turns of a
+    scan are very many."""
+    if not any(g.regions(op) for op in graph.ops) or not _is_plain(graph.ops):
         return graph
     b = Builder(graph.name)
     known = {v: b.input(v.name, v.type) for v in graph.inputs}
@@ -28,25 +27,31 @@ def unroll_scans(graph: g.Graph) -> g.Graph:
     return b.finish()
 
 
+def _is_plain(ops: tuple[g.Op, ...]) -> bool:
+    """Whether all control flow in `ops` is scans that may be written out."""
+    return all(_size(op) <= LIMIT and (isinstance(op, g.Scan) or not g.regions(op)) for op in ops) and all(
+        _is_plain(region.ops) for op in ops for region in g.regions(op)
+    )
+
+
+def _size(op: g.Op) -> int:
+    """How many ops it becomes."""
+    return op.length * sum(map(_size, op.body.ops)) if isinstance(op, g.Scan) else 1
+
+
 def _copy(b: Builder, ops: tuple[g.Op, ...], known: dict[g.Value, g.Value]) -> None:
     """Emits `ops`, their operands replaced by what is `known` of them, and notes their results there."""
     for op in ops:
         b.source = op.source
-        outs = _scan(b, op, known) if isinstance(op, g.Scan) else _plain(b, op, known)
+        outs = _scan(b, op, known) if isinstance(op, g.Scan) else b.emit(_plain(op, known))
         known.update(zip(op.outs, outs, strict=True))
 
 
-def _plain(b: Builder, op: g.Op, known: dict[g.Value, g.Value]) -> tuple[g.Value, ...]:
-    if g.regions(op):
-        what = f"{type(op).__name__} has no lowering yet"
-        raise UnsupportedOp(what, op.source, "only loops whose number of turns is known are compiled")
-    return b.emit(dataclasses.replace(g.substitute(op, known), outs=()))
+def _plain(op: g.Op, known: dict[g.Value, g.Value]) -> g.Op:
+    return dataclasses.replace(g.substitute(op, known), outs=())
 
 
 def _scan(b: Builder, op: g.Scan, known: dict[g.Value, g.Value]) -> tuple[g.Value, ...]:
-    if op.length * len(op.body.ops) > LIMIT:
-        what = f"{op.length} turns of {len(op.body.ops)} ops are too many to write out"
-        raise UnsupportedOp(what, op.source, "give the model a shorter sequence")
     carries, xs = [known[v] for v in op.carries], [known[v] for v in op.xs]
     count, source = len(carries), op.source
     columns: list[list[g.Value]] = [[] for _ in op.body.results[count:]]
@@ -60,13 +65,8 @@ def _scan(b: Builder, op: g.Scan, known: dict[g.Value, g.Value]) -> tuple[g.Valu
         for column, y in zip(columns, results[count:], strict=True):
             column.append(y)
     b.source = source
-    return (
-        *carries,
-        *(
-            _stacked(b, column[::-1] if op.reverse else column, out)
-            for column, out in zip(columns, op.outs[count:], strict=True)
-        ),
-    )
+    ordered = [column[::-1] if op.reverse else column for column in columns]
+    return (*carries, *(_stacked(b, rows, out) for rows, out in zip(ordered, op.outs[count:], strict=True)))
 
 
 def _stacked(b: Builder, rows: list[g.Value], out: g.Value) -> g.Value:
