@@ -1,14 +1,18 @@
 """Numbers that came out wrong."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from compiled import ODD, run_everywhere
+from tapeout.chip.load import load_chip
 from tapeout.compiler.pipeline import compile_graph
 from tapeout.errors import UnsupportedOp
 from tapeout.ir.build import Builder
 from tapeout.ir.interp import interpret
 from tapeout.ir.types import DType, TensorType
+from tapeout.runtime.executable import Executable
 
 
 def test_position_of_the_extreme_of_one_element() -> None:
@@ -87,3 +91,18 @@ def test_nothing_at_all() -> None:
     b.output("padded", b.pad(x, 1.5, [0, 1], [0, 2]))
     b.output("empty", b.unary("neg", x))
     run_everywhere(b.finish(), ODD)
+
+
+def test_long_sums_in_short_chunks() -> None:
+    """Where memory held few terms at a time, a sum on the vector unit added term by term to one total."""
+    b = Builder()
+    x, w = b.input("x", TensorType(DType.f32, (8, 4096))), b.input("w", TensorType(DType.f32, (4096, 48)))
+    b.output("y", b.matmul(x, w))
+    graph, chip = b.finish(), load_chip("1a")
+    memory, weights = chip.memories
+    chip = replace(chip, memories=(replace(memory, bytes=12 << 10), weights))
+    rng = np.random.default_rng(0)
+    given = {n: rng.uniform(1, 2, s).astype(np.float32) for n, s in (("x", (8, 4096)), ("w", (4096, 48)))}
+    found = Executable(compile_graph(graph, chip), chip).run(given).outputs
+    off = np.abs(found["y"] - interpret(graph, given, wide=True).outputs["y"]) / found["y"]
+    assert off.max() < 1e-6

@@ -27,6 +27,7 @@ _SCALE = {
 }
 _MAY_BE_ZERO = re.compile(r"cycles$|^tdp_w$|_mm2$|_nm$|transistors|price|latency|_pj|^zero$|^bytes_per_cycle$")
 _QUANTITY = re.compile(r"([-+]?[0-9][0-9_]*(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)\s*([A-Za-z/]+)")
+_WORDS = {str: "a text", bool: "true or false"}
 _LARGEST = 2.0**53
 """Above it numbers are no longer exact."""
 
@@ -81,7 +82,7 @@ class _Reader:
             return self.number(value, key, path, annotation)
         if annotation is bool or annotation is str:
             if not isinstance(value, annotation):
-                raise self.fail(f"{value!r} is not a {annotation.__name__}", path, f"write a {annotation.__name__}")
+                raise self.fail(f"{value!r} is not {_WORDS[annotation]}", path, f"write {_WORDS[annotation]}")
             return value
         origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
         if origin is tuple and arguments[0] is str:
@@ -121,8 +122,9 @@ class _Reader:
             if key in hints:
                 leaves[key] = self.kept(value, key, inner, hints[key])
                 continue
-            near = difflib.get_close_matches(key, hints, 1, 0.5)
-            action = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(hints)}"
+            known = (*hints, "extends", "without") if kind is spec.Chip else hints
+            near = difflib.get_close_matches(key, known, 1, 0.5)
+            action = f"did you mean `{near[0]}`?" if near else f"known keys: {', '.join(known)}"
             self.note(self.fail(f"unknown key `{key}`", path, action), inner)
             meant.update(f"{path}.{n}".lstrip(".") for n in near)
         self.wrong |= meant
@@ -163,13 +165,27 @@ def presets() -> tuple[str, ...]:
 
 def read_chip(text: str, origin: str) -> tuple[spec.Chip, dict[str, Any], list[InvalidChip]]:
     """A chip, its table after `extends`, and everything that is wrong with it; where anything is, the chip has
-    placeholders."""
-    reader = _Reader(origin)
+    placeholders. What a file extends has to be right by itself."""
     try:
-        table = merged(_files(text, origin))
+        files = _files(text, origin)
     except InvalidChip as problem:
         return _placeholder(spec.Chip), {}, [problem]
-    chip = reader.record(spec.Chip, {"name": Path(origin).name.removesuffix(".toml"), **table}, "")
+    for first in reversed(range(1, len(files))):
+        found = _read(files[first:])
+        if found[2]:
+            return found
+    return _read(files)
+
+
+def _read(files: list[File]) -> tuple[spec.Chip, dict[str, Any], list[InvalidChip]]:
+    own = files[0]
+    reader = _Reader(own.origin)
+    table = merged(files)
+    for path in own.table["without"] if "without" in own.table and len(files) > 1 else ():
+        if not holds(merged(files[1:]), path):
+            what = f"`{files[1].origin}` has no `{path}`"
+            reader.problems.append(reader.fail(what, "without", "correct it or leave it out"))
+    chip = reader.record(spec.Chip, {"name": Path(own.origin).name.removesuffix(".toml"), **table}, "")
     for what, path, action in relations.problems(chip, reader.wrong):
         reader.problems.append(reader.fail(what, path, action))
     return chip, table, reader.problems
@@ -201,39 +217,43 @@ def read_text(name_or_path: str | Path, where: str = "--chip") -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        near = difflib.get_close_matches(str(name_or_path), presets(), 1)
+        near = difflib.get_close_matches(Path(name_or_path).name, presets(), 1)
         action = f"did you mean `{near[0]}`?" if near else f"presets: {', '.join(presets())}"
         reason = "is not text" if isinstance(error, UnicodeDecodeError) else "is neither a preset nor a readable file"
         raise InvalidChip(f"`{name_or_path}` {reason}", where, action) from None
 
 
-def _files(text: str, origin: str, before: tuple[str, ...] = ()) -> list[File]:
-    """A file and those that it extends, itself first. A base has to be right by itself."""
+def read_table(text: str, origin: str) -> dict[str, Any]:
+    """What a chip file itself says. `InvalidChip` when it is no TOML."""
     try:
-        table = tomllib.loads(text)
+        return tomllib.loads(text)
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InvalidChip(f"not a TOML file: {error}", origin, "correct the syntax") from None
-    own = File(origin, table)
-    if "extends" not in table:
-        return [own]
-    where, base = f"extends in {origin}", table["extends"]
-    if not isinstance(base, str):
-        raise InvalidChip(f"{base!r} is not a word", where, "write a preset's name or a file's path")
-    sources = table.get("sources", {})
-    if not isinstance(sources, dict) or not all(isinstance(s, str) for s in typing.cast("Any", sources).values()):
-        raise InvalidChip("it is not a table of texts", f"sources in {origin}", 'write "LEAF" = "KIND: PLACE"')
-    if base not in presets():
-        base = str(Path(origin).parent / base)
-    if base in before or base == origin:
-        raise InvalidChip(f"`{base}` extends itself", where, "leave one `extends` out")
-    text = read_text(base, where)
-    bases = _files(text, base, (*before, origin))
-    parse_chip(text, base)
-    without: Any = table.get("without", [])
-    if not isinstance(without, list) or not all(isinstance(w, str) for w in typing.cast("Any", without)):
-        raise InvalidChip("it is not a list of words", f"without in {origin}", 'write ["dram.kind", "links"]')
-    there = merged(bases)
-    for path in typing.cast("list[str]", without):
-        if not holds(there, path):
-            raise InvalidChip(f"`{base}` has no `{path}`", f"without in {origin}", "correct it or leave it out")
-    return [own, *bases]
+
+
+def _files(text: str, origin: str) -> list[File]:
+    """A file and those that it extends, itself first."""
+    files = [File(origin, read_table(text, origin))]
+    seen = {_place(origin)}
+    while "extends" in files[-1].table:
+        own, table = files[-1].origin, files[-1].table
+        where, base, without = f"extends in {own}", table["extends"], table.get("without", [])
+        if not isinstance(base, str):
+            raise InvalidChip(f"{base!r} is not a word", where, "write a preset's name or a file's path")
+        if not isinstance(without, list) or not all(isinstance(w, str) for w in typing.cast("Any", without)):
+            raise InvalidChip("it is not a list of words", f"without in {own}", 'write ["dram.kind", "links"]')
+        sources = table.get("sources", {})
+        if not isinstance(sources, dict) or not all(isinstance(s, str) for s in typing.cast("Any", sources).values()):
+            raise InvalidChip("it is not a table of texts", f"sources in {own}", 'write "LEAF" = "KIND: PLACE"')
+        if base not in presets():
+            base = str(Path(own).parent / base)
+        if _place(base) in seen:
+            raise InvalidChip(f"`{base}` extends itself", where, "leave one `extends` out")
+        seen.add(_place(base))
+        files.append(File(base, read_table(read_text(base, where), base)))
+    return files
+
+
+def _place(origin: str) -> Path:
+    """One path for each file, however it is spelt."""
+    return Path(origin).resolve() if origin not in presets() else PRESETS / f"{origin}.toml"

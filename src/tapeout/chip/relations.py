@@ -25,8 +25,10 @@ def problems(chip: spec.Chip, wrong: Set[str]) -> Iterator[Problem]:
     yield from _memories(chip, sound("memories"), sound("matrix.geometry"))
     yield from _units(chip, sound("vector.lanes"))
     for s in chip.shared:
-        if s.scope not in ("cluster", "chip") or s.managed not in ("software", "hardware"):
-            yield "scope is cluster or chip, managed is software or hardware", f"shared.{s.name}", "correct it"
+        if s.scope not in ("cluster", "chip"):
+            yield f"unknown scope `{s.scope}`", f"shared.{s.name}.scope", "use cluster or chip"
+        if s.managed not in ("software", "hardware"):
+            yield f"unknown management `{s.managed}`", f"shared.{s.name}.managed", "use software or hardware"
     if not sound("topology") or chip.why_not_advertised:
         return
     for dtype, tops in chip.advertised_tops.items():

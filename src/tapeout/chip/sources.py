@@ -59,7 +59,7 @@ def source_of(leaf: str, sources: Mapping[str, str]) -> str | None:
 
 def kind_of(source: str) -> str:
     """The first word of a source: how sure it is."""
-    return source.split(":")[0].split()[0] if source.strip(": ") else ""
+    return next(iter(re.findall(r"\w+", source)), "")
 
 
 def merged(files: list[File]) -> Table:

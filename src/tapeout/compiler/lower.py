@@ -466,12 +466,14 @@ class Lowering:
         body.nodes.extend(nodes)
 
     def _vector_contract(self, op: k.Contract, body: _Body) -> None:
-        """Multiply-adds of rows, one for each element of the reduced axes. A long float sum is made of partial sums of
-        at most `RUN` terms: its rounding error grows with the square root of the length otherwise."""
+        """Multiply-adds of rows, one for each element of the reduced axes. A long float sum, in one tile or over the
+        chunks of several, is made of partial sums of at most `RUN` terms: its rounding error grows with the square
+        root of the length otherwise."""
         longest = max(op.reduce, key=lambda a: self.schedule.tile[a], default=None)
         size = self.schedule.tile[longest] if longest else 1
         run = max(n for n in range(1, RUN + 1) if size % n == 0)
-        if longest is None or size <= RUN or run * run < RUN or not op.out.dtype.is_float:
+        chunks = prod(self._trips[s] for s in self._stage_slots)
+        if longest is None or size * chunks <= RUN or run * run < RUN or not op.out.dtype.is_float:
             self._multiply_add(op, op.out, op.reduce, {}, {}, body)
             return
         partial = k.Tile(f"{op.out.name}.part", op.out.dtype, op.out.index)
@@ -481,10 +483,12 @@ class Lowering:
         slot = self._slot()
         inner = _Body(body.slot)
         self._fill(partial, 0.0, inner)
-        around, steps = {**outer, longest: slot}, {**dict.fromkeys(outer, 1), longest: run}
+        around, steps = (outer | ({longest: slot} if size > run else {})), dict.fromkeys(outer, 1) | {longest: run}
         self._multiply_add(op, partial, (longest,), around, steps, inner, run)
         self._vector("add", op.out, (op.out, partial), inner)
-        nodes: tuple[c.Node, ...] = (c.Loop(slot, Affine(size // run), tuple(inner.nodes)),)
+        nodes = tuple(inner.nodes)
+        if size > run:
+            nodes = (c.Loop(slot, Affine(size // run), nodes),)
         for axis, around in reversed(outer.items()):
             nodes = (c.Loop(around, Affine(self.schedule.tile[axis]), nodes),)
         body.nodes.extend(nodes)
