@@ -13,7 +13,10 @@ from tapeout.chip.load import load_chip, parse_chip, presets
 from tapeout.chip.review import TEMPLATE, review
 from tapeout.chip.sources import KINDS, kind_of, source_of
 from tapeout.cli import app
-from tapeout.errors import InvalidChip
+from tapeout.compiler.pipeline import compile_graph
+from tapeout.errors import DoesNotFit, InvalidChip
+from tapeout.ir.build import Builder
+from tapeout.ir.types import DType, TensorType
 from tapeout.report import chip_page
 from test_docs_reference import given, leaves
 
@@ -71,6 +74,11 @@ def test_a_chip_without_dram() -> None:
     assert "192 MiB" in line
     assert "none" in line
     assert "main memory, on chip" in chips("hanguang-800").stdout
+    small = parse_chip('extends = "hanguang-800"\n[dram]\ncapacity_bytes = "1 KiB"\n', "small.toml")
+    b = Builder()
+    b.output("y", b.unary("neg", b.input("x", TensorType(DType.f32, (1000,)))))
+    with pytest.raises(DoesNotFit, match="of memory on chip"):
+        compile_graph(b.finish(), small)
 
 
 def test_the_list_is_whole() -> None:
