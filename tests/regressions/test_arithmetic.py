@@ -7,10 +7,12 @@ import pytest
 
 from compiled import ODD, run_everywhere
 from tapeout.chip.load import load_chip
+from tapeout.chip.spec import Geometry
 from tapeout.compiler.pipeline import compile_graph
 from tapeout.errors import UnsupportedOp
 from tapeout.ir.build import Builder
 from tapeout.ir.interp import interpret
+from tapeout.ir.kernel import Contract
 from tapeout.ir.types import DType, TensorType
 from tapeout.runtime.executable import Executable
 
@@ -106,3 +108,26 @@ def test_long_sums_in_short_chunks() -> None:
     found = Executable(compile_graph(graph, chip), chip).run(given).outputs
     off = np.abs(found["y"] - interpret(graph, given, wide=True).outputs["y"]) / found["y"]
     assert off.max() < 1e-6
+
+
+def test_long_sums_of_split_operands() -> None:
+    """Products of the small parts were added to the total, each with a rounding of its own, chunk after chunk."""
+    b = Builder()
+    x, w = b.input("x", TensorType(DType.f32, (32, 2048))), b.input("w", TensorType(DType.f32, (2048, 64)))
+    b.output("y", b.matmul(x, w))
+    graph, chip = b.finish(), load_chip("systolic-128")
+    chip = replace(
+        chip,
+        memories=(replace(chip.memories[0], bytes=48 << 10),),
+        matrix=replace(chip.matrix, geometry={"bf16": Geometry(1, 32, 16)}, load_cycles=4),
+        vector=replace(chip.vector, lanes={"f32": 4, "i32": 4}),
+    )
+    rng = np.random.default_rng(0)
+    given = {"x": rng.normal(size=(32, 2048)).astype(np.float32), "w": rng.normal(size=(2048, 64)).astype(np.float32)}
+    compiled = compile_graph(graph, chip)
+    assert any(isinstance(op, Contract) and len(op.pairs) > 1 for n in compiled.kernels for op in n.ops)
+    for exact in (False, True):
+        found = Executable(compiled, chip).run(given, exact=exact).outputs
+        off = np.abs(found["y"] - interpret(graph, given, wide=True).outputs["y"])
+        assert off.max() < 1e-6 * np.abs(found["y"]).max()
+    run_everywhere(graph, chip, given)
