@@ -286,13 +286,40 @@ def _run(
 @app.command()
 @guarded
 def chips(
-    name: Annotated[str | None, typer.Argument(help="One chip: a preset or a file.")] = None,
+    name: Annotated[str | None, typer.Argument(help="One chip: a preset or a file; or new or check.")] = None,
+    file: Annotated[Path | None, typer.Argument(help="The file that `new` writes or `check` looks at.")] = None,
+    page: Annotated[bool, typer.Option("--page", help="All presets side by side, as docs/presets.md.")] = False,
 ) -> None:
-    """List the chips that are built in, or show one with the sources of its numbers."""
-    from tapeout.chip.load import load_chip, presets
-    from tapeout.report import chip_text
+    """List the chips that are built in, or show one with the sources of its numbers.
 
-    _show(chip_text.chips([load_chip(p) for p in presets()]) if name is None else chip_text.chip(load_chip(name)))
+    `tapeout chips new FILE` writes a complete chip with a comment beside each leaf. `tapeout chips check FILE` tells
+    everything that is wrong with a chip file, and what is doubtful in a good one.
+    """
+    from tapeout.chip.load import load_chip, presets
+    from tapeout.chip.review import review, write_template
+    from tapeout.report import chip_page, chip_text
+
+    if page:
+        if name is not None:
+            raise UserError("the page has all chips", f"chips {name}", "leave the name or --page out")
+        sys.stdout.write(chip_page.page([review(p) for p in presets()]))
+    elif name is None:
+        _show(chip_text.chips([load_chip(p) for p in presets()]))
+    elif name not in ("new", "check"):
+        if file is not None:
+            raise UserError(f"`{name}` takes no file", f"chips {name}", "use `chips new FILE` or `chips check FILE`")
+        _show(chip_text.chip(load_chip(name)))
+    elif file is None:
+        raise UserError("which file?", f"chips {name}", f"use `chips {name} FILE`")
+    elif name == "new":
+        write_template(file)
+        typer.echo(f"Wrote {file}: change it, then `tapeout chips check {file}`")
+    else:
+        found = review(file)
+        if found.problems:
+            sys.stderr.write("".join(f"tapeout: {problem}\n" for problem in found.problems))
+            raise typer.Exit(2)
+        _show(chip_text.review(found))
 
 
 @app.command()

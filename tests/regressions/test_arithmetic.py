@@ -1,14 +1,20 @@
 """Numbers that came out wrong."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from compiled import ODD, run_everywhere
+from tapeout.chip.load import load_chip
+from tapeout.chip.spec import Geometry
 from tapeout.compiler.pipeline import compile_graph
 from tapeout.errors import UnsupportedOp
 from tapeout.ir.build import Builder
 from tapeout.ir.interp import interpret
+from tapeout.ir.kernel import Contract
 from tapeout.ir.types import DType, TensorType
+from tapeout.runtime.executable import Executable
 
 
 def test_position_of_the_extreme_of_one_element() -> None:
@@ -87,3 +93,41 @@ def test_nothing_at_all() -> None:
     b.output("padded", b.pad(x, 1.5, [0, 1], [0, 2]))
     b.output("empty", b.unary("neg", x))
     run_everywhere(b.finish(), ODD)
+
+
+def test_long_sums_in_short_chunks() -> None:
+    """Where memory held few terms at a time, a sum on the vector unit added term by term to one total."""
+    b = Builder()
+    x, w = b.input("x", TensorType(DType.f32, (8, 4096))), b.input("w", TensorType(DType.f32, (4096, 48)))
+    b.output("y", b.matmul(x, w))
+    graph, chip = b.finish(), load_chip("1a")
+    memory, weights = chip.memories
+    chip = replace(chip, memories=(replace(memory, bytes=12 << 10), weights))
+    rng = np.random.default_rng(0)
+    given = {n: rng.uniform(1, 2, s).astype(np.float32) for n, s in (("x", (8, 4096)), ("w", (4096, 48)))}
+    found = Executable(compile_graph(graph, chip), chip).run(given).outputs
+    off = np.abs(found["y"] - interpret(graph, given, wide=True).outputs["y"]) / found["y"]
+    assert off.max() < 1e-6
+
+
+def test_long_sums_of_split_operands() -> None:
+    """Products of the small parts were added to the total, each with a rounding of its own, chunk after chunk."""
+    b = Builder()
+    x, w = b.input("x", TensorType(DType.f32, (32, 2048))), b.input("w", TensorType(DType.f32, (2048, 64)))
+    b.output("y", b.matmul(x, w))
+    graph, chip = b.finish(), load_chip("systolic-128")
+    chip = replace(
+        chip,
+        memories=(replace(chip.memories[0], bytes=48 << 10),),
+        matrix=replace(chip.matrix, geometry={"bf16": Geometry(1, 32, 16)}, load_cycles=4),
+        vector=replace(chip.vector, lanes={"f32": 4, "i32": 4}),
+    )
+    rng = np.random.default_rng(0)
+    given = {"x": rng.normal(size=(32, 2048)).astype(np.float32), "w": rng.normal(size=(2048, 64)).astype(np.float32)}
+    compiled = compile_graph(graph, chip)
+    assert any(isinstance(op, Contract) and len(op.pairs) > 1 for n in compiled.kernels for op in n.ops)
+    for exact in (False, True):
+        found = Executable(compiled, chip).run(given, exact=exact).outputs
+        off = np.abs(found["y"] - interpret(graph, given, wide=True).outputs["y"])
+        assert off.max() < 1e-6 * np.abs(found["y"]).max()
+    run_everywhere(graph, chip, given)

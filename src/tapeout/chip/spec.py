@@ -11,8 +11,12 @@ from dataclasses import dataclass, field
 TICKS_PER_CYCLE = 960
 """Shared resources keep time in 1/960 of a cycle (2^6 * 15: common bandwidths divide it exactly)."""
 
-ELEMENT_TYPES = ("i8", "i16", "i32", "f8e4m3", "f8e5m2", "f16", "bf16", "f32", "f64")
-"""Element types that a matrix unit may be described for."""
+ELEMENT_TYPES = ("i4", "i8", "i16", "i32", "f8e4m3", "f8e5m2", "f16", "bf16", "tf32", "f32", "f64")
+"""Element types that a matrix unit may be described for. No tensor is of type i4 or tf32: the two count in peaks and
+bounds, the compiler does not use them."""
+
+STATIONARY = ("weight", "output", "input", "none")
+"""Which operand stays in the matrix unit."""
 
 ROLES = ("ld", "st", "mv", "a", "b", "c", "ve")
 """What may reach a local memory: the DMA queues, the mover, the three matrix operands, the vector unit."""
@@ -134,7 +138,10 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class Dram:
-    """Main memory, spread over the dies by `interleave_bytes`; shorter accesses than a granule cost the granule."""
+    """Main memory, spread over the dies by `interleave_bytes`; shorter accesses than a granule cost the granule.
+
+    A chip without DRAM has its main memory `on_chip`: SRAM that is not some core's local memory.
+    """
 
     capacity_bytes: int
     bandwidth_bytes_per_s: float
@@ -142,6 +149,7 @@ class Dram:
     granule_bytes: int = 64
     latency_cycles: int = 0
     interleave_bytes: int = 4096
+    on_chip: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import assert_never
 
 from tapeout.chip.spec import Chip
 from tapeout.compiler.outer import LIMIT, walk_outer
-from tapeout.compiler.roles import MULTICAST_BYTES, by_steps, identity_of, memory_of, roles_of
+from tapeout.compiler.roles import MULTICAST_BYTES, by_steps, identity_of, memory_of, roles_of, split_sums
 from tapeout.compiler.rooms import rooms_of
 from tapeout.compiler.schedule import Schedule
 from tapeout.compiler.tile import LocalBuffer, TileProgram, Window
@@ -53,6 +53,7 @@ class Lowering:
         self._scopes: dict[int, tuple[int, ...]] = {0: ()}
         self._trips: dict[int, int] = {}
         self._stage_slots: list[int] = []
+        self._rests: dict[k.Tile, k.Tile] = {}
         self._roles = roles_of(kernel)
         self._rooms = rooms_of(kernel, self._roles)
         self._taken: dict[tuple[int, int], int] = {}
@@ -151,6 +152,10 @@ class Lowering:
     def _emit_stage(self, op: k.Contract | k.Fold, inside: list[k.KernelOp], body: _Body) -> None:
         """Chunk loops of a reduction with everything that depends on the chunk."""
         self._define(op.out, body.slot)
+        if isinstance(op, k.Contract) and split_sums(self.chip, op, self._roles):
+            rest = self._rests[op.out] = k.Tile(f"{op.out.name}.rest", op.out.dtype, op.out.index)
+            self._roles[rest] = self._roles[op.out] | {"ve"}
+            self._define(rest, body.slot)
         self._initialise(op, body)
         nested = [body]
         for axis in op.reduce:
@@ -167,6 +172,8 @@ class Lowering:
         for inner, outer in zip(reversed(nested), reversed(nested[:-1]), strict=False):
             outer.nodes.append(c.Loop(inner.slot, Affine(self._trips[inner.slot]), tuple(inner.nodes)))
         self._stage_slots.clear()
+        if isinstance(op, k.Contract) and op.out in self._rests:
+            self._vector("add", op.out, (op.out, self._rests[op.out]), body)
 
     # ---- tiles
 
@@ -466,12 +473,14 @@ class Lowering:
         body.nodes.extend(nodes)
 
     def _vector_contract(self, op: k.Contract, body: _Body) -> None:
-        """Multiply-adds of rows, one for each element of the reduced axes. A long float sum is made of partial sums of
-        at most `RUN` terms: its rounding error grows with the square root of the length otherwise."""
+        """Multiply-adds of rows, one for each element of the reduced axes. A long float sum, in one tile or over the
+        chunks of several, is made of partial sums of at most `RUN` terms: its rounding error grows with the square
+        root of the length otherwise."""
         longest = max(op.reduce, key=lambda a: self.schedule.tile[a], default=None)
         size = self.schedule.tile[longest] if longest else 1
         run = max(n for n in range(1, RUN + 1) if size % n == 0)
-        if longest is None or size <= RUN or run * run < RUN or not op.out.dtype.is_float:
+        chunks = prod(self._trips[s] for s in self._stage_slots)
+        if longest is None or size * chunks <= RUN or run * run < RUN or not op.out.dtype.is_float:
             self._multiply_add(op, op.out, op.reduce, {}, {}, body)
             return
         partial = k.Tile(f"{op.out.name}.part", op.out.dtype, op.out.index)
@@ -481,10 +490,12 @@ class Lowering:
         slot = self._slot()
         inner = _Body(body.slot)
         self._fill(partial, 0.0, inner)
-        around, steps = {**outer, longest: slot}, {**dict.fromkeys(outer, 1), longest: run}
+        around, steps = (outer | ({longest: slot} if size > run else {})), dict.fromkeys(outer, 1) | {longest: run}
         self._multiply_add(op, partial, (longest,), around, steps, inner, run)
         self._vector("add", op.out, (op.out, partial), inner)
-        nodes: tuple[c.Node, ...] = (c.Loop(slot, Affine(size // run), tuple(inner.nodes)),)
+        nodes = tuple(inner.nodes)
+        if size > run:
+            nodes = (c.Loop(slot, Affine(size // run), nodes),)
         for axis, around in reversed(outer.items()):
             nodes = (c.Loop(around, Affine(self.schedule.tile[axis]), nodes),)
         body.nodes.extend(nodes)
@@ -514,7 +525,8 @@ class Lowering:
         body.nodes.extend(nodes)
 
     def _matmul(self, op: k.Contract, body: _Body) -> None:
-        """One command per pair: m from a, n from b, k from the reduced axes; further dimensions become loops."""
+        """One command per pair: m from a, n from b, k from the reduced axes; further dimensions become loops. The last
+        pair is that of the leading parts."""
         a, b, out = op.a, op.b, op.out
         free = [x for x in self.kernel.layout if x in out.axes]
         n_axes = [x for x in free if x in b.axes and x not in a.axes]
@@ -547,7 +559,10 @@ class Lowering:
             view_a = View(self._number[left], base[0], (*(s[0] for _, s in m), *(s[0] for _, s in depth)), left.dtype)
             n_stride = (st[right].get(n_axis, 0), st[out].get(n_axis, 0)) if n_axis else (0, 0)
             view_b = View(self._number[right], base[1], (*(s[1] for _, s in depth), n_stride[0]), right.dtype)
-            view_c = View(self._number[out], base[2], (*(s[2] for _, s in m), n_stride[1]), out.dtype)
+            apart = out in self._rests
+            into = self._rests[out] if apart and number < len(op.pairs) - 1 else out
+            first = 0 if into is out and apart else number
+            view_c = View(self._number[into], base[2], (*(s[2] for _, s in m), n_stride[1]), out.dtype)
             nodes.append(
                 c.MatMul(
                     tuple(n for n, _ in m),
@@ -556,7 +571,7 @@ class Lowering:
                     view_a,
                     view_b,
                     view_c,
-                    Affine(number, tuple(counters)),
+                    Affine(first, tuple(counters)),
                 )
             )
         body_nodes = tuple(nodes)

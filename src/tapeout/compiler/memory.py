@@ -66,9 +66,10 @@ def plan_dram(
     arena_bytes = max((high for _, high, _, _ in placed), default=0)
     total = arena + arena_bytes
     if total > chip.dram.capacity_bytes:
+        kind, room = "memory on chip" if chip.dram.on_chip else "DRAM", chip.dram.capacity_bytes
         raise DoesNotFit(
-            f"the model needs {total / 2**30:.2f} GiB of DRAM, the chip has {chip.dram.capacity_bytes / 2**30:.2f} GiB",
+            f"the model needs {total / 2**30:.2f} GiB of {kind}, the chip has {room / 2**30:.2f} GiB",
             chip.name,
-            f"use at least {-(-total // chip.dram.capacity_bytes)} chips or a smaller batch",
+            f"use at least {-(-total // room)} chips or a smaller batch",
         )
     return DramPlan(address, arena, arena_bytes, total)

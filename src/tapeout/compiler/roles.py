@@ -68,6 +68,14 @@ def memory_of(chip: Chip, roles: set[str]) -> int | None:
     return max(able, key=lambda i: chip.memories[i].bytes, default=None)
 
 
+def split_sums(chip: Chip, op: k.Contract, roles: dict[k.Tile, set[str]]) -> bool:
+    """Whether a contraction of split operands that comes in chunks sums the products of the leading parts and the rest
+    apart, so that the many small ones are not each rounded to the last place of the total. The vector unit adds the two
+    in the end, where it reaches them."""
+    memory = memory_of(chip, roles[op.out])
+    return len(op.pairs) > 1 and memory is not None and "ve" in chip.memories[memory].reach
+
+
 def by_steps(kernel: k.KernelSpec, op: k.Fold) -> bool:
     """Whether a fold walks its axes step by step: windows must, and so does what does not lie innermost."""
     if op.fn.startswith("arg_"):

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tapeout.chip.spec import Chip
-from tapeout.compiler.roles import MULTICAST_BYTES, by_steps, memory_of, neutral_outside, roles_of
+from tapeout.compiler.roles import MULTICAST_BYTES, by_steps, memory_of, neutral_outside, roles_of, split_sums
 from tapeout.compiler.rooms import rooms_of
 from tapeout.compiler.schedule import Schedule
 from tapeout.errors import DoesNotFit
@@ -166,6 +166,9 @@ class _Cost:
             streamed = bool(self.roles[op.out] - {"ve"})
             if isinstance(op, k.Contract) and op.vector:
                 size = 2 * size  # with its partial sums
+            elif isinstance(op, k.Contract) and split_sums(self.chip, op, self.roles):
+                chunked = tuple(a for a in op.reduce if a in self.kernel.sequential)
+                size = size * np.where(self.turns(set(chunked), chunked) > 1, 2, 1)
             twice[:, memory] += size * np.where(looped & streamed, 2, 1)
             once[:, memory] += size
         room = np.array([m.bytes * part for m in self.chip.memories], dtype=np.float64)

@@ -12,7 +12,10 @@ from tapeout.chip.spec import Chip, Geometry
 from tapeout.ir import graph as g
 from tapeout.report.work import Carrier, Contraction, Work, count
 
-FLOATS = {"f8e4m3": (4, 4), "f8e5m2": (3, 5), "f16": (11, 5), "bf16": (8, 8), "f32": (24, 8), "f64": (53, 11)}
+FLOATS = {
+    "f8e4m3": (4, 4), "f8e5m2": (3, 5), "f16": (11, 5), "bf16": (8, 8),
+    "tf32": (11, 8), "f32": (24, 8), "f64": (53, 11),
+}  # fmt: skip
 """Significand and exponent bits of the float types of a matrix unit."""
 
 

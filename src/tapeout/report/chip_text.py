@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from tapeout.chip.review import Review
 from tapeout.chip.spec import Chip
 from tapeout.report.text import grid, rate, size
 
@@ -15,11 +16,12 @@ DTYPES = ("i8", "i16", "f8e4m3", "f16", "bf16", "f32")
 def chips(found: list[Chip]) -> Table:
     """One line per chip."""
     table = grid("l", "r", "r", "l", "r", "r", "r")
-    heads = ("Chip", "cores", "clock", "peak", "on chip", "DRAM", "bandwidth")
+    heads = ("Chip", "cores", "GHz", "peak, T/s", "on chip", "DRAM", "GB/s")
     table.add_row(*(Text(t, style="bold") for t in heads))
     for c in found:
-        clock, bandwidth = f"{c.topology.clock_hz / 1e9:.3g} GHz", f"{c.dram.bandwidth_bytes_per_s / 1e9:.4g} GB/s"
-        row = (clock, _peaks(c), size(_on_chip(c)), size(c.dram.capacity_bytes), bandwidth)
+        memory = "none" if c.dram.on_chip else size(c.dram.capacity_bytes)
+        bandwidth = f"{c.dram.bandwidth_bytes_per_s / 1e9:.4g}"
+        row = (f"{c.topology.clock_hz / 1e9:.3g}", _peaks(c), size(on_chip_bytes(c)), memory, bandwidth)
         table.add_row(c.name, str(c.cores), *row)
     return table
 
@@ -27,25 +29,51 @@ def chips(found: list[Chip]) -> Table:
 def _peaks(c: Chip, most: int = 3) -> str:
     """Peak operations per second by type, the first few."""
     held = [d for d in DTYPES if c.peak_ops_per_cycle(d)]
-    return ", ".join(f"{d} {rate(c.peak_ops_per_s(d)).strip()}OP/s" for d in held[:most])
+    return ", ".join(f"{d} {c.peak_ops_per_s(d) / 1e12:.4g}" for d in held[:most])
 
 
-def _on_chip(c: Chip) -> int:
+def on_chip_bytes(c: Chip) -> int:
+    """All memory on the dies."""
     local = c.cores * sum(m.bytes for m in c.memories)
-    return local + sum(s.bytes * (c.clusters if s.scope == "cluster" else 1) for s in c.shared)
+    shared = sum(s.bytes * (c.clusters if s.scope == "cluster" else 1) for s in c.shared)
+    return local + shared + (c.dram.capacity_bytes if c.dram.on_chip else 0)
+
+
+def review(found: Review) -> RenderableType:
+    """A good chip in a few lines, and what its author should know."""
+    c, t = found.chip, found.chip.topology
+    table = grid("l", "l")
+    table.add_row("topology", _shape(c))
+    for dtype in c.matrix.geometry:
+        table.add_row(f"peak {dtype}", _peak(c, dtype))
+    local = ", ".join(f"{m.name} {size(m.bytes)}" for m in c.memories)
+    table.add_row("a core", f"{local}, {c.vector.lanes['f32']} f32 lanes, {t.clock_hz / 1e9:.4g} GHz")
+    table.add_row("on chip", size(on_chip_bytes(c)))
+    table.add_row("dram", f"{size(c.dram.capacity_bytes)}, {c.dram.bandwidth_bytes_per_s / 1e9:.4g} GB/s")
+    head = Text(f"{c.name} is a chip", style="bold")
+    warnings = [Text(f"warning: {w}", style="yellow", overflow="fold") for w in found.warnings]
+    ending = [Text(), *warnings] if warnings else []
+    return Group(head, Text(), table, *ending)
+
+
+def _shape(c: Chip) -> str:
+    t = c.topology
+    return f"{t.dies} dies x {t.clusters} clusters x {t.cores} cores at {t.clock_hz / 1e9:.4g} GHz"
+
+
+def _peak(c: Chip, dtype: str) -> str:
+    advertised = c.advertised_tops.get(dtype)
+    note = f", advertised {advertised:g} T" if advertised else ""
+    return f"{rate(c.peak_ops_per_s(dtype))}OP/s{note}"
 
 
 def chip(c: Chip) -> RenderableType:
     """One chip: its parts, its derived peaks, and the sources of its numbers."""
-    t = c.topology
     table = grid("l", "l")
-    shape = f"{t.dies} dies x {t.clusters} clusters x {t.cores} cores at {t.clock_hz / 1e9:.4g} GHz"
-    table.add_row("topology", shape)
+    table.add_row("topology", _shape(c))
     for dtype, kind in c.matrix.geometry.items():
-        advertised = c.advertised_tops.get(dtype)
-        note = f", advertised {advertised:g} T" if advertised else ""
         dims = f"{kind.m0} x {kind.n0} x {kind.k0} MACs a cycle and core"
-        table.add_row(f"matrix {dtype}", f"{dims}, {rate(c.peak_ops_per_s(dtype))}OP/s{note}")
+        table.add_row(f"matrix {dtype}", f"{dims}, {_peak(c, dtype)}")
     table.add_row(
         "stationary", f"{c.matrix.stationary}, load {c.matrix.load_cycles}, fill {c.matrix.fill_cycles} cycles"
     )
@@ -56,7 +84,8 @@ def chip(c: Chip) -> RenderableType:
     for s in c.shared:
         table.add_row(s.name, f"{size(s.bytes)} a {s.scope}, {s.bytes_per_cycle:g} B/cycle, managed by {s.managed}")
     dram = f"{size(c.dram.capacity_bytes)}, {c.dram.bandwidth_bytes_per_s / 1e9:.4g} GB/s, {c.dram.kind}"
-    table.add_row("dram", f"{dram}, latency {c.dram.latency_cycles} cycles")
+    place = "main memory, on chip" if c.dram.on_chip else "dram"
+    table.add_row(place, f"{dram}, latency {c.dram.latency_cycles} cycles")
     for link in c.links:
         table.add_row(f"link {link.name}", f"{link.bandwidth_bytes_per_s / 1e9:.4g} GB/s")
     sources = grid("l", "l")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from tapeout.chip.spec import ROLES, Chip
+from tapeout.chip.spec import ROLES, STATIONARY, Chip
 from tapeout.isa.encode import COMPUTE, DTYPES
-
-STATIONARY = ("weight", "output", "input", "none")
 
 
 def _milli(rate: float) -> int:
