@@ -219,12 +219,14 @@ def test_check_warns(tmp_path: Path) -> None:
     file = tmp_path / "doubtful.toml"
     text = TEMPLATE.read_text()
     text = text.replace('"*" = "assumed: an example"\n', '"dram.*" = "gossip"\n"drum.*" = "press: x"\n')
+    text = text.replace("bytes_per_cycle = 256 # width", "bytes_per_cycle = 32 # width")
     file.write_text(
         text.replace("\ni8 = 16.4", "\ni8 = 32").replace('advertised = ""', 'advertised = "half of it sleeps"')
     )
     told = chips("check", str(file)).stdout.replace("\n", " ")
     for warning in (
         "vector: no source for lanes.f32, lanes.i32", "`drum.*` names no number", "`dram.*` does not begin with one of",
+        "matrix.geometry.bf16: takes 64 bytes of operand a a cycle, memories.activations brings 32",
         "advertised_tops.i8: 32, but 16.38 by the parts; the file says: half of it sleeps",
     ):  # fmt: skip
         assert warning in told

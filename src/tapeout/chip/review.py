@@ -4,6 +4,7 @@ in a good one, and a complete file to start from."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +36,7 @@ def review(name_or_path: str | Path) -> Review:
     if problems:
         return Review(chip, tuple(problems))
     own = cast("dict[str, str]", read_table(text, origin).get("sources", {}))
-    warnings = (*_unsourced(chip, table), *_odd_sources(own, table), *_peaks(chip))
+    warnings = (*_unsourced(chip, table), *_odd_sources(own, table), *_peaks(chip), *_ports(chip))
     found = {leaf: source for leaf in leaves(table) if (source := source_of(leaf, chip.sources)) is not None}
     return Review(chip, (), warnings, found)
 
@@ -82,3 +83,18 @@ def _peaks(chip: Chip) -> Iterator[str]:
         if abs(derived - tops) > 0.03 * tops:
             why = chip.why_not_advertised
             yield f"advertised_tops.{dtype}: {tops:g}, but {derived:.4g} by the parts; the file says: {why}"
+
+
+def _ports(chip: Chip) -> Iterator[str]:
+    """Operands that stream all the time, from memories whose ports are narrower than the array takes them."""
+    streaming = {"weight": "a", "output": "ab"}.get(chip.matrix.stationary, "b")
+    for dtype, kind in chip.matrix.geometry.items():
+        element_bits = int(re.findall(r"\d+", dtype)[0])
+        for role in streaming:
+            memory = chip.memories[chip.memory_for(role)]
+            wanted = (kind.m0 if role == "a" else kind.n0) * kind.k0 * element_bits / 8
+            if wanted > memory.bytes_per_cycle:
+                yield (
+                    f"matrix.geometry.{dtype}: takes {wanted:g} bytes of operand {role} a cycle, "
+                    f"memories.{memory.name} brings {memory.bytes_per_cycle}; the array will wait"
+                )
