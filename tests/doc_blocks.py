@@ -19,18 +19,20 @@ from tapeout.cli import app
 FENCE = re.compile(r"^```(\w+)(?: +(\S+))?\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 COMMAND = re.compile(r"^\$ (tapeout .*?)(?: +# exit code (\d+))?$", re.MULTILINE)
 ANY = "..."
+MACHINE = ("Host time", "Values", "compile and timing:", "memory:")
+"""How lines begin that depend on the machine."""
 
 
 def lasting(text: str) -> list[str]:
     """What does not depend on the machine: not seconds, not the last digits of an error."""
     lines = [" ".join(line.split()) for line in text.splitlines() if line.strip()]
-    return [line for line in lines if not line.startswith(("Host time", "Values"))]
+    return [line for line in lines if not line.startswith(MACHINE) and " error " not in line]
 
 
 def run_command(line: str) -> tuple[int, str]:
-    """Exit code, and what it printed."""
+    """Exit code, and what it printed (progress left out)."""
     result = CliRunner().invoke(app, shlex.split(line)[1:])
-    return result.exit_code, result.output
+    return result.exit_code, result.output if result.exit_code else result.stdout
 
 
 def differences(page: Path, folder: Path) -> list[str]:
