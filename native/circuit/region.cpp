@@ -22,8 +22,8 @@ constexpr Word kManyQueries = 150'000'000; // a job that has asked so much is be
 constexpr Word kSomeQueries = 40'000'000;  // with a fair split at hand
 constexpr Word kFewQueries = 10'000'000;   // with a clear one; and to see whether a word is a choice, or a half simple
 constexpr std::size_t kEfforts = 4, kSomeEfforts = 3, kOutgrown = 3; // the last effort takes large diagrams
-constexpr double kClearSplit = 0.7, kPoorSplit = 0.85; // what is left to be known by then
-constexpr double kClose = 0.15;                        // splits that are near the best
+constexpr double kClearSplit = 0.7, kPoorSplit = 0.85;               // what is left to be known by then
+constexpr double kClose = 0.15;                                      // splits that are near the best
 constexpr std::size_t kOfEachWord = 2;
 constexpr std::size_t kControls = 12;    // besides words of data
 constexpr std::size_t kModest = 80;      // inputs whose halves may well be simple
