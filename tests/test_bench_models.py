@@ -83,7 +83,28 @@ def test_a_table_is_kept_gone_on_with_and_compared(tmp_path: Path) -> None:
     assert told.count(" timed ") == 2
     assert "of 1 runs that it has too: 1 changed" in compared
     assert f"+100.0 % cycles: {first['key']}" in compared
-    assert runs.last_of(table).exists()
+    assert list(runs.read(runs.last_of(table))[1]) == [first["key"]]
+
+
+def test_half_a_line_costs_one_run(tmp_path: Path) -> None:
+    table = tmp_path / "table.jsonl"
+    small = [*SMALL, "-c", "systolic-128", "--table", str(table), "--timing-only"]
+    bench(*small)
+    whole = runs.read(table)[1]
+    table.write_text(table.read_text()[:-30])  # killed while the last run was written
+    _, told = bench(*small)
+    assert told.count(" timed ") == 1
+    assert runs.read(table)[1].keys() == whole.keys()
+
+
+def test_older_tables_are_kept_where_a_newer_one_has_no_such_run(tmp_path: Path) -> None:
+    table = tmp_path / "table.jsonl"
+    head = {**runs.provenance("command"), "fingerprint": "old"}
+    for records in ([record("a", cycles=1), record("b", cycles=2)], [record("b", cycles=3)]):
+        table.write_text("\n".join(json.dumps(line) for line in (head, *records)) + "\n")
+        runs.run_all([], table, "command")
+    kept = runs.read(runs.last_of(table))[1]
+    assert {key: kept[key]["cycles"] for key in kept} == {"a": 1, "b": 3}
 
 
 def test_runs_that_end_without_a_report(tmp_path: Path) -> None:

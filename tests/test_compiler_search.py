@@ -12,10 +12,11 @@ from compiled import ODD, PRESETS
 from strategies import chips, graphs
 from tapeout.chip.spec import Chip
 from tapeout.compiler.canonicalize import canonicalize
-from tapeout.compiler.lower import local_bytes, lower
+from tapeout.compiler.lower import lower
 from tapeout.compiler.pipeline import compile_graph, plan_kernels
 from tapeout.compiler.schedule_verify import verify_schedule
 from tapeout.compiler.search import search
+from tapeout.compiler.tile import local_bytes
 from tapeout.errors import DoesNotFit, UnsupportedOp
 from tapeout.ir.build import Builder
 from tapeout.ir.graph import Graph

@@ -101,7 +101,7 @@ def run_all(
     if path.exists():
         head, known = read(path)
         if head["fingerprint"] != fingerprint():
-            path.replace(last_of(path))
+            _put_aside(path, head, known)
             known = {}
     wanted = {case.key: case for case in cases}
     done = {"right", *(() if values else ("timed",)), *(() if retry else ("wrong", "refused", "failed", "late"))}
@@ -115,9 +115,8 @@ def run_all(
     except OSError as error:
         raise UserError(f"cannot write ({error.strerror})", str(path), "give a path in a folder that exists") from None
     with out, ThreadPoolExecutor(max(1, jobs)) as pool:
-        if fresh:
-            out.write(json.dumps(provenance(command)) + "\n")
-            out.flush()
+        out.write(json.dumps(provenance(command)) + "\n" if fresh else "\n")  # a killed run may have left half a line
+        out.flush()
 
         def work(case: Case) -> None:
             record = run_case(case, values, limits, children)
@@ -142,8 +141,20 @@ def run_all(
 
 
 def last_of(path: Path) -> Path:
-    """Where the records of the version before are kept."""
+    """Where the records of versions before are kept."""
     return path.with_name(path.name + ".last")
+
+
+def _put_aside(path: Path, head: Record, records: dict[str, Record]) -> None:
+    """Moves the records to those of versions before, where they replace older ones of the same runs."""
+    last = last_of(path)
+    older = read(last)[1] if last.exists() else {}
+    part = last.with_name(last.name + ".part")
+    part.write_text(
+        "".join(json.dumps(line) + "\n" for line in (head, *{**older, **records}.values())), encoding="utf-8"
+    )
+    part.replace(last)
+    path.unlink()
 
 
 def run_case(case: Case, values: bool, limits: Limits, children: set[subprocess.Popen[str]]) -> Record:
@@ -177,7 +188,6 @@ def _child(
 ) -> tuple[int | None, str, Record]:
     """One `tapeout run` (no exit code where it took too long), its output, CPU seconds and peak memory."""
     command = [sys.executable, "-m", "tapeout", "run", *arguments]
-
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     child = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True

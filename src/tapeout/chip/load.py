@@ -63,7 +63,7 @@ class _Reader:
                 units = ", ".join(scale) or "none: write a plain number"
                 raise self.fail(f"bad unit in {value!r}", path, f"use one of {units}")
             value = float(match[1]) * scale[match[2]]
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:  # noqa: PLR0124 NaN
+        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(min(value, _LARGEST)):
             raise self.fail(f"{value!r} is not a number", path, "write a finite number")
         if value < 0 or (value == 0 and not _MAY_BE_ZERO.search(key)):
             raise self.fail(f"{value} must be positive", path, "write a number greater than 0")

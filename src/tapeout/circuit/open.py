@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import shlex
@@ -78,29 +79,46 @@ def _command(text: str, timeout_s: float) -> ProcessOracle:
 
 
 def _function(text: str, interface: Interface | str | None) -> Oracle:
-    oracle = to_oracle(named_in_file(text), interface, text)
+    oracle = to_oracle(named(text), interface, text)
     if isinstance(oracle, FunctionOracle):
         oracle.where = text
     return oracle
 
 
-def named_in_file(text: str) -> object:
-    """What ``file.py:name`` names; `UserError` where there is no such thing."""
-    file, _, name = text.rpartition(":")
-    if not file:
-        raise UserError("no function is named", text, "write file.py:function")
-    path = Path(file)
+def named(text: str) -> object:
+    """What ``file.py:name`` or ``package.module:name`` names, the latter from the Python path or the present folder;
+    `UserError` where there is no such thing."""
+    place, _, name = text.rpartition(":")
+    if not place or not name:
+        raise UserError("no function is named", text, "write file.py:function or package.module:factory")
+    try:
+        module = _module_in(Path(place)) if place.endswith(".py") else _module_called(place)
+    except UserError:
+        raise
+    except Exception as error:
+        what = f"raised {type(error).__name__}: {' '.join(str(error).split())}"
+        raise UserError(what, place, "make it import without errors") from error
+    if not hasattr(module, name):
+        raise UserError(f"there is no {name!r}", place, "name a function of it")
+    return getattr(module, name)
+
+
+def _module_in(path: Path) -> object:
     if not path.is_file():
-        raise UserError("there is no such file", file, "write file.py:function")
+        raise UserError("there is no such file", str(path), "write file.py:function")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
-        raise UserError("cannot be imported", file, "give a Python file")
+        raise UserError("cannot be imported", str(path), "give a Python file")
     module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _module_called(name: str) -> object:
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
     try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        what = f"raised {type(error).__name__}: {error}"
-        raise UserError(what, file, "make the file import without errors") from error
-    if not hasattr(module, name):
-        raise UserError(f"there is no {name!r}", file, "name a function of the file")
-    return getattr(module, name)
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        action = "install it, or run in its folder, or write file.py:function"
+        raise UserError(f"there is no module '{error.name}'", name, action) from error

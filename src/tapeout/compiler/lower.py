@@ -12,7 +12,7 @@ from tapeout.compiler.outer import LIMIT, walk_outer
 from tapeout.compiler.roles import MULTICAST_BYTES, by_steps, identity_of, memory_of, roles_of, split_sums
 from tapeout.compiler.rooms import rooms_of
 from tapeout.compiler.schedule import Schedule
-from tapeout.compiler.tile import LocalBuffer, TileProgram, Window
+from tapeout.compiler.tile import LocalBuffer, TileProgram, Window, collapse
 from tapeout.errors import DoesNotFit
 from tapeout.ir import kernel as k
 from tapeout.ir.types import DType
@@ -381,8 +381,8 @@ class Lowering:
             dims = [(self.schedule.extent(i), strides) for i, strides in zip(out.index, by_dim, strict=True)]
             dims.sort(key=lambda d: -d[1][0])
             kept = tuple(out.axes[: len(dims)])
-        outer = _collapse(dims[: len(kept)])
-        inner = _collapse(dims[len(kept) :])
+        outer = collapse(dims[: len(kept)])
+        inner = collapse(dims[len(kept) :])
         room = MAX_DIMS - len(inner)
         loops, outer = (outer[: len(outer) - room], outer[len(outer) - room :]) if len(outer) > room else ([], outer)
         shape = outer + inner or [(1, (0,) * len(tiles))]
@@ -423,7 +423,7 @@ class Lowering:
         assert isinstance(src, k.Tile)
         axes = tuple(a for a in self.kernel.layout if a in op.out.axes)
         tiles = [op.out, src, *(t for t in rest[:2] if isinstance(t, k.Tile))]
-        dims = _collapse([(self.schedule.tile[a], tuple(self._strides[t].get(a, 0) for t in tiles)) for a in axes])
+        dims = collapse([(self.schedule.tile[a], tuple(self._strides[t].get(a, 0) for t in tiles)) for a in axes])
         loops, dims = dims[: max(0, len(dims) - MAX_DIMS)], dims[max(0, len(dims) - MAX_DIMS) :]
         slots = [self._slot() for _ in loops]
         shape = dims or [(1, (0,) * len(tiles))]
@@ -536,8 +536,8 @@ class Lowering:
         n_axis = max(n_axes, key=lambda x: sizes[x], default=None)
         ordered_k = [x for x in self.kernel.layout if x in op.reduce]
         st = self._strides
-        m = _collapse([(sizes[x], (st[a].get(x, 0), 0, st[out].get(x, 0))) for x in m_axes])
-        depth = _collapse([(sizes[x], (st[a].get(x, 0), st[b].get(x, 0), 0)) for x in ordered_k])
+        m = collapse([(sizes[x], (st[a].get(x, 0), 0, st[out].get(x, 0))) for x in m_axes])
+        depth = collapse([(sizes[x], (st[a].get(x, 0), st[b].get(x, 0), 0)) for x in ordered_k])
         loops = [
             (sizes[x], (st[a].get(x, 0), st[b].get(x, 0), st[out].get(x, 0)))
             for x in (*batch, *(x for x in n_axes if x is not n_axis))
@@ -589,27 +589,6 @@ def _memory_order(access: k.Access) -> list[int]:
     return sorted(range(len(access.index)), key=lambda d: -abs(access.strides[d]))
 
 
-def _collapse(dims: list[tuple[int, tuple[int, ...]]]) -> list[tuple[int, tuple[int, ...]]]:
-    """Merges neighbouring dimensions that every operand walks evenly; drops those of extent 1."""
-    out: list[tuple[int, tuple[int, ...]]] = []
-    for size, strides in dims:
-        if size == 1:
-            continue
-        if out and all(o == size * s for o, s in zip(out[-1][1], strides, strict=True)):
-            out[-1] = (out[-1][0] * size, strides)
-        else:
-            out.append((size, strides))
-    return out
-
-
 def lower(kernel: k.KernelSpec, schedule: Schedule, chip: Chip) -> TileProgram:
     """The tile program of a kernel. `DoesNotFit` where no memory can hold a tile's kind."""
     return Lowering(kernel, schedule, chip).lower()
-
-
-def local_bytes(program: TileProgram, memories: int) -> list[int]:
-    """Bytes that a tile program takes in each local memory."""
-    used = [0] * memories
-    for buffer in program.buffers:
-        used[buffer.memory] += buffer.bytes * buffer.depth
-    return used

@@ -11,7 +11,7 @@ from tapeout.compiler.emit import emit
 from tapeout.compiler.form import form_kernels
 from tapeout.compiler.groups import Group, Grouping
 from tapeout.compiler.layouts import assign_layouts
-from tapeout.compiler.lower import local_bytes, lower
+from tapeout.compiler.lower import lower
 from tapeout.compiler.memory import DramPlan, plan_dram
 from tapeout.compiler.rematerialize import private_widenings
 from tapeout.compiler.schedule import Schedule
@@ -21,7 +21,7 @@ from tapeout.compiler.search import search
 from tapeout.compiler.signature import signature
 from tapeout.compiler.support import check_control, check_supported
 from tapeout.compiler.sync import Semaphores, synchronise
-from tapeout.compiler.tile import TileProgram, Window
+from tapeout.compiler.tile import TileProgram, Window, local_bytes
 from tapeout.compiler.tile_verify import verify_tiles
 from tapeout.compiler.views import Place
 from tapeout.errors import DoesNotFit

@@ -56,3 +56,24 @@ class TileProgram:
     active: int
     """Cores that get work; the others skip the body."""
     body: tuple[Node, ...]
+
+
+def local_bytes(program: TileProgram, memories: int) -> list[int]:
+    """Bytes that a tile program takes in each local memory."""
+    used = [0] * memories
+    for buffer in program.buffers:
+        used[buffer.memory] += buffer.bytes * buffer.depth
+    return used
+
+
+def collapse(dims: list[tuple[int, tuple[int, ...]]]) -> list[tuple[int, tuple[int, ...]]]:
+    """Merges neighbouring dimensions that every operand walks evenly; drops those of extent 1."""
+    out: list[tuple[int, tuple[int, ...]]] = []
+    for size, strides in dims:
+        if size == 1:
+            continue
+        if out and all(o == size * s for o, s in zip(out[-1][1], strides, strict=True)):
+            out[-1] = (out[-1][0] * size, strides)
+        else:
+            out.append((size, strides))
+    return out

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import os
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, cast
 
-from tapeout.circuit.open import named_in_file
+from tapeout.circuit.open import named
 from tapeout.errors import InvalidModel, UserError
 
 
@@ -23,7 +19,7 @@ class Factory:
     def __init__(self, text: str) -> None:
         """`UserError` where nothing of that name can be imported or called."""
         self.text = text
-        self._call = cast("Any", _named(text))
+        self._call = cast("Any", named(text))
         if not callable(self._call):
             raise UserError(f"is a {type(self._call).__name__}", text, "name a function that returns a model")
         try:
@@ -64,25 +60,3 @@ def _is_pair(made: object) -> bool:
 def _is_module(model: object) -> bool:
     """Without importing PyTorch where nothing has."""
     return any(c.__module__.startswith("torch.nn") for c in type(model).__mro__)
-
-
-def _named(text: str) -> object:
-    """What `text` names in a file, or in a module of the Python path or the present folder."""
-    place, _, name = text.rpartition(":")
-    if not place or not name:
-        raise UserError(f"'{text}' is no model", "", "write package.module:factory or file.py:factory")
-    if Path(place).suffix == ".py":
-        return named_in_file(text)
-    if (here := os.getcwd()) not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(place)
-    except ModuleNotFoundError as error:
-        what = f"there is no module '{error.name}'"
-        raise UserError(what, text, "install it, or run in its folder, or write file.py:factory") from error
-    except Exception as error:
-        what = f"raised {type(error).__name__}: {' '.join(str(error).split())}"
-        raise UserError(what, place, "make the module import without errors") from error
-    if not hasattr(module, name):
-        raise UserError(f"there is no '{name}'", place, "name a function of the module")
-    return getattr(module, name)

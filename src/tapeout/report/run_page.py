@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from tapeout import __version__
 from tapeout.chip.spec import Chip
-from tapeout.compiler.lower import local_bytes
 from tapeout.compiler.memory import lifetimes
 from tapeout.compiler.pipeline import Compiled
+from tapeout.compiler.tile import local_bytes
 from tapeout.isa import asm
 from tapeout.isa.commands import AnyCommand, Queue
 from tapeout.isa.program import commands
