@@ -6,11 +6,13 @@ largest first, each at the lowest address that is free over its whole lifetime.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tapeout.chip.spec import Chip
+from tapeout.compiler.tile import TileProgram
 from tapeout.errors import DoesNotFit
-from tapeout.ir.kernel import Buffer, KernelSpec, LoadTile, StoreTile
+from tapeout.ir.kernel import Buffer
 
 ALIGNMENT = 256
 
@@ -29,24 +31,22 @@ def _aligned(n: int) -> int:
     return -(-n // ALIGNMENT) * ALIGNMENT
 
 
-def lifetimes(kernels: tuple[KernelSpec, ...], outputs: frozenset[Buffer]) -> dict[Buffer, tuple[int, int]]:
+def lifetimes(programs: Sequence[TileProgram], outputs: frozenset[Buffer]) -> dict[Buffer, tuple[int, int]]:
     """First and last kernel that touches each buffer; outputs live to the end."""
     spans: dict[Buffer, tuple[int, int]] = {}
-    for n, kernel in enumerate(kernels):
-        for op in kernel.ops:
-            if isinstance(op, LoadTile | StoreTile):
-                buffer = op.access.buffer
-                spans[buffer] = (spans.get(buffer, (n, n))[0], n)
+    for n, program in enumerate(programs):
+        for window in program.windows:
+            spans[window.buffer] = (spans.get(window.buffer, (n, n))[0], n)
     for buffer in outputs:
-        spans[buffer] = (spans.get(buffer, (0, 0))[0], len(kernels))
+        spans[buffer] = (spans.get(buffer, (0, 0))[0], len(programs))
     return spans
 
 
 def plan_dram(
-    kernels: tuple[KernelSpec, ...], fixed: tuple[Buffer, ...], outputs: frozenset[Buffer], chip: Chip
+    programs: Sequence[TileProgram], fixed: tuple[Buffer, ...], outputs: frozenset[Buffer], chip: Chip
 ) -> DramPlan:
     """Addresses for all buffers that the kernels touch, and for the `fixed` ones. `DoesNotFit` past the DRAM."""
-    spans = lifetimes(kernels, outputs)
+    spans = lifetimes(programs, outputs)
     address: dict[Buffer, int] = {}
     top = 0
     for buffer in dict.fromkeys((*fixed, *(b for b in spans if b.role not in ("temporary", "output")))):

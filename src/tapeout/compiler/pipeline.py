@@ -13,6 +13,7 @@ from tapeout.compiler.groups import Group, Grouping
 from tapeout.compiler.layouts import assign_layouts
 from tapeout.compiler.lower import lower
 from tapeout.compiler.memory import DramPlan, plan_dram
+from tapeout.compiler.packing import agreed
 from tapeout.compiler.rematerialize import private_widenings
 from tapeout.compiler.schedule import Schedule
 from tapeout.compiler.schedule_cache import ScheduleCache
@@ -65,12 +66,13 @@ def compile_graph(
     check_supported(canonical)
     grouping, kernels, schedules = plan_kernels(canonical, chip, progress, cache)
     verify_kernels(kernels)
+    packs = agreed(zip(kernels, schedules, strict=True), chip)
     semaphores = Semaphores()
     tiles: list[TileProgram] = []
     for number, (kernel, schedule) in enumerate(zip(kernels, schedules, strict=True)):
         progress("lower", number, len(kernels))
         verify_schedule(kernel, schedule, chip)
-        tiles.append(synchronise(lower(kernel, schedule, chip), semaphores, chip.topology.cores))
+        tiles.append(synchronise(lower(kernel, schedule, chip, packs), semaphores, chip.topology.cores))
         verify_tiles(tiles[-1], chip)
     inputs = {v.name: grouping.buffer(v) for v in canonical.inputs}
     outputs = {name: grouping.exit_places[v] for name, v in canonical.outputs}
@@ -81,7 +83,7 @@ def compile_graph(
         *(p.buffer for p in outputs.values() if p.buffer.role != "temporary"),
     )
     left = frozenset(p.buffer for p in outputs.values()) | frozenset(p.buffer for _, p in states.values())
-    plan = plan_dram(kernels, tuple(dict.fromkeys(fixed)), frozenset(b for b in left if b.role == "temporary"), chip)
+    plan = plan_dram(tiles, tuple(dict.fromkeys(fixed)), frozenset(b for b in left if b.role == "temporary"), chip)
     bindings = (
         *((name, whole_window(b), "input") for name, b in inputs.items()),
         *((name, place_window(p), "output") for name, p in outputs.items()),

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tapeout.chip.spec import Chip
+from tapeout.compiler.packing import packable
 from tapeout.compiler.roles import MULTICAST_BYTES, by_steps, memory_of, neutral_outside, roles_of, split_sums
 from tapeout.compiler.rooms import rooms_of
 from tapeout.compiler.schedule import Schedule
@@ -316,6 +317,8 @@ class _Cost:
         """Bytes charged for one box: whole granules for each row."""
         size = access.buffer.dtype.bytes
         total = self.elements(access.index) * size
+        if packable(access):
+            return _ceil(total, self.chip.dram.granule_bytes) * self.chip.dram.granule_bytes
         packed = min(
             (d for d in range(len(access.strides)) if access.strides[d]), key=lambda d: access.strides[d], default=None
         )

@@ -271,7 +271,7 @@ def _memory(s: Summary, compiled: Compiled, chip: Chip, ran: Sequence[_Ran]) -> 
     arena = max(1, plan.arena_bytes)
     parts = _time_axis(s.cycles, s.chip.clock_hz, height)
     boxes: list[tuple[int, str]] = []
-    for buffer, (first, last) in lifetimes(compiled.kernels, left).items():
+    for buffer, (first, last) in lifetimes(compiled.tiles, left).items():
         at = plan.address[buffer] - plan.arena
         if at < 0 or first not in times:
             continue
