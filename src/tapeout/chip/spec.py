@@ -18,6 +18,9 @@ bounds, the compiler does not use them."""
 STATIONARY = ("weight", "output", "input", "none")
 """Which operand stays in the matrix unit."""
 
+SCOPES = ("cluster", "chip", "distributed")
+"""Who shares a memory."""
+
 ROLES = ("ld", "st", "mv", "a", "b", "c", "ve")
 """What may reach a local memory: the DMA queues, the mover, the three matrix operands, the vector unit."""
 
@@ -125,8 +128,9 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """A memory that a cluster or the chip shares. `software`: an address space for DMA; `hardware`: a cache before DRAM
-    that keeps whole tiles (least recently used first out)."""
+    """A memory that a cluster or the chip shares; of a `distributed` one every cluster holds a slice of `bytes`, which
+    all cores reach. `software`: an address space for DMA; `hardware`: a cache before DRAM that keeps whole tiles (least
+    recently used first out)."""
 
     name: str
     bytes: int
