@@ -237,6 +237,14 @@ class Chip:
         """The software-managed shared memories; tensor space s > 0 is the (s-1)-th of them."""
         return tuple(s for s in self.shared if s.managed == "software")
 
+    def shared_bytes(self, level: Shared) -> int:
+        """Bytes of one instance of a shared memory; of a distributed one all slices together."""
+        return level.bytes * (self.clusters if level.scope == "distributed" else 1)
+
+    def reached_by_all(self, level: Shared) -> bool:
+        """Whether every core reaches the same shared memory."""
+        return level.scope != "cluster" or self.clusters == 1
+
     def memory_for(self, role: str) -> int:
         """Number of the local memory that serves `role`: the largest that it reaches."""
         able = [i for i, m in enumerate(self.memories) if role in m.reach]

@@ -1,12 +1,11 @@
 """Packing: constants lie in DRAM tile by tile, as the schedules of their readers cut them.
 
 A tile is then one run of whole granules, whatever the layout of the tensor, and the cores of a cluster can divide it
-anywhere. A constant whose readers do not agree on the tiles, or that is read by index, stays as it is.
+anywhere. A constant that is cut in several ways lies there once for each; one that is read by index stays as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from math import prod
 
@@ -55,30 +54,19 @@ def packing_of(access: k.Access, schedule: Schedule, chip: Chip) -> k.Packing | 
 
 @dataclass
 class Packs:
-    """The packed constants of a program; `loose` ones stay as they are."""
+    """The packed constants of a program."""
 
-    loose: frozenset[k.Buffer] = frozenset()
     _made: dict[tuple[k.Buffer, k.Packing], k.Buffer] = field(default_factory=dict[tuple[k.Buffer, k.Packing], k.Buffer])
 
     def packed(self, access: k.Access, schedule: Schedule, chip: Chip) -> k.Buffer | None:
         """The buffer that holds the tiles which an access reads under a schedule."""
         buffer = access.buffer
-        packing = None if buffer in self.loose else packing_of(access, schedule, chip)
+        packing = packing_of(access, schedule, chip)
         if packing is None:
             return None
         if (buffer, packing) not in self._made:
             name, shape = f"{buffer.name}.tiles", packing.shape
             self._made[buffer, packing] = k.Buffer(
-                name, buffer.dtype, shape, "constant", buffer.data, buffer.order, buffer.part, packing
+                name, buffer.dtype, shape, "constant", buffer.data, buffer.order, buffer.part, packing=packing
             )
         return self._made[buffer, packing]
-
-
-def agreed(kernels: Iterable[tuple[k.KernelSpec, Schedule]], chip: Chip) -> Packs:
-    """Packs of the constants that all their readers cut alike."""
-    forms: dict[k.Buffer, set[k.Packing | None]] = {}
-    for kernel, schedule in kernels:
-        for op in kernel.ops:
-            if isinstance(op, k.LoadTile) and op.access.buffer.role == "constant":
-                forms.setdefault(op.access.buffer, set()).add(packing_of(op.access, schedule, chip))
-    return Packs(frozenset(buffer for buffer, found in forms.items() if len(found) > 1))

@@ -85,6 +85,8 @@ class Buffer:
     order: tuple[int, ...] | None = None
     part: int = -1
     """At least 0: what is meant is this part of `data` in `dtype` (see `physical`)."""
+    space: int = 0
+    """Where it lies: 0 in DRAM, s in the (s-1)-th software-managed memory that cores share."""
     packing: Packing | None = None
     """Which tiles of `data` in that order make up the buffer, where it does not hold all as it is."""
 
