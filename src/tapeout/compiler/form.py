@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from tapeout.compiler.combine import combine
 from tapeout.compiler.drain import fuse_drains
 from tapeout.compiler.engines import PAIRS, Extents, fits_matrix, parts_on_matrix, prefers_vector
 from tapeout.compiler.groups import Dims, Group, Grouping, pool_identity
@@ -376,7 +377,7 @@ class Former:
     # ---- the finished kernel
 
     def _finish(self) -> k.KernelSpec:
-        self.ops = insert_moves(fuse_drains(self.ops), self.chip)
+        self.ops = insert_moves(combine(fuse_drains(self.ops)), self.chip)
         used = self._use_order()
         find = self.grouping.axes.find
         resident = {self._axis[r] for a in self.group.resident if (r := find(a)) in self._axis}
