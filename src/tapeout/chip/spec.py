@@ -237,8 +237,12 @@ class Chip:
         """The software-managed shared memories; tensor space s > 0 is the (s-1)-th of them."""
         return tuple(s for s in self.shared if s.managed == "software")
 
+    def copies(self, level: Shared) -> int:
+        """How many there are of a shared memory, or slices of a distributed one."""
+        return 1 if level.scope == "chip" else self.clusters
+
     def shared_bytes(self, level: Shared) -> int:
-        """Bytes of one instance of a shared memory; of a distributed one all slices together."""
+        """Bytes of what one core reaches of a shared memory: of a distributed one all slices together."""
         return level.bytes * (self.clusters if level.scope == "distributed" else 1)
 
     def reached_by_all(self, level: Shared) -> bool:

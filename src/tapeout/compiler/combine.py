@@ -48,8 +48,9 @@ class Ops:
         if not isinstance(value, k.Tile) or len(self.readers.get(value, ())) != 1:
             return None
         op = self.maker[value]
-        plain = isinstance(op, k.Map) and op.fn not in ("move", "drain") and op.along is None
-        return op if plain and value.dtype.is_float and set(value.axes) == set(like.axes) else None
+        if not isinstance(op, k.Map) or not _plain(op):
+            return None
+        return op if value.dtype.is_float and set(value.axes) == set(like.axes) else None
 
 
 def combine(ops: list[k.KernelOp]) -> list[k.KernelOp]:
@@ -64,8 +65,7 @@ def _everywhere(ops: list[k.KernelOp], rule: Rule) -> list[k.KernelOp]:
     held = Ops(ops)
     while number < len(held.ops):
         op = held.ops[number]
-        plain = isinstance(op, k.Map) and op.fn not in ("move", "drain") and op.along is None
-        made = rule(held, op) if plain and isinstance(op, k.Map) else None
+        made = rule(held, op) if isinstance(op, k.Map) and _plain(op) else None
         if made is None:
             number += 1
             continue
@@ -86,6 +86,11 @@ def _live(ops: list[k.KernelOp]) -> list[k.KernelOp]:
         read.update(k.sources_of(op))
         kept.append(op)
     return kept[::-1]
+
+
+def _plain(op: k.Map) -> bool:
+    """Whether an op works element by element on the vector unit."""
+    return op.fn not in ("move", "drain") and op.along is None
 
 
 def _float(op: k.Map) -> bool:
@@ -109,10 +114,7 @@ def _widened(held: Ops, op: k.Map) -> list[k.KernelOp] | None:
 
 def _only_maps(held: Ops, tile: k.Tile) -> bool:
     """Whether only vector ops that compute in f32 read a tile."""
-    return all(
-        isinstance(r, k.Map) and r.fn not in ("move", "drain") and r.along is None and _float(r)
-        for r in held.readers.get(tile, ())
-    )
+    return all(isinstance(r, k.Map) and _plain(r) and _float(r) for r in held.readers.get(tile, ()))
 
 
 def _inverse(_: Ops, op: k.Map) -> list[k.KernelOp] | None:
@@ -148,7 +150,9 @@ class _Sum:
     def take(self, held: Ops, op: k.Map, factor: float, root: k.Map) -> bool:
         """Adds factor * op, taken apart where that is allowed."""
         match op.fn, op.srcs:
-            case ("add" | "sub"), (x, y) if factor in (1.0, -1.0) or (_scaled(held, x, root) and _scaled(held, y, root)):
+            case (("add" | "sub"), (x, y)) if factor in (1.0, -1.0) or (
+                _scaled(held, x, root) and _scaled(held, y, root)
+            ):
                 self.ops += 1
                 self.add(held, x, factor, root)
                 self.add(held, y, factor if op.fn == "add" else -factor, root)
@@ -177,12 +181,11 @@ def _linear(held: Ops, op: k.Map) -> list[k.KernelOp] | None:
     """A sum of products with numbers, one op for each term."""
     if op.fn not in ("add", "sub", "mul", "neg") or not _float(op):
         return None
-    reader = held.readers.get(op.out, [])
-    if len(reader) == 1 and isinstance(reader[0], k.Map) and held.inner(op.out, reader[0].out) is op:
-        outer = _Sum()
-        if reader[0].fn in ("add", "sub", "mul", "neg") and outer.take(held, reader[0], 1.0, reader[0]):
-            if op.out not in outer.terms:
-                return None  # part of a larger sum
+    reader = held.readers.get(op.out, [None])[0]
+    outer = _Sum()
+    alone = isinstance(reader, k.Map) and held.inner(op.out, reader.out) is op
+    if alone and outer.take(held, reader, 1.0, reader) and op.out not in outer.terms:
+        return None  # part of a larger sum
     found = _Sum()
     if not found.take(held, op, 1.0, op):
         return None
@@ -199,12 +202,13 @@ def _terms(total: _Sum, op: k.Map) -> list[k.KernelOp]:
     """The ops that add up a sum, the last of which is in the place of `op`."""
     terms = sorted(total.terms.items(), key=lambda term: (set(term[0].axes) != set(op.out.axes), term[1] != 1.0))
     (first, factor), *rest = terms
-    made: list[k.KernelOp] = []
+    made: list[k.Map] = []
     value: k.Tile | float = first
 
     def step(fn: str, *srcs: k.Tile | float) -> k.Tile:
-        made.append(k.Map(k.Tile(f"{op.out.name}.t{len(made)}", DType.f32, op.out.index), fn, srcs, op.source))
-        return made[-1].out  # type: ignore[union-attr]
+        out = k.Tile(f"{op.out.name}.t{len(made)}", DType.f32, op.out.index)
+        made.append(k.Map(out, fn, srcs, op.source))
+        return out
 
     if factor != 1.0:
         value = step("fma", first, factor, total.constant) if total.constant else step("mul", first, factor)
@@ -217,11 +221,9 @@ def _terms(total: _Sum, op: k.Map) -> list[k.KernelOp]:
             value = step("sub", value, tile)
         else:
             value = step("fma", tile, factor, value)
-    if made:
-        last = made[-1]
-        assert isinstance(last, k.Map)
-        made[-1] = replace(last, out=op.out)
-    return made or [k.Map(op.out, "copy", (first,), op.source)]
+    if not made:
+        return [k.Map(op.out, "copy", (first,), op.source)]
+    return [*made[:-1], replace(made[-1], out=op.out)]
 
 
 def _one_more(held: Ops, op: k.Map) -> list[k.KernelOp] | None:
@@ -245,63 +247,66 @@ def _one_more(held: Ops, op: k.Map) -> list[k.KernelOp] | None:
 
 def _limits(held: Ops, op: k.Map) -> list[k.KernelOp] | None:
     """Limits and roundings behind one another, up to `op`: at most one rounding and one limit."""
-    if op.fn not in (*LIMITS, "copy") or (op.fn != "copy" and not _float(op)):
+    chain = _chain(held, op)
+    if not chain:
         return None
-    if op.fn == "copy" and op.out.dtype not in _SATURATES:
-        return None
-    low, high, rounds, count = -inf, inf, False, 0
-    at: k.Map | None = op
-    value: k.Tile | float = op.out
-    chain: list[k.Map] = []
-    while at is not None and (bounds := _bounds(at)) is not None:
-        chain.append(at)
-        value = at.srcs[0]
-        at = held.inner(value, op.out)
-    for step in reversed(chain):
+    low, high, rounds = -inf, inf, False
+    for step in chain:
         if step.fn == "round":
             rounds, low, high = True, float(np.rint(low)), float(np.rint(high))
-        elif step is not op or op.fn != "copy":
-            a, b = _bounds(step) or (-inf, inf)
+        elif step.fn != "copy":
+            a, b = _bounds(step)
             low, high = min(max(low, a), b), min(max(high, a), b)
-        count += 1
     if op.fn == "copy":
         if not rounds:
             return None
         info = np.iinfo(op.out.dtype.numpy)
         low, high = (-inf if low <= info.min else low), (inf if high >= info.max else high)
-    if not isinstance(value, k.Tile) or not value.dtype.is_float:
-        return None
-    made: list[k.KernelOp] = []
-    if rounds:
-        out = k.Tile(f"{op.out.name}.int", DType.f32, op.out.index)
-        made.append(k.Map(out, "round", (value,), op.source))
-        value = out
+    steps: list[tuple[str, tuple[float, ...]]] = [("round", ())] if rounds else []
     if low > -inf and high < inf:
-        made.append(k.Map(op.out, "clamp", (value, low, high), op.source))
+        steps.append(("clamp", (low, high)))
     elif low > -inf or high < inf:
-        made.append(k.Map(op.out, "max" if low > -inf else "min", (value, low if low > -inf else high), op.source))
-    elif made:
-        last = made[-1]
-        assert isinstance(last, k.Map)
-        made[-1] = replace(last, out=op.out)
-    return made if made and len(made) < count else None
+        steps.append(("max", (low,)) if low > -inf else ("min", (high,)))
+    if not steps or len(steps) >= len(chain):
+        return None
+    value = chain[0].srcs[0]
+    made: list[k.KernelOp] = []
+    for n, (fn, numbers) in enumerate(steps):
+        last = n == len(steps) - 1
+        out = op.out if last else k.Tile(f"{op.out.name}.int", DType.f32, op.out.index)
+        made.append(k.Map(out, fn, (value, *numbers), op.source))
+        value = out
+    return made
 
 
-def _bounds(op: k.Map) -> tuple[float, float] | None:
-    """What an op limits its first operand to, where it does nothing else; None for other ops."""
-    match op.fn, op.srcs:
-        case "max", (k.Tile(), float() as low):
-            return low, inf
-        case "min", (k.Tile(), float() as high):
-            return -inf, high
-        case "clamp", (k.Tile(), float() as low, float() as high):
-            return low, high
-        case "round", (k.Tile(),):
-            return -inf, inf
-        case "copy", (k.Tile(),) if op.out.dtype in _SATURATES:
-            return -inf, inf
+def _chain(held: Ops, op: k.Map) -> list[k.Map]:
+    """Limits and roundings of a float up to `op`, the first one first."""
+    chain: list[k.Map] = []
+    at: k.Map | None = op
+    while at is not None and _limits_only(at, last=at is op):
+        chain.insert(0, at)
+        at = held.inner(at.srcs[0], op.out)
+    source = chain[0].srcs[0] if chain else None
+    return chain if isinstance(source, k.Tile) and source.dtype.is_float else []
+
+
+def _limits_only(op: k.Map, last: bool) -> bool:
+    """Whether an op only limits or rounds its first operand; at the end of a chain it may convert to an integer."""
+    if op.fn == "copy":
+        return last and op.out.dtype in _SATURATES
+    numbers = not any(isinstance(s, k.Tile) for s in op.srcs[1:])
+    return op.fn in (*LIMITS, "round") and _float(op) and isinstance(op.srcs[0], k.Tile) and numbers
+
+
+def _bounds(op: k.Map) -> tuple[float, float]:
+    numbers = [s for s in op.srcs[1:] if not isinstance(s, k.Tile)]
+    match op.fn:
+        case "max":
+            return numbers[0], inf
+        case "min":
+            return -inf, numbers[0]
         case _:
-            return None
+            return numbers[0], numbers[1]
 
 
 def _narrowed(held: Ops, op: k.Map) -> list[k.KernelOp] | None:

@@ -301,7 +301,9 @@ class Lowering:
             return
         order = memory_order(access)
         cut = self._cut(access, order)
-        self._define(op.out, body.slot, access.index, order, None if cut is None else order[cut], together=cut is not None)
+        self._define(
+            op.out, body.slot, access.index, order, None if cut is None else order[cut], together=cut is not None
+        )
         window, origin, extents = self._box(access, order)
         cluster = self.chip.topology.cores
         sizes = [_round_up(n, cluster) if d == cut else n for d, n in enumerate(extents)]

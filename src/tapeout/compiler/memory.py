@@ -141,5 +141,7 @@ def plan_memory(
             chip.name,
             f"use at least {-(-total // room)} chips or a smaller batch",
         )
-    ends = (max((at + b.bytes for b, at in near.items() if b.space == s), default=0) for s in range(1, len(chip.spaces) + 1))
+    ends = (
+        max((at + b.bytes for b, at in near.items() if b.space == s), default=0) for s in range(1, len(chip.spaces) + 1)
+    )
     return MemoryPlan(address, top, arena.end, total, tuple(ends))

@@ -40,7 +40,8 @@ def shared_by_cluster(access: k.Access, schedule: Schedule, chip: Chip) -> bool:
 
 
 def packing_of(access: k.Access, schedule: Schedule, chip: Chip) -> k.Packing | None:
-    """The tiles that an access reads under a schedule, None where it is not packed. Dimensions are in `memory_order`."""
+    """The tiles that an access reads under a schedule, None where it is not packed. Dimensions as in
+    `memory_order`."""
     if not packable(access):
         return None
     order = memory_order(access)
@@ -56,7 +57,9 @@ def packing_of(access: k.Access, schedule: Schedule, chip: Chip) -> k.Packing | 
 class Packs:
     """The packed constants of a program."""
 
-    _made: dict[tuple[k.Buffer, k.Packing], k.Buffer] = field(default_factory=dict[tuple[k.Buffer, k.Packing], k.Buffer])
+    _made: dict[tuple[k.Buffer, k.Packing], k.Buffer] = field(
+        default_factory=dict[tuple[k.Buffer, k.Packing], k.Buffer]
+    )
 
     def packed(self, access: k.Access, schedule: Schedule, chip: Chip) -> k.Buffer | None:
         """The buffer that holds the tiles which an access reads under a schedule."""

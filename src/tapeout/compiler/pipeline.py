@@ -113,9 +113,7 @@ def canonical_form(graph: g.Graph) -> g.Graph:
     return canonical
 
 
-def plan_kernels(
-    graph: g.Graph, chip: Chip, progress: Progress = _quiet, cache: ScheduleCache | None = None
-) -> Plan:
+def plan_kernels(graph: g.Graph, chip: Chip, progress: Progress = _quiet, cache: ScheduleCache | None = None) -> Plan:
     """Kernels and their schedules. What does not fit together is taken apart, and all is planned anew."""
     orders = assign_layouts(graph)
     known: dict[object, tuple[KernelSpec, Schedule]] = {}

@@ -99,7 +99,8 @@ class Buffer:
 
 
 def physical(buffer: Buffer) -> np.ndarray:
-    """A constant's array in its physical order, packed, or its tiles. Part n of x is what is left of x - part 0 - .. - part n-1."""
+    """A constant's array in its physical order, packed, or its tiles. Part n of x is what is left of
+    x - part 0 - .. - part n-1."""
     assert buffer.data is not None
     data = buffer.data if buffer.order is None else buffer.data.transpose(buffer.order)
     if buffer.part >= 0:

@@ -30,7 +30,13 @@ def chip_params(chip: Chip) -> dict[str, list[int]]:
     shared = [
         word
         for s in chip.shared
-        for word in (s.bytes, _milli(s.bytes_per_cycle), s.latency_cycles, SCOPES.index(s.scope), s.managed == "hardware")
+        for word in (
+            s.bytes,
+            _milli(s.bytes_per_cycle),
+            s.latency_cycles,
+            SCOPES.index(s.scope),
+            s.managed == "hardware",
+        )
     ]
     return {
         "dies": [chip.topology.dies],

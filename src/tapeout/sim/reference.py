@@ -335,9 +335,7 @@ class Machine:
         if home == here:
             return [slice_]
         ways = ("in", "out") if entry.queue == c.Queue.LD else ("out", "in")
-        own, other = (
-            (f"cluster {n} {way}", chip.cluster_port) for n, way in zip((here, home), ways, strict=True)
-        )
+        own, other = ((f"cluster {n} {way}", chip.cluster_port) for n, way in zip((here, home), ways, strict=True))
         return [own, *self._link(entry, home // chip.topology.clusters), other, slice_]
 
     def _send(self, transfer: Transfer) -> None:
