@@ -19,6 +19,7 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner, Result
 
 import tapeout
+from onnx_models import info, make_model
 from tapeout.chip.load import PRESETS
 from tapeout.cli import app
 from tapeout.models import build
@@ -184,7 +185,25 @@ def test_own_model(tmp_path: Path) -> None:
     report = json.loads(invoke("run", model, *ONE, "--shape", "x=6x4", "--json").stdout)
     assert report["dram"]["compulsory"]["inputs"] == 6 * 4 * 4
     assert "--set n=N" in refused("run", model, *ONE)
-    assert "is for built-in models" in refused("run", model, *ONE, "--precision", "fp16")
+    assert "is for built-in models" in refused("run", model, *ONE, "--height", "8")
+
+
+def test_batch_of_any_model(tmp_path: Path, nets: str) -> None:
+    """A symbol is bound, a number is rewritten; each model's multiply-accumulates grow with it."""
+    symbolic, fixed = str(save(tmp_path / "own.onnx")), tmp_path / "resnet.onnx"
+    report = json.loads(invoke("run", symbolic, *ONE, "--batch", "6", "--json").stdout)
+    assert report["dram"]["compulsory"]["inputs"] == 6 * 4 * 4
+    onnx.save(build("resnet50", height=32, width=32, stages=(1, 1), channels=4, classes=10), fixed)
+    for model, batch, times in ((str(fixed), 3, 3), (f"{nets}:pair", 6, 3)):
+        one = json.loads(invoke("run", model, *ONE, "--json", "--timing-only").stdout)
+        more = json.loads(invoke("run", model, *ONE, "--json", "--batch", str(batch)).stdout)
+        assert more["right"] is True
+        assert more["batch"] == batch
+        assert more["macs"] == times * one["macs"]
+    mixed = make_model([helper.make_node("ReduceSum", ["x"], ["y"])], [info("x", TensorProto.FLOAT, [2, 4])],
+                       [onnx.ValueInfoProto(name="y")])  # fmt: skip
+    onnx.save(mixed, tmp_path / "mixed.onnx")
+    assert "made for a batch of 2" in refused("run", str(tmp_path / "mixed.onnx"), *ONE, "--batch", "4")
 
 
 # ---- what is wrong is said in one line
