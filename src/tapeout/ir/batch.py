@@ -149,7 +149,7 @@ class _Rebatcher:
             self.note(out, value, at)
         return True
 
-    def rule(self, op: g.Op) -> bool:  # noqa: PLR0911 one line for each kind of op
+    def rule(self, op: g.Op) -> bool:
         """Does `op` on all samples at once; False where it has no rule for that."""
         where = {v: self.at[v] for v in g.operands(op) if v in self.at}
         at = next(iter(where.values()))

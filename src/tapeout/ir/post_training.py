@@ -1,0 +1,191 @@
+"""Quantisation of a trained graph's contractions, in the form that ONNX writes as QuantizeLinear and DequantizeLinear.
+
+`int8`: both operands of every contraction, symmetric; one scale for an activation, from its largest magnitude in a
+run; one for each output channel of weights. An activation is rounded where it is made, so that bytes are what goes
+through memory. `int4w`: weights only, one scale for each group of `GROUP` inputs. `tf32`: operands are rounded to the
+11 significant bits of that type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from tapeout.ir import graph as g
+from tapeout.ir.build import Builder
+from tapeout.ir.contraction import (
+    Contraction,
+    channel,
+    float_contractions,
+    origin,
+    producers,
+    rebuilt,
+    sides,
+    weights,
+)
+from tapeout.ir.interp import interpret
+from tapeout.ir.types import DType, TensorType
+from tapeout.ir.unroll import unroll_scans
+
+GROUP = 32
+"""Inputs that share a scale of four-bit weights."""
+PEAK = 8.0
+"""Magnitude that an activation is taken to have where nothing was measured."""
+TINY = 1e-9
+"""Least scale: that of weights which are all zero."""
+VELTKAMP = float((1 << 13) + 1)
+"""x * V - (x * V - x) keeps 24 - 13 significant bits of x (Dekker 1971, doi:10.1007/BF01397083)."""
+
+Arrays = Mapping[str, np.ndarray]
+
+
+# ---- int8
+
+
+def int8(graph: g.Graph, inputs: Arrays | None) -> g.Graph:
+    """Contractions of f32 as contractions of bytes; `inputs` are run to find the scales of activations.
+
+    Without inputs every activation has the same scale: cycles do not depend on it, values do.
+    """
+    graph = unroll_scans(graph)
+    held, producer = weights(graph), producers(graph)
+    chosen = [op for op in float_contractions(graph) if not all(v in held for v in sides(op))]
+    rounded = {origin(v, producer) for op in chosen for v in sides(op) if v not in held}
+    peaks = None if inputs is None else _peaks(graph, inputs, rounded)
+    stored: dict[tuple[g.Value, int], g.Value] = {}
+
+    def replaced(b: Builder, op: g.Op, made: Mapping[g.Value, g.Value]) -> Mapping[g.Value, g.Value]:
+        if not isinstance(op, g.Dot | g.Conv) or op not in chosen:
+            return {}
+        found: dict[g.Value, g.Value] = {}
+        for side, value in enumerate(sides(op)):
+            if value in held:
+                axis = channel(op)[0] if side else -1  # only the second operand may have a scale for each channel
+                if (value, axis) not in stored:
+                    stored[value, axis] = _bytes(b, held[value], axis)
+                found[value] = stored[value, axis]
+        return found
+
+    def after(b: Builder, old: g.Value, new: g.Value) -> g.Value:
+        return _rounded(b, new, peaks[old.name] if peaks else PEAK) if old in rounded else new
+
+    return rebuilt(graph, replaced, after)
+
+
+def _peaks(graph: g.Graph, inputs: Arrays, wanted: set[g.Value]) -> dict[str, float]:
+    """The largest finite magnitude of each value in a run."""
+    names = {v.name for v in wanted}
+    peaks: dict[str, float] = {}
+
+    def observe(name: str, data: np.ndarray) -> None:
+        if name in names:
+            magnitude = np.abs(data.astype(np.float32, copy=False))
+            peaks[name] = float(np.max(magnitude, initial=0.0, where=np.isfinite(magnitude)))
+
+    interpret(graph, inputs, observe=observe)
+    return peaks
+
+
+def _rounded(b: Builder, x: g.Value, peak: float) -> g.Value:
+    """x rounded to a byte and back, one symmetric scale."""
+    scale = b.scalar(max(peak / 127, TINY), DType.f32)
+    whole = b.clamp(b.unary("round", b.div(x, scale)), -128, 127)
+    return b.mul(b.convert(b.convert(whole, DType.i8), DType.f32), scale)
+
+
+def _bytes(b: Builder, data: np.ndarray, axis: int) -> g.Value:
+    """Weights as bytes with a scale for each index of `axis` (-1: one for all)."""
+    others = tuple(d for d in range(data.ndim) if d != axis)
+    stored, scales = _symmetric(data, others, 127)
+    return b.mul(b.convert(b.constant(stored), DType.f32), b.constant(scales))
+
+
+def _symmetric(data: np.ndarray, axes: tuple[int, ...], most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of -most..most and what to multiply them with, one for all along `axes`."""
+    highest, lowest = (fn(data, axes, keepdims=True, initial=0) for fn in (np.max, np.min))
+    top = np.maximum(highest, -lowest).astype(np.float32)
+    scales = np.maximum(top / np.float32(most), np.float32(TINY))
+    return np.rint(data / scales).astype(np.int8), scales
+
+
+# ---- int4w
+
+
+def int4w(graph: g.Graph) -> g.Graph:
+    """Weights that only contractions read as numbers of four bits, each `GROUP` inputs with a scale."""
+    held, producer = weights(graph), producers(graph)
+    readers = g.users(graph)
+    only = {
+        v for v in held if all(isinstance(op, g.Dot | g.Conv | g.Reshape | g.Transpose) for op in readers.get(v, ()))
+    }
+    chosen = {
+        op: value
+        for op in float_contractions(graph)
+        for value in sides(op)
+        if value in only and origin(value, producer) in only and value.type.rank > 1
+    }
+    stored: dict[g.Value, g.Value] = {}
+
+    def replaced(b: Builder, op: g.Op, made: Mapping[g.Value, g.Value]) -> Mapping[g.Value, g.Value]:
+        value = chosen.get(op) if isinstance(op, g.Dot | g.Conv) else None
+        if value is None or not isinstance(op, g.Dot | g.Conv):
+            return {}
+        if value not in stored:
+            stored[value] = _four_bits(b, held[value], _inputs(op, value))
+        return {value: stored[value]}
+
+    return rebuilt(graph, replaced)
+
+
+def _inputs(op: Contraction, value: g.Value) -> int:
+    """The dimension of the weights along which products are summed."""
+    if isinstance(op, g.Conv):
+        return 1
+    return (op.lhs_contract if value is op.lhs else op.rhs_contract)[-1]
+
+
+def _four_bits(b: Builder, data: np.ndarray, axis: int) -> g.Value:
+    """Where groups do not come out even, all inputs are one."""
+    extent = data.shape[axis]
+    group = GROUP if extent % GROUP == 0 else extent
+    apart = (*data.shape[:axis], extent // group, group, *data.shape[axis + 1 :])
+    stored, scales = _symmetric(data.reshape(apart), (axis + 1,), 7)
+    wide = b.convert(b.constant(stored.reshape(data.shape)), DType.f32)
+    repeated = b.reshape(b.broadcast_to(b.constant(scales), apart), data.shape)
+    return b.convert(b.mul(wide, repeated), DType.of(data.dtype))
+
+
+# ---- tf32
+
+
+def tf32(graph: g.Graph) -> g.Graph:
+    """Operands of contractions rounded to tf32."""
+    graph = unroll_scans(graph)
+    held = weights(graph)
+    chosen = {op for op in float_contractions(graph) if sides(op)[0].type.dtype is sides(op)[1].type.dtype is DType.f32}
+    made_of: dict[g.Value, g.Value] = {}
+
+    def replaced(b: Builder, op: g.Op, made: Mapping[g.Value, g.Value]) -> Mapping[g.Value, g.Value]:
+        if not isinstance(op, g.Dot | g.Conv) or op not in chosen:
+            return {}
+        for value in sides(op):
+            if value not in made_of:
+                known = value in held
+                made_of[value] = b.constant(_tf32(held[value])) if known else _tf32_value(b, made[value])
+        return {value: made_of[value] for value in sides(op)}
+
+    return rebuilt(graph, replaced)
+
+
+def _tf32(data: np.ndarray) -> np.ndarray:
+    """f32 with its last 13 bits rounded off, to nearest even."""
+    bits = data.view(np.uint32)
+    up = np.uint32((1 << 12) - 1) + (bits >> np.uint32(13) & np.uint32(1))
+    made = ((bits + up) & np.uint32(~((1 << 13) - 1) & 0xFFFFFFFF)).view(np.float32)
+    return np.where(np.isfinite(data), made, data)
+
+
+def _tf32_value(b: Builder, x: g.Value) -> g.Value:
+    large = b.mul(x, b.full(VELTKAMP, TensorType(DType.f32, x.type.shape)))
+    return b.sub(large, b.sub(large, x))
