@@ -123,7 +123,7 @@ def test_a_batch_of_two_becomes_one_of_six() -> None:
 
 def test_a_batch_of_two_that_is_mixed_is_refused() -> None:
     graph = built(lambda b, x: b.reduce("sum", x, [0], keep=True), 2, 4)
-    with pytest.raises(UserError, match="Reduce .* is made for a batch of 2"):
+    with pytest.raises(UserError, match=r"Reduce .* is made for a batch of 2"):
         with_batch(graph, 4)
     with pytest.raises(UserError, match="no input has a first dimension"):
         with_batch(built(lambda b, x: b.unary("exp", x)), 2)

@@ -274,7 +274,8 @@ class _Rebatcher:
 
     def sample(self, value: g.Value, number: int) -> g.Value:
         at, shape = self.at[value], value.type.shape
-        if not isinstance(shape[at], int):
+        extent = shape[at]
+        if not isinstance(extent, int):
             raise self.refusal(str(value))
-        starts = [number * shape[at] if d == at else 0 for d in range(len(shape))]
+        starts = [number * extent if d == at else 0 for d in range(len(shape))]
         return self.b.slice(self.made[value], starts, shape)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import Any, cast
 
 import ml_dtypes
 import numpy as np
@@ -48,7 +49,8 @@ def rounded(data: np.ndarray, dtype: DType) -> np.ndarray:
     with np.errstate(over="ignore"):
         made = data.astype(dtype.numpy)
     if (over := np.isinf(made) & np.isfinite(data)).any():
-        made[over] = np.copysign(float(ml_dtypes.finfo(dtype.numpy).max), data[over])
+        largest = float(cast("Any", ml_dtypes.finfo(dtype.numpy)).max)
+        made[over] = np.copysign(largest, data[over])
     return made
 
 
