@@ -1,6 +1,7 @@
 """Typed views of ONNX's protocol buffers: the only module of the importer that touches them.
 
-Weights stay where they are: stored bytes become read-only arrays without a copy, external data is memory-mapped.
+Weights stay where they are: stored bytes become read-only arrays without a copy; external data, and what is large in
+the file itself, is memory-mapped.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tapeout.errors import InvalidModel, UnsupportedOp
+from tapeout.frontend.onnx_weights import light_model
 from tapeout.ir.types import DType, TensorType
 
 if TYPE_CHECKING:
@@ -279,7 +281,7 @@ def _parse(path: Path) -> onnx.ModelProto:
     from google.protobuf.message import DecodeError
 
     try:
-        return onnx.ModelProto.FromString(path.read_bytes())
+        return onnx.ModelProto.FromString(light_model(path))
     except OSError as error:
         raise InvalidModel(error.strerror or "cannot be read", str(path), "check the path") from None
     except (DecodeError, ValueError) as error:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from tapeout.ir.mapped import made_of, packed
 from tapeout.ir.types import DType
 
 
@@ -61,13 +62,18 @@ def physical(buffer: Buffer) -> np.ndarray:
     """A constant's array in its physical order, packed. Part n of x is what is left of x - part 0 - .. - part n-1."""
     assert buffer.data is not None
     data = buffer.data if buffer.order is None else buffer.data.transpose(buffer.order)
-    if buffer.part >= 0:
-        rest = np.asarray(data, dtype=np.float32)
-        data = rest.astype(buffer.dtype.numpy)
+    if buffer.part < 0:
+        return packed(data)
+
+    def part(_: slice, piece: np.ndarray) -> np.ndarray:
+        rest = np.asarray(piece, dtype=np.float32)
+        made = rest.astype(buffer.dtype.numpy)
         for _ in range(buffer.part):
-            rest = rest - data.astype(np.float32)
-            data = rest.astype(buffer.dtype.numpy)
-    return np.ascontiguousarray(data)
+            rest = rest - made.astype(np.float32)
+            made = rest.astype(buffer.dtype.numpy)
+        return made
+
+    return made_of(data, buffer.dtype.numpy, part)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

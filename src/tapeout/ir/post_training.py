@@ -25,6 +25,7 @@ from tapeout.ir.contraction import (
     weights,
 )
 from tapeout.ir.interp import interpret
+from tapeout.ir.mapped import made_of, pieces
 from tapeout.ir.types import DType, TensorType
 from tapeout.ir.unroll import unroll_scans
 
@@ -103,10 +104,17 @@ def _bytes(b: Builder, data: np.ndarray, axis: int) -> g.Value:
 
 def _symmetric(data: np.ndarray, axes: tuple[int, ...], most: int) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of -most..most and what to multiply them with, one for all along `axes`."""
-    highest, lowest = (fn(data, axes, keepdims=True, initial=0) for fn in (np.max, np.min))
-    top = np.maximum(highest, -lowest).astype(np.float32)
+    kept = 0 not in axes  # then each piece has scales of its own
+    tops = [_magnitudes(piece, axes) for _, piece in pieces(data)]
+    top = np.concatenate(tops) if kept else np.maximum.reduce(tops)
     scales = np.maximum(top / np.float32(most), np.float32(TINY))
-    return np.rint(data / scales).astype(np.int8), scales
+    of = (lambda rows: scales[rows]) if kept else (lambda _: scales)
+    return made_of(data, np.dtype(np.int8), lambda rows, piece: np.rint(piece / of(rows)).astype(np.int8)), scales
+
+
+def _magnitudes(data: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    highest, lowest = (fn(data, axes, keepdims=True, initial=0) for fn in (np.max, np.min))
+    return np.maximum(highest, -lowest).astype(np.float32)
 
 
 # ---- int4w
@@ -180,10 +188,15 @@ def tf32(graph: g.Graph) -> g.Graph:
 
 def _tf32(data: np.ndarray) -> np.ndarray:
     """f32 with its last 13 bits rounded off, to nearest even."""
-    bits = data.view(np.uint32)
-    up = np.uint32((1 << 12) - 1) + (bits >> np.uint32(13) & np.uint32(1))
-    made = ((bits + up) & np.uint32(~((1 << 13) - 1) & 0xFFFFFFFF)).view(np.float32)
-    return np.where(np.isfinite(data), made, data)
+    last, dropped = np.uint32(1), np.uint32(13)
+
+    def kept(_: slice, piece: np.ndarray) -> np.ndarray:
+        bits = np.ascontiguousarray(piece).view(np.uint32)
+        up = (last << (dropped - last)) - last + (bits >> dropped & last)
+        made = ((bits + up) >> dropped << dropped).view(np.float32)
+        return np.where(np.isfinite(piece), made, piece)
+
+    return made_of(data, data.dtype, kept)
 
 
 def _tf32_value(b: Builder, x: g.Value) -> g.Value:

@@ -16,6 +16,7 @@ import numpy as np
 
 from tapeout.ir import graph as g
 from tapeout.ir.build import Builder
+from tapeout.ir.mapped import made_of
 from tapeout.ir.types import DType, TensorType
 
 WIDE = DType.f32
@@ -46,12 +47,15 @@ def rounded(data: np.ndarray, dtype: DType) -> np.ndarray:
     """Floats as `dtype`; finite ones stay finite. Other arrays as they are."""
     if not DType.of(data.dtype).is_float or data.dtype == dtype.numpy:
         return data
-    with np.errstate(over="ignore"):
-        made = data.astype(dtype.numpy)
-    if (over := np.isinf(made) & np.isfinite(data)).any():
-        largest = float(cast("Any", ml_dtypes.finfo(dtype.numpy)).max)
-        made[over] = np.copysign(largest, data[over])
-    return made
+    largest = float(cast("Any", ml_dtypes.finfo(dtype.numpy)).max)
+
+    def narrow(_: slice, piece: np.ndarray) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            made = piece.astype(dtype.numpy)
+        over = np.isinf(made) & np.isfinite(piece)
+        return np.where(over, np.copysign(largest, piece).astype(dtype.numpy), made) if over.any() else made
+
+    return made_of(data, dtype.numpy, narrow)
 
 
 def wide_values(ops: Sequence[g.Op], exits: Iterable[g.Value]) -> set[g.Value]:
