@@ -62,6 +62,22 @@ def test_large_initialisers_stay_in_the_file(tmp_path: Path) -> None:
     np.testing.assert_allclose(interpret(graph, {"x": x}).outputs["y"], wanted, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", [TensorProto.INT4, TensorProto.UINT4])
+def test_four_bits_in_the_file(kind: int, tmp_path: Path) -> None:
+    low = -8 if kind == TensorProto.INT4 else 0
+    q = RNG.integers(low, low + 16, (2048, 1024)).astype(np.int64)
+    flat = (q & 15).astype(np.uint8).reshape(-1)
+    raw = (flat[::2] | flat[1::2] << np.uint8(4)).tobytes()
+    nodes = [helper.make_node("DequantizeLinear", ["q", "s"], ["w"]), helper.make_node("MatMul", ["x", "w"], ["y"])]
+    model = make_model(nodes, [info("x", TensorProto.FLOAT, [1, 2048])], [onnx.ValueInfoProto(name="y")],
+                       {"s": np.array(0.5, np.float32)}, opset=21)  # fmt: skip
+    model.graph.initializer.append(helper.make_tensor("q", kind, q.shape, raw, raw=True))
+    onnx.save(model, tmp_path / "model.onnx")
+    x = np.eye(1, 2048, 77, np.float32)
+    found = interpret(import_onnx(tmp_path / "model.onnx"), {"x": x}).outputs["y"]
+    np.testing.assert_array_equal(found, q[77:78] * np.float32(0.5))
+
+
 @pytest.mark.parametrize("cut", [1, 0.5, 0.999])
 def test_what_is_no_model_comes_back_as_it_is(cut: float, tmp_path: Path) -> None:
     path = tmp_path / "cut.onnx"

@@ -49,6 +49,26 @@ def weights(graph: g.Graph) -> dict[g.Value, np.ndarray]:
     return found
 
 
+def split(op: g.Dot) -> g.Dot:
+    """The same contraction of operands whose last contracted dimension n is two, [.., n / group, group, ..]."""
+
+    def renumbered(dims: tuple[int, ...], at: int) -> tuple[int, ...]:
+        return tuple(d + (d > at) for d in dims)
+
+    def apart(contract: tuple[int, ...]) -> tuple[int, ...]:
+        at = contract[-1]
+        return (*renumbered(contract, at), at + 1)
+
+    left, right = op.lhs_contract[-1], op.rhs_contract[-1]
+    return dataclasses.replace(
+        op,
+        lhs_contract=apart(op.lhs_contract),
+        rhs_contract=apart(op.rhs_contract),
+        lhs_batch=renumbered(op.lhs_batch, left),
+        rhs_batch=renumbered(op.rhs_batch, right),
+    )
+
+
 def origin(value: g.Value, producer: Mapping[g.Value, g.Op]) -> g.Value:
     """What `value` is in another shape or order."""
     while isinstance(op := producer.get(value), g.Reshape | g.Transpose):
@@ -62,10 +82,11 @@ def producers(graph: g.Graph) -> dict[g.Value, g.Op]:
 
 def rebuilt(
     graph: g.Graph,
-    replaced: Callable[[Builder, g.Op, Mapping[g.Value, g.Value]], Mapping[g.Value, g.Value]],
+    rewritten: Callable[[Builder, g.Op, Mapping[g.Value, g.Value]], g.Op],
     after: Callable[[Builder, g.Value, g.Value], g.Value] = lambda b, old, new: new,
 ) -> g.Graph:
-    """The graph anew: `replaced` gives other operands for an op, `after` what stands for a value from now on."""
+    """The graph anew: `rewritten` gives the op to use for an op, on what stands for its operands; `after` what stands
+    for a value from now on."""
     b = Builder(graph.name)
     for s in graph.symbols:
         b.symbol(s.name, s.lo, s.hi)
@@ -74,8 +95,8 @@ def rebuilt(
     made = {old: after(b, old, new) for old, new in made.items()}
     for op in graph.ops:
         b.source = op.source
-        mapping = {v: made[v] for v in g.operands(op)} | dict(replaced(b, op, made))
-        for old, new in zip(op.outs, b.emit(dataclasses.replace(g.substitute(op, mapping), outs=())), strict=True):
+        new_op = rewritten(b, op, made)
+        for old, new in zip(op.outs, b.emit(dataclasses.replace(new_op, outs=())), strict=True):
             made[old] = after(b, old, new)
     for name, value in graph.outputs:
         b.output(name, made[value])

@@ -65,7 +65,7 @@ def physical(buffer: Buffer) -> np.ndarray:
     if buffer.part < 0:
         return packed(data)
 
-    def part(_: slice, piece: np.ndarray) -> np.ndarray:
+    def part(rows: slice, piece: np.ndarray) -> np.ndarray:
         rest = np.asarray(piece, dtype=np.float32)
         made = rest.astype(buffer.dtype.numpy)
         for _ in range(buffer.part):

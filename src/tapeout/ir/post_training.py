@@ -22,6 +22,7 @@ from tapeout.ir.contraction import (
     producers,
     rebuilt,
     sides,
+    split,
     weights,
 )
 from tapeout.ir.interp import interpret
@@ -39,6 +40,7 @@ VELTKAMP = float((1 << 13) + 1)
 """x * V - (x * V - x) keeps 24 - 13 significant bits of x (Dekker 1971, doi:10.1007/BF01397083)."""
 
 Arrays = Mapping[str, np.ndarray]
+Made = Mapping[g.Value, g.Value]
 
 
 # ---- int8
@@ -56,9 +58,9 @@ def int8(graph: g.Graph, inputs: Arrays | None) -> g.Graph:
     peaks = None if inputs is None else _peaks(graph, inputs, rounded)
     stored: dict[tuple[g.Value, int], g.Value] = {}
 
-    def replaced(b: Builder, op: g.Op, made: Mapping[g.Value, g.Value]) -> Mapping[g.Value, g.Value]:
+    def rewritten(b: Builder, op: g.Op, made: Made) -> g.Op:
         if not isinstance(op, g.Dot | g.Conv) or op not in chosen:
-            return {}
+            return g.substitute(op, made)
         found: dict[g.Value, g.Value] = {}
         for side, value in enumerate(sides(op)):
             if value in held:
@@ -66,12 +68,12 @@ def int8(graph: g.Graph, inputs: Arrays | None) -> g.Graph:
                 if (value, axis) not in stored:
                     stored[value, axis] = _bytes(b, held[value], axis)
                 found[value] = stored[value, axis]
-        return found
+        return g.substitute(g.substitute(op, found), made)
 
     def after(b: Builder, old: g.Value, new: g.Value) -> g.Value:
         return _rounded(b, new, peaks[old.name] if peaks else PEAK) if old in rounded else new
 
-    return rebuilt(graph, replaced, after)
+    return rebuilt(graph, rewritten, after)
 
 
 def _peaks(graph: g.Graph, inputs: Arrays, wanted: set[g.Value]) -> dict[str, float]:
@@ -104,12 +106,15 @@ def _bytes(b: Builder, data: np.ndarray, axis: int) -> g.Value:
 
 def _symmetric(data: np.ndarray, axes: tuple[int, ...], most: int) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of -most..most and what to multiply them with, one for all along `axes`."""
-    kept = 0 not in axes  # then each piece has scales of its own
+    own = 0 not in axes  # then each piece has scales of its own
     tops = [_magnitudes(piece, axes) for _, piece in pieces(data)]
-    top = np.concatenate(tops) if kept else np.maximum.reduce(tops)
+    top = np.concatenate(tops) if own else np.maximum.reduce(tops)
     scales = np.maximum(top / np.float32(most), np.float32(TINY))
-    of = (lambda rows: scales[rows]) if kept else (lambda _: scales)
-    return made_of(data, np.dtype(np.int8), lambda rows, piece: np.rint(piece / of(rows)).astype(np.int8)), scales
+
+    def stored(rows: slice, piece: np.ndarray) -> np.ndarray:
+        return np.rint(piece / (scales[rows] if own else scales)).astype(np.int8)
+
+    return made_of(data, np.dtype(np.int8), stored), scales
 
 
 def _magnitudes(data: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
@@ -133,17 +138,26 @@ def int4w(graph: g.Graph) -> g.Graph:
         for value in sides(op)
         if value in only and origin(value, producer) in only and value.type.rank > 1
     }
-    stored: dict[g.Value, g.Value] = {}
+    stored: dict[tuple[g.Value, int], g.Value] = {}
 
-    def replaced(b: Builder, op: g.Op, made: Mapping[g.Value, g.Value]) -> Mapping[g.Value, g.Value]:
-        value = chosen.get(op) if isinstance(op, g.Dot | g.Conv) else None
-        if value is None or not isinstance(op, g.Dot | g.Conv):
-            return {}
-        if value not in stored:
-            stored[value] = _four_bits(b, held[value], _inputs(op, value))
-        return {value: stored[value]}
+    def rewritten(b: Builder, op: g.Op, made: Made) -> g.Op:
+        if not isinstance(op, g.Dot | g.Conv) or op not in chosen:
+            return g.substitute(op, made)
+        value = chosen[op]
+        data = held[value]
+        axis = _inputs(op, value)
+        group = GROUP if isinstance(op, g.Dot) and data.shape[axis] % GROUP == 0 else 0
+        if (value, axis) not in stored:
+            stored[value, axis] = _four_bits(b, _apart(data, axis, group), _summed(op, value, axis, group))
+        if not group or not isinstance(op, g.Dot):
+            return g.substitute(g.substitute(op, {value: stored[value, axis]}), made)
+        (other,) = (v for v in sides(op) if v is not value)
+        at = (op.lhs_contract if other is op.lhs else op.rhs_contract)[-1]
+        shape = other.type.shape
+        wide = b.reshape(made[other], (*shape[:at], data.shape[axis] // group, group, *shape[at + 1 :]))
+        return g.substitute(split(op), {value: stored[value, axis], other: wide})
 
-    return rebuilt(graph, replaced)
+    return rebuilt(graph, rewritten)
 
 
 def _inputs(op: Contraction, value: g.Value) -> int:
@@ -153,15 +167,26 @@ def _inputs(op: Contraction, value: g.Value) -> int:
     return (op.lhs_contract if value is op.lhs else op.rhs_contract)[-1]
 
 
-def _four_bits(b: Builder, data: np.ndarray, axis: int) -> g.Value:
-    """Where groups do not come out even, all inputs are one."""
-    extent = data.shape[axis]
-    group = GROUP if extent % GROUP == 0 else extent
-    apart = (*data.shape[:axis], extent // group, group, *data.shape[axis + 1 :])
-    stored, scales = _symmetric(data.reshape(apart), (axis + 1,), 7)
-    wide = b.convert(b.constant(stored.reshape(data.shape)), DType.f32)
-    repeated = b.reshape(b.broadcast_to(b.constant(scales), apart), data.shape)
-    return b.convert(b.mul(wide, repeated), DType.of(data.dtype))
+def _summed(op: Contraction, value: g.Value, axis: int, group: int) -> tuple[int, ...]:
+    """The dimensions of stored weights that share a scale: a group, or all that an output channel sums."""
+    if group:
+        return (axis + 1,)
+    if isinstance(op, g.Conv):
+        return tuple(range(1, value.type.rank))
+    return op.lhs_contract if value is op.lhs else op.rhs_contract
+
+
+def _apart(data: np.ndarray, axis: int, group: int) -> np.ndarray:
+    """Weights with their inputs in groups; all in one for 0."""
+    if not group:
+        return data
+    return data.reshape((*data.shape[:axis], data.shape[axis] // group, group, *data.shape[axis + 1 :]))
+
+
+def _four_bits(b: Builder, data: np.ndarray, axes: tuple[int, ...]) -> g.Value:
+    stored, scales = _symmetric(data, axes, 7)
+    wide = b.mul(b.convert(b.constant(stored), DType.f32), b.constant(scales))
+    return b.convert(wide, DType.of(data.dtype))
 
 
 # ---- tf32
@@ -172,18 +197,18 @@ def tf32(graph: g.Graph) -> g.Graph:
     graph = unroll_scans(graph)
     held = weights(graph)
     chosen = {op for op in float_contractions(graph) if sides(op)[0].type.dtype is sides(op)[1].type.dtype is DType.f32}
-    made_of: dict[g.Value, g.Value] = {}
+    rounded: dict[g.Value, g.Value] = {}
 
-    def replaced(b: Builder, op: g.Op, made: Mapping[g.Value, g.Value]) -> Mapping[g.Value, g.Value]:
+    def rewritten(b: Builder, op: g.Op, made: Made) -> g.Op:
         if not isinstance(op, g.Dot | g.Conv) or op not in chosen:
-            return {}
+            return g.substitute(op, made)
         for value in sides(op):
-            if value not in made_of:
+            if value not in rounded:
                 known = value in held
-                made_of[value] = b.constant(_tf32(held[value])) if known else _tf32_value(b, made[value])
-        return {value: made_of[value] for value in sides(op)}
+                rounded[value] = b.constant(_tf32(held[value])) if known else _tf32_value(b, made[value])
+        return g.substitute(op, rounded)
 
-    return rebuilt(graph, replaced)
+    return rebuilt(graph, rewritten)
 
 
 def _tf32(data: np.ndarray) -> np.ndarray:
