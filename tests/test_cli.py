@@ -21,7 +21,8 @@ from typer.testing import CliRunner, Result
 import tapeout
 from onnx_models import info, make_model
 from tapeout.chip.load import PRESETS
-from tapeout.cli import app
+from tapeout.cli import Precision, app
+from tapeout.ir.precision import PRECISIONS
 from tapeout.models import build
 
 RESNET = "resnet50 --height 32 --width 32 --set stages=1,1,1,1 --set channels=4 --set classes=10".split()
@@ -186,6 +187,24 @@ def test_own_model(tmp_path: Path) -> None:
     assert report["dram"]["compulsory"]["inputs"] == 6 * 4 * 4
     assert "--set n=N" in refused("run", model, *ONE)
     assert "is for built-in models" in refused("run", model, *ONE, "--height", "8")
+
+
+def test_precision_of_any_model(tmp_path: Path, nets: str) -> None:
+    assert tuple(Precision) == PRECISIONS
+    onnx.save(build("resnet50", height=32, width=32, stages=(1, 1), channels=4, classes=10), tmp_path / "resnet.onnx")
+    np.savez(tmp_path / "in.npz", image=np.ones((1, 3, 32, 32), np.float32))
+    for model in (str(tmp_path / "resnet.onnx"), f"{nets}:pair"):
+        wide = json.loads(invoke("run", model, *MANY, "--json", "--timing-only").stdout)
+        for precision in ("fp16", "int8", "int4w"):
+            given = ["--inputs", str(tmp_path / "in.npz")] if "onnx" in model else []
+            arguments = ["run", model, *MANY, "--json", "--precision", precision]
+            report = json.loads(invoke(*arguments, *given).stdout)
+            assert report["right"] is True
+            timed = json.loads(invoke(*arguments, "--timing-only").stdout)
+            assert timed["cycles"] == report["cycles"]  # scales of activations are not measured for that
+            weights = report["dram"]["compulsory"]["weights"] / wide["dram"]["compulsory"]["weights"]
+            assert weights < (0.6 if precision == "fp16" else 0.4)
+    assert "no tf32" in refused("run", f"{nets}:pair", *ONE, "--precision", "tf32")
 
 
 def test_batch_of_any_model(tmp_path: Path, nets: str) -> None:

@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from tapeout.errors import UserError
 from tapeout.ir import graph as g
 from tapeout.ir.graph import operands, substitute
