@@ -212,6 +212,11 @@ def test_batch_of_any_model(tmp_path: Path, nets: str) -> None:
     symbolic, fixed = str(save(tmp_path / "own.onnx")), tmp_path / "resnet.onnx"
     report = json.loads(invoke("run", symbolic, *ONE, "--batch", "6", "--json").stdout)
     assert report["dram"]["compulsory"]["inputs"] == 6 * 4 * 4
+    nodes = [helper.make_node("Reshape", ["x", "to"], ["y"])]  # no affine shape: the import needs the number
+    made = make_model(nodes, [info("x", TensorProto.FLOAT, ["n", 6])], [onnx.ValueInfoProto(name="y")],
+                      {"to": np.array([4, -1])})  # fmt: skip
+    onnx.save(made, tmp_path / "pinned.onnx")
+    assert json.loads(invoke("run", str(tmp_path / "pinned.onnx"), *ONE, "--batch", "2", "--json").stdout)["right"]
     onnx.save(build("resnet50", height=32, width=32, stages=(1, 1), channels=4, classes=10), fixed)
     for model, batch, times in ((str(fixed), 3, 3), (f"{nets}:pair", 6, 3)):
         one = json.loads(invoke("run", model, *ONE, "--json", "--timing-only").stdout)

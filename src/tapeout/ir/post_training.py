@@ -54,7 +54,7 @@ def int8(graph: g.Graph, inputs: Arrays | None) -> g.Graph:
     graph = unroll_scans(graph)
     held, producer = weights(graph), producers(graph)
     chosen = [op for op in float_contractions(graph) if not all(v in held for v in sides(op))]
-    rounded = {origin(v, producer) for op in chosen for v in sides(op) if v not in held}
+    rounded = {origin(v, producer) for op in chosen for v in sides(op) if v not in held} | _meeting(graph)
     peaks = None if inputs is None else _peaks(graph, inputs, rounded)
     stored: dict[tuple[g.Value, int], g.Value] = {}
 
@@ -74,6 +74,26 @@ def int8(graph: g.Graph, inputs: Arrays | None) -> g.Graph:
         return _rounded(b, new, peaks[old.name] if peaks else PEAK) if old in rounded else new
 
     return rebuilt(graph, rewritten, after)
+
+
+def _meeting(graph: g.Graph) -> set[g.Value]:
+    """Where results of two contractions meet, one of them waits in memory: the earlier one."""
+    fixed: set[g.Value] = set()
+    made_by: dict[g.Value, int] = {}  # the number of the contraction that alone made a value, element by element
+    found: set[g.Value] = set()
+    for number, op in enumerate(graph.ops):
+        operands = g.operands(op)
+        if isinstance(op, g.Dot | g.Conv):
+            made_by[op.out] = number
+        elif all(v in fixed for v in operands):
+            fixed.update(op.outs)
+        elif isinstance(op, g.Unary | g.Binary) and all(v in fixed or v in made_by for v in operands):
+            sources = {made_by[v] for v in operands if v in made_by}
+            if len(sources) == 1:
+                made_by[op.out] = sources.pop()
+            else:
+                found.add(min(operands, key=made_by.__getitem__))
+    return found
 
 
 def _peaks(graph: g.Graph, inputs: Arrays, wanted: set[g.Value]) -> dict[str, float]:

@@ -52,12 +52,12 @@ def load(request: Request) -> Asked:
     for name in ("height", "width"):
         if name in request.options:
             raise UserError("is for built-in models", f"--{name}", "set a file's symbols with --set and --shape")
-    asked = _of_file(request.model, sets, shapes)
-    asked = replace(asked, precision=request.options.get("precision", ""))
-    return asked.rebatched(request.options.get("batch"))
+    batch = request.options.get("batch")
+    asked = _of_file(request.model, sets, shapes, batch)
+    return replace(asked, precision=request.options.get("precision", "")).rebatched(batch)
 
 
-def _of_file(model: str, sets: dict[str, str], shapes: dict[str, tuple[int, ...]]) -> Asked:
+def _of_file(model: str, sets: dict[str, str], shapes: dict[str, tuple[int, ...]], batch: int | None) -> Asked:
     path = Path(model)
     if ":" in model and path.suffix not in (".onnx", ".pt2"):
         return _made(model, sets, shapes)
@@ -70,7 +70,7 @@ def _of_file(model: str, sets: dict[str, str], shapes: dict[str, tuple[int, ...]
     numbers = {name: _number(value, name) for name, value in sets.items()}
     from tapeout.runtime.model import load as load_graph
 
-    graph, _ = load_graph(path, shapes={**numbers, **shapes})
+    graph, _ = load_graph(path, shapes={**numbers, **shapes}, batch=batch)
     left = {name: n for name, n in numbers.items() if any(s.name == name for s in graph.symbols)}
     return Asked(graph, {**left, **_solved(graph, shapes)}, path.stem)
 
