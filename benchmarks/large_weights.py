@@ -1,9 +1,10 @@
 """Peak memory of runs whose weights are larger than that: ONNX files with external data, written sparse.
 
-    python benchmarks/large_weights.py --gib 6 --chip mlu370-x4 --output large.json
+    python benchmarks/large_weights.py --gib 6 --limit 1
 
 Each run is a process of its own; its peak is the system's count of resident pages (`ru_maxrss`), mapped ones of files
-among them. `--limit GIB` also bounds what a process may allocate (`RLIMIT_DATA`).
+among them, which the system may take back. `--limit GIB` bounds what a process may allocate beside them
+(`RLIMIT_DATA`). Writes `results/large_weights.json`.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import onnx
+from common import RESULTS, provenance
 from onnx import TensorProto, helper
 
 WIDTH = 8192
@@ -79,20 +80,18 @@ def main() -> None:
     parser.add_argument("--chip", default="mlu370-x4")
     parser.add_argument("--limit", type=float, default=0)
     parser.add_argument("--kind", action="append", choices=KINDS)
-    parser.add_argument("--output", type=Path)
     given = parser.parse_args()
+    options = f"--gib {given.gib:g} --limit {given.limit:g} --chip {given.chip}"
     with tempfile.TemporaryDirectory() as folder:
         model = write_model(Path(folder), int(given.gib * GIB))
-        size = (Path(folder) / "weights").stat().st_size
         found: dict[str, Any] = {
-            "date": datetime.now(UTC).date().isoformat(), "command": " ".join(sys.argv), "weights_bytes": size,
-        }  # fmt: skip
-        for kind in given.kind or KINDS:
-            found[kind] = run(model, given.chip, KINDS[kind], int(given.limit * GIB))
-            print(kind, json.dumps(found[kind]), file=sys.stderr)
+            "provenance": provenance(f"python benchmarks/large_weights.py {options}", "numpy", "onnx"),
+            "weights_bytes": (Path(folder) / "weights").stat().st_size,
+            "limit_bytes": int(given.limit * GIB),
+            "runs": {kind: run(model, given.chip, KINDS[kind], int(given.limit * GIB)) for kind in given.kind or KINDS},
+        }
     text = json.dumps(found, indent=1)
-    if given.output:
-        given.output.write_text(text + "\n")
+    (RESULTS / "large_weights.json").write_text(text + "\n")
     print(text)
 
 

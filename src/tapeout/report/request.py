@@ -54,7 +54,8 @@ def load(request: Request) -> Asked:
             raise UserError("is for built-in models", f"--{name}", "set a file's symbols with --set and --shape")
     batch = request.options.get("batch")
     asked = _of_file(request.model, sets, shapes, batch)
-    return replace(asked, precision=request.options.get("precision", "")).rebatched(batch)
+    precision = request.options.get("precision", "")
+    return replace(asked, precision=precision, label=f"{asked.label} {precision}".rstrip()).rebatched(batch)
 
 
 def _of_file(model: str, sets: dict[str, str], shapes: dict[str, tuple[int, ...]], batch: int | None) -> Asked:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 
@@ -60,7 +60,7 @@ class Session:
             given, found = fit_inputs(bind_graph(asked.graph, {}), given)
             binding.update(found)
         bound, self.binding = _bound(asked.graph, binding)
-        with self._clock("precision"):
+        with self._clock("precision") if asked.precision else nullcontext():
             own = None if not calibrate else make_inputs(bound, seed) if given is None else given
             self.graph, self.chip = with_precision(bound, asked.precision, loaded, own)
         self._given: dict[str, Array] | None = given and fit_inputs(self.graph, given)[0]
