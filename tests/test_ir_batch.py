@@ -16,7 +16,7 @@ from tapeout.ir.build import Builder
 from tapeout.ir.interp import interpret
 from tapeout.ir.types import DType, TensorType
 from tapeout.ir.verify import verify
-from tapeout.models import build
+from tapeout.models import build, choices
 from tapeout.runtime.inputs import make_inputs
 
 RNG = np.random.default_rng(7)
@@ -53,8 +53,6 @@ def each_alone(graph: g.Graph, count: int = 3) -> g.Graph:
     ],
 )  # fmt: skip
 def test_models_of_batch_one(name: str, options: dict[str, object]) -> None:
-    from tapeout.models import choices
-
     known = {k: v for k, v in options.items() if k in choices(name)}
     each_alone(import_onnx(build(name, **known)))
 

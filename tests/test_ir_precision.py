@@ -2,6 +2,7 @@
 cost."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from tapeout.ir.precision import PRECISIONS, with_precision
 from tapeout.ir.retype import retype
 from tapeout.ir.types import DType, TensorType
 from tapeout.ir.verify import verify
-from tapeout.models import build
+from tapeout.models import build, choices
 from tapeout.report.numerics import error, judge, references
 from tapeout.runtime.executable import Executable
 from tapeout.runtime.inputs import make_inputs
@@ -36,10 +37,8 @@ COST = {"fp32": 1e-5, "tf32": 3e-3, "fp16": 5e-3, "bf16": 4e-2, "int8": 0.1, "in
 """Distance (rms, relative) from f32 that a precision may bring: some tens of its units."""
 
 
-def model_of(name: str) -> onnx.ModelProto:
-    from tapeout.models import choices
-
-    return build(name, **{k: v for k, v in MODELS[name].items() if k in choices(name)})
+def model_of(name: str, **options: Any) -> onnx.ModelProto:
+    return build(name, **{k: v for k, v in MODELS[name].items() if k in choices(name)}, **options)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -182,3 +181,67 @@ def test_tf32_keeps_eleven_bits_and_needs_a_unit() -> None:
     assert mode.matrix.geometry["f32"] == load_chip("a100").matrix.geometry["tf32"]
     with pytest.raises(UserError, match=r"systolic-128: the matrix unit has no tf32"):
         with_precision(graph, "tf32", load_chip("systolic-128"), None)
+
+
+def within_the_contract(found: np.ndarray, theirs: np.ndarray, exact: np.ndarray, ulp: float) -> bool:
+    """At most twice as wrong as ONNX Runtime, and a unit in the last place."""
+    own, allowed = error(found, exact), error(theirs.astype(found.dtype), exact)
+    return own.rms <= 2 * allowed.rms + ulp and own.largest <= 2 * allowed.largest + ulp
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_half_precision_is_as_right_as_onnxruntime_in_it(name: str) -> None:
+    """The builder's own fp16 model has the same weights."""
+    made = retype(import_onnx(model_of(name)), DType.f16)
+    inputs = make_inputs(made)
+    wanted = run_onnxruntime(model_of(name, precision="fp16"), inputs)
+    exact = interpret(made, inputs, wide=True).outputs
+    for output, found in interpret(made, inputs).outputs.items():
+        assert within_the_contract(found, wanted[output], exact[output], DType.f16.epsilon)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "mobilenetv3"])
+def test_int8_is_as_right_as_onnxruntime_in_it(name: str, tmp_path: Path) -> None:
+    """ONNX Runtime's own quantisation after training, calibrated on the same image, against f32."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+
+    model = model_of(name)
+    graph = import_onnx(model)
+    inputs = make_inputs(graph)
+
+    class Once(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.left = [inputs]
+
+        def get_next(self) -> Any:
+            return self.left.pop() if self.left else None
+
+    onnx.save(model, tmp_path / "wide.onnx")
+    options = {"ActivationSymmetric": True, "WeightSymmetric": True}
+    quantize_static(
+        tmp_path / "wide.onnx", tmp_path / "narrow.onnx", Once(), per_channel=True, activation_type=QuantType.QInt8,
+        weight_type=QuantType.QInt8, extra_options=options,
+    )  # fmt: skip
+    theirs = run_onnxruntime(onnx.load(tmp_path / "narrow.onnx"), inputs)
+    made, _ = with_precision(graph, "int8", load_chip("mlu370-x4"), inputs)
+    exact = interpret(graph, inputs, wide=True).outputs
+    for output, found in interpret(made, inputs).outputs.items():
+        assert within_the_contract(found, theirs[output], exact[output], 0.0)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_sums_of_nothing(precision: str) -> None:
+    graph = built(lambda b, x: b.matmul(x, b.constant(np.zeros((0, 3), np.float32))), 2, 0)
+    made, _ = with_precision(graph, precision, load_chip("a100"), {"x": np.zeros((2, 0), np.float32)})
+    verify(made, precision)
+
+
+def test_int8_of_two_results_that_meet_keeps_one_in_bytes() -> None:
+    def residual(b: Builder, x: g.Value) -> g.Value:
+        first, second = (b.add(b.matmul(x, b.constant(weights(8, 8))), b.constant(weights(8))) for _ in range(2))
+        gate = b.mul(second, b.sigmoid(second))  # one result only
+        return b.relu(b.add(first, gate))
+
+    made, _ = with_precision(built(residual, 4, 8), "int8", load_chip("mlu370-x4"), None)
+    bytes_made = [op for op in made.ops if isinstance(op, g.Convert) and op.dtype is DType.i8]
+    assert len(bytes_made) == 2  # x, and the earlier result

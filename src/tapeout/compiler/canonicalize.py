@@ -482,15 +482,4 @@ def canonicalize(graph: g.Graph) -> g.Graph:
         r.build.output(name, mapping[value])
     for state in graph.states:
         r.build.set_state(state.name, mapping[state.exit])
-    return drop_dead(r.build.finish())
-
-
-def drop_dead(graph: g.Graph) -> g.Graph:
-    """Without ops whose results nobody reads."""
-    live = set(graph.exits)
-    kept: list[g.Op] = []
-    for op in reversed(graph.ops):
-        if any(out in live for out in op.outs):
-            kept.append(op)
-            live.update(g.operands(op))
-    return dataclasses.replace(graph, ops=tuple(reversed(kept)))
+    return g.drop_dead(r.build.finish())

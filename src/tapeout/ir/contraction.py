@@ -102,15 +102,4 @@ def rebuilt(
         b.output(name, made[value])
     for state in graph.states:
         b.set_state(state.name, made[state.exit])
-    return without_dead(b.finish())
-
-
-def without_dead(graph: g.Graph) -> g.Graph:
-    """Without ops whose results nobody reads."""
-    live = set(graph.exits)
-    kept: list[g.Op] = []
-    for op in reversed(graph.ops):
-        if any(out in live for out in op.outs):
-            kept.append(op)
-            live.update(g.operands(op))
-    return dataclasses.replace(graph, ops=tuple(reversed(kept)))
+    return g.drop_dead(b.finish())

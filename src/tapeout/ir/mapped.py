@@ -24,7 +24,7 @@ def pieces(data: Array) -> Iterator[tuple[slice, Array]]:
     """Slices along the first dimension, of about `PIECE_BYTES` each."""
     rows = len(data) if data.ndim else 0
     step = max(1, PIECE_BYTES * rows // max(1, data.nbytes))
-    for begin in range(0, rows, step):
+    for begin in range(0, max(rows, min(1, data.ndim)), step):  # one piece of nothing is a piece
         part = slice(begin, min(begin + step, rows))
         yield part, data[part]
         let_go(data)

@@ -53,7 +53,7 @@ def int8(graph: g.Graph, inputs: Arrays | None) -> g.Graph:
     """
     graph = unroll_scans(graph)
     held, producer = weights(graph), producers(graph)
-    chosen = [op for op in float_contractions(graph) if not all(v in held for v in sides(op))]
+    chosen = {op for op in float_contractions(graph) if not all(v in held for v in sides(op))}
     rounded = {origin(v, producer) for op in chosen for v in sides(op) if v not in held} | _meeting(graph)
     peaks = None if inputs is None else _peaks(graph, inputs, rounded)
     stored: dict[tuple[g.Value, int], g.Value] = {}
