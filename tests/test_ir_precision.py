@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
 from onnx import TensorProto, helper
 
 from onnx_models import info, make_model, run_onnxruntime
+from strategies import graphs, inputs_for
 from tapeout.chip.load import load_chip
 from tapeout.compiler.pipeline import canonical_form, compile_graph
 from tapeout.errors import UserError
 from tapeout.frontend.onnx_import import import_onnx
 from tapeout.ir import graph as g
+from tapeout.ir.bind import bind_graph, infer_binding
 from tapeout.ir.build import Builder
 from tapeout.ir.interp import interpret
 from tapeout.ir.precision import PRECISIONS, with_precision
@@ -25,7 +28,7 @@ from tapeout.ir.verify import verify
 from tapeout.models import build, choices
 from tapeout.report.numerics import error, judge, references
 from tapeout.runtime.executable import Executable
-from tapeout.runtime.inputs import make_inputs
+from tapeout.runtime.inputs import fit_inputs, make_inputs
 
 RNG = np.random.default_rng(3)
 MODELS: dict[str, dict[str, Any]] = {
@@ -245,3 +248,15 @@ def test_int8_of_two_results_that_meet_keeps_one_in_bytes() -> None:
     made, _ = with_precision(built(residual, 4, 8), "int8", load_chip("mlu370-x4"), None)
     bytes_made = [op for op in made.ops if isinstance(op, g.Convert) and op.dtype is DType.i8]
     assert len(bytes_made) == 2  # x, and the earlier result
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@settings(max_examples=60)
+@given(graph=graphs(states=True, control=True, dtypes=(DType.f32, DType.f16, DType.bf16)))
+def test_any_graph_is_well_typed_in_any_precision(precision: str, graph: g.Graph) -> None:
+    inputs = inputs_for(graph)
+    bound = bind_graph(graph, infer_binding(graph, {name: a.shape for name, a in inputs.items()}))
+    made, _ = with_precision(bound, precision, load_chip("a100"), inputs)
+    verify(made, precision)
+    assert [(n, v.type.shape) for n, v in made.outputs] == [(n, v.type.shape) for n, v in bound.outputs]
+    interpret(made, fit_inputs(made, inputs)[0])

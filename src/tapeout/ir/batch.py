@@ -76,7 +76,8 @@ class _Rebatcher:
             self.producer.update((out, op) for out in op.outs)
             self.op(op)
         for name, value in self.graph.outputs:
-            self.b.output(name, self.made[value])
+            first = value in self.at and value.type.shape[0] == self.old == 1
+            self.b.output(name, self.aligned(value, 0) if first else self.made[value])
         for state in self.graph.states:
             own = self.at.get(state.entry)
             if own is None and state.exit in self.at:
@@ -133,18 +134,15 @@ class _Rebatcher:
         """Emits what does `op` for all samples."""
         operands = g.operands(op)
         if not any(v in self.at for v in operands):
-            for out, made in zip(op.outs, self.b.emit(self.with_operands(op, self.made)), strict=True):
+            for out, made in zip(op.outs, self.b.emit(self.b.adopted(op, self.made)), strict=True):
                 self.note(out, made, None)
         elif not self.rule(op):
             self.each(op)
 
-    def with_operands(self, op: g.Op, made: dict[g.Value, g.Value]) -> g.Op:
-        return dataclasses.replace(g.substitute(op, made), outs=())
-
     def emit(self, op: g.Op, at: int, wanted: dict[g.Value, int]) -> bool:
         """Emits `op` on operands whose batch is where `wanted` says; the first result has it at `at`."""
         made = {v: self.aligned(v, wanted[v]) if v in wanted else self.made[v] for v in g.operands(op)}
-        outs = self.b.emit(self.with_operands(op, made))
+        outs = self.b.emit(self.b.adopted(op, made))
         for out, value in zip(op.outs, outs, strict=True):
             self.note(out, value, at)
         return True
@@ -268,7 +266,7 @@ class _Rebatcher:
         rows: list[tuple[g.Value, ...]] = []
         for i in range(self.new):
             made = {v: self.sample(v, i) if v in self.at else self.made[v] for v in g.operands(op)}
-            rows.append(self.b.emit(self.with_operands(op, made)))
+            rows.append(self.b.emit(self.b.adopted(op, made)))
         for out, column in zip(op.outs, zip(*rows, strict=True), strict=True):
             self.note(out, self.b.concat(column, 0), 0)
 

@@ -85,7 +85,7 @@ def rebuilt(
     rewritten: Callable[[Builder, g.Op, Mapping[g.Value, g.Value]], g.Op],
     after: Callable[[Builder, g.Value, g.Value], g.Value] = lambda b, old, new: new,
 ) -> g.Graph:
-    """The graph anew: `rewritten` gives the op to use for an op, on what stands for its operands; `after` what stands
+    """The graph anew: `rewritten` gives what to emit for an op, on what stands for its operands; `after` what stands
     for a value from now on."""
     b = Builder(graph.name)
     for s in graph.symbols:
@@ -95,8 +95,7 @@ def rebuilt(
     made = {old: after(b, old, new) for old, new in made.items()}
     for op in graph.ops:
         b.source = op.source
-        new_op = rewritten(b, op, made)
-        for old, new in zip(op.outs, b.emit(dataclasses.replace(new_op, outs=())), strict=True):
+        for old, new in zip(op.outs, b.emit(rewritten(b, op, made)), strict=True):
             made[old] = after(b, old, new)
     for name, value in graph.outputs:
         b.output(name, made[value])

@@ -60,7 +60,7 @@ def int8(graph: g.Graph, inputs: Arrays | None) -> g.Graph:
 
     def rewritten(b: Builder, op: g.Op, made: Made) -> g.Op:
         if not isinstance(op, g.Dot | g.Conv) or op not in chosen:
-            return g.substitute(op, made)
+            return b.adopted(op, made)
         found: dict[g.Value, g.Value] = {}
         for side, value in enumerate(sides(op)):
             if value in held:
@@ -68,7 +68,7 @@ def int8(graph: g.Graph, inputs: Arrays | None) -> g.Graph:
                 if (value, axis) not in stored:
                     stored[value, axis] = _bytes(b, held[value], axis)
                 found[value] = stored[value, axis]
-        return g.substitute(g.substitute(op, found), made)
+        return b.adopted(g.substitute(op, found), made)
 
     def after(b: Builder, old: g.Value, new: g.Value) -> g.Value:
         return _rounded(b, new, peaks[old.name] if peaks else PEAK) if old in rounded else new
@@ -162,7 +162,7 @@ def int4w(graph: g.Graph) -> g.Graph:
 
     def rewritten(b: Builder, op: g.Op, made: Made) -> g.Op:
         if not isinstance(op, g.Dot | g.Conv) or op not in chosen:
-            return g.substitute(op, made)
+            return b.adopted(op, made)
         value = chosen[op]
         data = held[value]
         axis = _inputs(op, value)
@@ -170,12 +170,12 @@ def int4w(graph: g.Graph) -> g.Graph:
         if (value, axis) not in stored:
             stored[value, axis] = _four_bits(b, _apart(data, axis, group), _summed(op, value, axis, group))
         if not group or not isinstance(op, g.Dot):
-            return g.substitute(g.substitute(op, {value: stored[value, axis]}), made)
+            return b.adopted(g.substitute(op, {value: stored[value, axis]}), made)
         (other,) = (v for v in sides(op) if v is not value)
         at = (op.lhs_contract if other is op.lhs else op.rhs_contract)[-1]
         shape = other.type.shape
         wide = b.reshape(made[other], (*shape[:at], data.shape[axis] // group, group, *shape[at + 1 :]))
-        return g.substitute(split(op), {value: stored[value, axis], other: wide})
+        return b.adopted(split(op), {value: stored[value, axis], other: wide})
 
     return rebuilt(graph, rewritten)
 
@@ -221,12 +221,12 @@ def tf32(graph: g.Graph) -> g.Graph:
 
     def rewritten(b: Builder, op: g.Op, made: Made) -> g.Op:
         if not isinstance(op, g.Dot | g.Conv) or op not in chosen:
-            return g.substitute(op, made)
+            return b.adopted(op, made)
         for value in sides(op):
             if value not in rounded:
                 known = value in held
                 rounded[value] = b.constant(_tf32(held[value])) if known else _tf32_value(b, made[value])
-        return g.substitute(op, rounded)
+        return b.adopted(op, rounded)
 
     return rebuilt(graph, rewritten)
 

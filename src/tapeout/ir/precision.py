@@ -32,7 +32,9 @@ def with_precision(
         case "fp32" | "fp16" | "bf16":
             return retype(graph, FLOATS[precision]), chip
         case "int8":
-            return int8(retype(graph, DType.f32), inputs), chip
+            wide = retype(graph, DType.f32)
+            shown = None if inputs is None else {v.name: inputs[v.name].astype(v.type.dtype.numpy) for v in wide.inputs}
+            return int8(wide, shown), chip
         case "int4w":
             return int4w(graph), chip
         case "tf32":
