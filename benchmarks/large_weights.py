@@ -30,6 +30,7 @@ KINDS = {
     "timing": ["--timing-only"],
     "values": ["--no-check"],
     "bf16 timing": ["--precision", "bf16", "--timing-only"],
+    "int8 timing": ["--precision", "int8", "--timing-only"],
     "int4w timing": ["--precision", "int4w", "--timing-only"],
 }
 

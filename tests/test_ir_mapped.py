@@ -10,11 +10,14 @@ import pytest
 from onnx import TensorProto, helper
 
 from onnx_models import info, make_model, run_onnxruntime
+from tapeout.chip.load import load_chip
+from tapeout.compiler.pipeline import compile_graph
 from tapeout.frontend import onnx_weights
 from tapeout.frontend.onnx_import import import_onnx
 from tapeout.ir import graph as g
 from tapeout.ir import mapped
 from tapeout.ir.interp import interpret
+from tapeout.runtime.executable import Executable
 
 RNG = np.random.default_rng(5)
 
@@ -60,6 +63,9 @@ def test_large_initialisers_stay_in_the_file(tmp_path: Path) -> None:
     x = RNG.standard_normal((2, 600), np.float32)
     wanted = run_onnxruntime(model, {"x": x})["y"]
     np.testing.assert_allclose(interpret(graph, {"x": x}).outputs["y"], wanted, rtol=1e-4, atol=1e-4)
+    chip = load_chip("mlu370-x4")
+    found = Executable(compile_graph(graph, chip), chip).run({"x": x}).outputs["y"]
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("kind", [TensorProto.INT4, TensorProto.UINT4])
