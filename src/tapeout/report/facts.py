@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tapeout.ir import graph as g
 from tapeout.ir.interp import evaluate
+from tapeout.ir.mapped import count_nonzero
 from tapeout.ir.types import DType
 
 Array = npt.NDArray[Any]
@@ -78,7 +79,7 @@ def _constant(op: g.Op, facts: Facts) -> None:
     given = g.operands(op)
     if isinstance(op, g.Constant):
         fact.constant, fact.array, fact.stored = True, op.data, frozenset((op.out,))
-        fact.active = int(np.count_nonzero(op.data)) if op.data.dtype.kind in "fiub" else fact.active
+        fact.active = count_nonzero(op.data) if op.data.dtype.kind in "fiub" else fact.active
         return
     if isinstance(op, g.ArgReduce) and op.x.type.static_shape[op.axis] == 1:
         fact.constant, fact.array = True, np.zeros(op.out.type.static_shape, np.int64)
