@@ -316,7 +316,7 @@ class _Cost:
         self, op: k.LoadTile | k.StoreTile, axes: set[k.Axis], turns: Array, inner: k.Axis | None, use: _Use
     ) -> None:
         """The resources that a load or store takes."""
-        chip, dma = self.chip, self.chip.dma
+        chip = self.chip
         cores = self.factor.prod(axis=1)
         size = self._dma_bytes(op.access)
         name = "ld" if isinstance(op, k.LoadTile) else "st"
@@ -327,17 +327,18 @@ class _Cost:
         if name == "ld" and chip.multicast and inner is not None and inner not in axes:
             whole_clusters = self.factor[:, self.column[inner]] % chip.topology.cores == 0
             together = np.where(whole_clusters & (size >= MULTICAST_BYTES), chip.topology.cores, 1)
-        use.add(name, size / together / (dma.bytes_per_cycle or np.inf) + dma.setup_cycles, turns)
+        near = chip.spaces[op.access.buffer.space - 1] if op.access.buffer.space else None
+        latency = chip.cluster_port.latency_cycles + near.latency_cycles if near else chip.dram_way_cycles
+        use.add(name, size / together / chip.dma_bytes_per_cycle(latency) + chip.dma.setup_cycles, turns)
         alone = cores / together if name == "ld" else distinct
         if chip.cluster_port.bytes_per_cycle:
             moved = size / together * np.minimum(cores, chip.topology.cores)
             use.add("port", moved / chip.cluster_port.bytes_per_cycle, turns)
-        if op.access.buffer.space:
-            level = chip.spaces[op.access.buffer.space - 1]
-            if level.bytes_per_cycle:
-                slices = chip.clusters if level.scope == "distributed" else 1
-                use.add(f"space {op.access.buffer.space}", size * alone / (level.bytes_per_cycle * slices), turns)
-            if level.scope == "distributed":
+        if near:
+            slices = chip.clusters if near.scope == "distributed" else 1
+            if near.bytes_per_cycle:
+                use.add(near.name, size * alone / (near.bytes_per_cycle * slices), turns)
+            if near.scope == "distributed":
                 self._across_dies(size * alone, turns, use)
             return
         loads = alone
