@@ -26,6 +26,8 @@ ALIGNMENT = 64
 RUN = 64
 """Longest partial sum of a contraction on the vector unit."""
 MAX_DIMS = 4
+ORDERED = frozenset(("iota", "philox"))
+"""Vector ops whose result depends on the order of dimensions."""
 
 
 @dataclass
@@ -417,6 +419,8 @@ class Lowering:
             kept = tuple(out.axes[: len(dims)])
         outer = collapse(dims[: len(kept)])
         inner = collapse(dims[len(kept) :])
+        if not inner and fn not in ORDERED:
+            outer = _longest_last(outer, self.chip.vector.lanes[compute])
         room = MAX_DIMS - len(inner)
         loops, outer = (outer[: len(outer) - room], outer[len(outer) - room :]) if len(outer) > room else ([], outer)
         shape = outer + inner or [(1, (0,) * len(tiles))]
@@ -612,6 +616,15 @@ class Lowering:
         for slot, (trip, _) in zip(reversed(slots), reversed(every), strict=True):
             body_nodes = (c.Loop(slot, Affine(trip), body_nodes),)
         body.nodes.extend(body_nodes)
+
+
+def _longest_last(dims: list[tuple[int, tuple[int, ...]]], lanes: int) -> list[tuple[int, tuple[int, ...]]]:
+    """Dimensions of an elementwise command, the one last that fills the lanes best: a command takes whole vectors for
+    each row of its last dimension."""
+    if len(dims) < 2:
+        return dims
+    last = min(reversed(range(len(dims))), key=lambda d: -(-dims[d][0] // lanes) / dims[d][0])
+    return [*dims[:last], *dims[last + 1 :], dims[last]]
 
 
 def _round_up(n: int, quantum: int) -> int:

@@ -241,6 +241,12 @@ class _Cost:
         slow = unit.special_factor if fn in VECTOR_SPECIAL else 1
         return unit.startup_cycles + elements / row * _ceil(row, lanes) * slow
 
+    def elementwise(self, out: k.Tile, fn: str) -> Array:
+        """Cycles of an op on a whole tile, which may walk it along any axis."""
+        elements = self.elements(out.index)
+        rows = [self.last(out), *(self.size(axis) for axis in out.axes)]
+        return np.minimum.reduce([self.vector(elements, row, fn) for row in rows])
+
     def last(self, tile: k.Tile) -> Array:
         """Length of the innermost rows of a tile, as far as neighbouring whole axes merge into them."""
         row = np.ones(self.rows)
@@ -275,15 +281,14 @@ class _Cost:
                     rate = chip.move.drain_elements_per_cycle if op.fn == "drain" else 128 / op.out.dtype.bytes
                     use.add("mv", self.elements(op.out.index) / rate + chip.move.startup_cycles, turns)
                 case k.Map():
-                    use.add("ve", self.vector(self.elements(op.out.index), self.last(op.out), op.fn), turns)
+                    use.add("ve", self.elementwise(op.out, op.fn), turns)
                 case k.Fold() if not by_steps(self.kernel, op):
                     taps = self._steps(op.reduce)
                     use.add("ve", self.vector(self.elements(op.out.index) * taps, taps, "add"), turns)
                 case k.Contract() | k.Fold():
                     commands = self._steps(op.reduce)
                     fn = "fma" if isinstance(op, k.Contract) else "add"
-                    row = self.vector(self.elements(op.out.index), self.last(op.out), fn)
-                    use.add("ve", commands * row, turns)
+                    use.add("ve", commands * self.elementwise(op.out, fn), turns)
             use.add("issue", commands * chip.control.issue_cycles, turns)
         return self._predicted(use, depth)
 
