@@ -1,6 +1,7 @@
 #include "sim/resources.h"
 
 #include <algorithm>
+#include <bit>
 #include <iterator>
 #include <utility>
 
@@ -103,10 +104,11 @@ uint64_t TileKey::hash() const {
 }
 
 TileCache::TileCache(const TileCache& other)
-    : capacity_(other.capacity_), used_(other.used_), accesses_(other.accesses_), blocks_(other.blocks_),
-      tiles_(other.tiles_) {
-    for (auto tile = tiles_.begin(); tile != tiles_.end(); ++tile)
+    : capacity_(other.capacity_), used_(other.used_), accesses_(other.accesses_), tiles_(other.tiles_) {
+    for (auto tile = tiles_.begin(); tile != tiles_.end(); ++tile) {
         by_key_[tile->key] = tile;
+        lengths(tile->box).emplace(tile->box.first, tile);
+    }
 }
 
 const TileCache::Tile* TileCache::find(const TileKey& key, uint64_t& age) {
@@ -126,46 +128,40 @@ void TileCache::keep(const TileKey& key, const Footprint& box, std::shared_ptr<F
         remove(std::prev(tiles_.end()));
     tiles_.push_front({key, box, std::move(fill), accesses_});
     by_key_[key] = tiles_.begin();
+    lengths(box).emplace(box.first, tiles_.begin());
     used_ += box.bytes;
-    count_blocks(box, 1);
 }
 
 uint64_t TileCache::drop(const Footprint& box) {
     uint64_t dropped = 0;
     ++accesses_;
-    if (!meets(box))
-        return dropped;
-    for (auto tile = tiles_.begin(); tile != tiles_.end();) {
-        const auto next = std::next(tile);
-        if (tile->box.first <= box.last && box.first <= tile->box.last) {
-            dropped = mix(dropped ^ (accesses_ - tile->used));
+    for (size_t bits = 0; bits < by_length_.size(); ++bits) {
+        ByFirst& tiles = by_length_[bits];
+        if (tiles.empty())
+            continue;
+        const int64_t reach = int64_t{1} << std::min<size_t>(bits, 62);
+        for (auto next = tiles.lower_bound(box.first - reach); next != tiles.end() && next->first <= box.last;) {
+            const Place tile = (next++)->second;
+            if (tile->box.last < box.first)
+                continue;
+            dropped += mix(accesses_ - tile->used);
             remove(tile);
         }
-        tile = next;
     }
     return dropped;
 }
 
-void TileCache::remove(std::list<Tile>::iterator tile) {
+void TileCache::remove(Place tile) {
     used_ -= tile->box.bytes;
-    count_blocks(tile->box, -1);
+    ByFirst& tiles = lengths(tile->box);
+    auto [at, end] = tiles.equal_range(tile->box.first);
+    tiles.erase(std::find_if(at, end, [&](const auto& entry) { return entry.second == tile; }));
     by_key_.erase(tile->key);
     tiles_.erase(tile);
 }
 
-void TileCache::count_blocks(const Footprint& box, int32_t change) {
-    const int64_t first = box.first / kBlock, last = std::min(box.last / kBlock, first + kBlocks - 1);
-    for (int64_t block = first; block <= last; ++block)
-        blocks_[static_cast<size_t>(block & (kBlocks - 1))] += change;
-}
-
-bool TileCache::meets(const Footprint& box) const {
-    const int64_t first = box.first / kBlock, last = std::min(box.last / kBlock, first + kBlocks - 1);
-    for (int64_t block = first; block <= last; ++block) {
-        if (blocks_[static_cast<size_t>(block & (kBlocks - 1))])
-            return true;
-    }
-    return false;
+TileCache::ByFirst& TileCache::lengths(const Footprint& box) {
+    return by_length_[static_cast<size_t>(std::bit_width(static_cast<uint64_t>(box.last - box.first)))];
 }
 
 Caches::Caches(const ChipParams& chip) : cluster_cores_(static_cast<int>(chip.cores_per_cluster)) {

@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <list>
+#include <map>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -125,24 +126,25 @@ public:
     // The tile, now the most recently used, or null; `age`: accesses since its last use.
     const Tile* find(const TileKey& key, uint64_t& age);
     void keep(const TileKey& key, const Footprint& box, std::shared_ptr<Fill> fill);
-    // Removes what overlaps the box; the result says which tiles went, by age.
+    // Removes what overlaps the box; the result says which tiles went, by their ages.
     uint64_t drop(const Footprint& box);
 
     std::list<Tile>& tiles() { return tiles_; } // the most recently used first
     const std::list<Tile>& tiles() const { return tiles_; }
 
 private:
-    // Tiles by the blocks of addresses that they lie in: most stores meet none, and need not look at the tiles.
-    static constexpr int64_t kBlock = 1 << 14, kBlocks = 1 << 12;
-    void count_blocks(const Footprint& box, int32_t change);
-    bool meets(const Footprint& box) const;
-    void remove(std::list<Tile>::iterator tile);
+    using Place = std::list<Tile>::iterator;
+    // Tiles by the first byte of their boxes, one map for each power of two that bounds their length: what overlaps
+    // a box begins at most so much before it.
+    using ByFirst = std::multimap<int64_t, Place>;
+    void remove(Place tile);
+    ByFirst& lengths(const Footprint& box);
 
     int64_t capacity_, used_ = 0;
     uint64_t accesses_ = 0;
-    std::vector<int32_t> blocks_ = std::vector<int32_t>(kBlocks);
+    std::array<ByFirst, 64> by_length_;
     std::list<Tile> tiles_;
-    std::unordered_map<TileKey, std::list<Tile>::iterator, TileHash> by_key_;
+    std::unordered_map<TileKey, Place, TileHash> by_key_;
 };
 
 // The caches of a chip: none, one, or one for each cluster.
