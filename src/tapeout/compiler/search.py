@@ -15,7 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from tapeout.chip.spec import Chip
-from tapeout.compiler.roles import MULTICAST_BYTES, by_steps, memory_of, neutral_outside, roles_of, split_sums
+from tapeout.compiler.roles import (
+    MULTICAST_BYTES,
+    by_steps,
+    folded_row,
+    memory_of,
+    neutral_outside,
+    roles_of,
+    split_sums,
+)
 from tapeout.compiler.rooms import rooms_of
 from tapeout.compiler.schedule import Schedule
 from tapeout.errors import DoesNotFit
@@ -283,11 +291,12 @@ class _Cost:
                 taps = np.ones(self.rows)
                 for a in op.reduce:
                     taps = taps * self.size(a)
-                if by_steps(self.kernel, op):
-                    queue["ve"] += turns * self.vector(self.elements(op.out.index), self.last(op.out), "add") * taps
-                    commands += turns * taps
-                else:
-                    queue["ve"] += turns * self.vector(self.elements(op.out.index) * taps, taps, "add")
+                stepped = by_steps(self.kernel, op, chip, self.size)
+                steps = self.vector(self.elements(op.out.index), self.last(op.out), "add") * taps
+                row = folded_row(self.kernel, op, self.size)
+                rows = self.vector(self.elements(op.out.index) * taps, row, "add")
+                queue["ve"] += turns * np.where(stepped, steps, rows)
+                commands += np.where(stepped, turns * taps, 0)
         rate = chip.dram_bytes_per_cycle
         busy = [*queue.values(), dram / rate, commands * chip.control.issue_cycles]
         if chip.cache is not None and chip.cache.bytes_per_cycle:
