@@ -553,7 +553,7 @@ def chips(draw: Callable) -> spec.Chip:
     layout = pick("one", "weights", "accumulators", "apart", "moved") if geometry else "one"
     shared: list[spec.Shared] = []
     if pick(False, True):
-        shared.append(spec.Shared("pool", 1 << 16, pick(0.0, 37.5), pick("cluster", "chip"), "software", pick(0, 3)))
+        shared.append(spec.Shared("pool", 1 << 16, pick(0.0, 37.5), pick(*spec.SCOPES), "software", pick(0, 3)))
     if pick(False, True):
         shared.append(spec.Shared("cache", pick(600, 40000), pick(24.0, 96.0), pick("cluster", "chip"), "hardware", 7))
     return spec.Chip(

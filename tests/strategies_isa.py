@@ -39,7 +39,7 @@ def _chip(r: Random) -> spec.Chip:
     shared: list[spec.Shared] = []
     if r.random() < 0.5:
         rate, latency = pick([0.0, 16.0, 37.5]), pick([0, 3])
-        shared.append(spec.Shared("pool", 1 << 16, rate, pick(["cluster", "chip"]), "software", latency))
+        shared.append(spec.Shared("pool", 1 << 16, rate, pick(spec.SCOPES), "software", latency))
     if r.random() < 0.5:
         rate, latency = pick([0.0, 24.0, 96.0]), pick([0, 7])
         shared.append(spec.Shared("cache", pick([600, 4000]), rate, pick(["cluster", "chip"]), "hardware", latency))

@@ -1,21 +1,24 @@
-"""The DRAM plan: no two buffers that live at the same time share a byte."""
+"""The memory plan: no two buffers that live at the same time in one memory share a byte."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from compiled import ODD
 from strategies import graphs
-from tapeout.compiler.memory import ALIGNMENT, lifetimes, plan_dram
+from tapeout.chip.spec import Chip, Shared
+from tapeout.compiler.memory import ALIGNMENT, buffers_of, lifetimes, plan_memory
 from tapeout.compiler.pipeline import Compiled, compile_graph
 from tapeout.errors import DoesNotFit
 from tapeout.ir.build import Builder
 from tapeout.ir.graph import Graph
-from tapeout.ir.kernel import Access, Buffer, DimIndex, KernelSpec, LoadTile, StoreTile, Tile
+from tapeout.ir.kernel import Buffer
 from tapeout.ir.types import DType, TensorType
 
 
@@ -23,22 +26,30 @@ def live(compiled: Compiled) -> dict[Buffer, tuple[int, int]]:
     """First and last kernel for which each buffer has to keep its bytes."""
     end = len(compiled.kernels)
     ends = frozenset(p.buffer for p in compiled.outputs.values())
-    spans = lifetimes(compiled.kernels, ends)
+    spans = lifetimes([buffers_of(t) for t in compiled.tiles], ends)
     for buffer in compiled.plan.address:
         if buffer.role not in ("temporary", "output"):
             spans[buffer] = (-1, end)
     return spans
 
 
+NEAR = replace(ODD, shared=(Shared("small", 512, 0.0, "chip"), Shared("pool", 2048, 32.0, "distributed")))
+"""The chip with two memories on it that all cores reach."""
+
+
 @settings(max_examples=120)
-@given(graphs(states=True, max_ops=12))
-def test_live_buffers_do_not_overlap(graph: Graph) -> None:
-    compiled = compile_graph(graph, ODD)
+@given(graphs(states=True, max_ops=12), st.sampled_from((ODD, NEAR)))
+def test_live_buffers_do_not_overlap(graph: Graph, chip: Chip) -> None:
+    compiled = compile_graph(graph, chip)
     plan, spans = compiled.plan, live(compiled)
+    room = (plan.dram_bytes, *map(chip.shared_bytes, chip.spaces))
     for buffer, address in plan.address.items():
         assert address % ALIGNMENT == 0
-        assert address + buffer.bytes <= plan.total_bytes
+        assert address + buffer.bytes <= room[buffer.space]
+        assert not buffer.space or buffer.role == "temporary"
     for a, b in combinations([b for b in plan.address if b.bytes], 2):
+        if a.space != b.space:
+            continue
         (first_a, last_a), (first_b, last_b) = spans[a], spans[b]
         together = first_a <= last_b and first_b <= last_a
         low, high = sorted((plan.address[a], plan.address[b]))
@@ -46,22 +57,30 @@ def test_live_buffers_do_not_overlap(graph: Graph) -> None:
         assert not together or low + size <= high
 
 
-def copy(name: str, source: Buffer, target: Buffer) -> KernelSpec:
-    tile = Tile("t", DType.f32, ())
-    index = (DimIndex(),)
-    load = LoadTile(tile, Access(source, (1,), (1,), 0, index))
-    store = StoreTile(tile, Access(target, (1,), (1,), 0, index))
-    return KernelSpec(name, (load, store), (), frozenset(), frozenset())
-
-
 def test_memory_is_used_again() -> None:
     """In a chain of copies only two temporaries are live at a time."""
     x = Buffer("x", DType.f32, (64,), "input")
     chain = [x, *(Buffer(f"t{n}", DType.f32, (64,), "temporary") for n in range(6))]
-    kernels = tuple(copy(f"k{n}", a, b) for n, (a, b) in enumerate(pairwise(chain)))
-    plan = plan_dram(kernels, (x,), frozenset(chain[-1:]), ODD)
+    copies = list(pairwise(chain))
+    plan = plan_memory(copies, (x,), frozenset(chain[-1:]), ODD)
     assert plan.arena_bytes == 2 * 256
-    assert lifetimes(kernels, frozenset(chain[-1:]))[chain[-1]] == (5, 6)
+    assert lifetimes(copies, frozenset(chain[-1:]))[chain[-1]] == (5, 6)
+
+
+def test_temporaries_go_on_the_chip_where_they_fit() -> None:
+    """Of a chain of layers that need 4, 4 and 1 KiB the memory of 6 KiB (three slices) takes what fits, and DRAM moves
+    nothing for these."""
+    b = Builder()
+    x = b.input("x", TensorType(DType.f32, (64, 4)))
+    for wide in (16, 16, 4, 4):
+        x = b.matmul(x, b.constant(np.ones((x.type.static_shape[1], wide), np.float32)))
+    b.output("y", x)
+    chip = replace(NEAR, topology=replace(NEAR.topology, dies=1, clusters=3), shared=NEAR.shared[1:])
+    compiled = compile_graph(b.finish(), chip)
+    near = [buffer.bytes for buffer in compiled.plan.address if buffer.space]
+    assert sum(near) >= 4096 + 1024
+    assert compiled.program.peaks["pool"] == compiled.plan.on_chip_bytes[0] <= 3 * 2048
+    assert {t.space for t in compiled.program.tensors} == {0, 1}
 
 
 def test_too_large_a_model_is_refused_with_its_size() -> None:

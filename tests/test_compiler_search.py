@@ -35,7 +35,8 @@ def linear(rows: int, inner: int, columns: int) -> Graph:
 @given(graphs(max_ops=5, extent=23), chips())
 def test_schedules_are_valid_and_fit(graph: Graph, chip: Chip) -> None:
     try:
-        _, kernels, schedules = plan_kernels(canonicalize(graph), chip)
+        plan = plan_kernels(canonicalize(graph), chip)
+        kernels, schedules = plan.kernels, plan.schedules
     except (DoesNotFit, UnsupportedOp):
         return
     for kernel, schedule in zip(kernels, schedules, strict=True):
@@ -46,20 +47,21 @@ def test_schedules_are_valid_and_fit(graph: Graph, chip: Chip) -> None:
 
 @pytest.mark.parametrize("chip", [ODD, *PRESETS], ids=lambda c: c.name)
 def test_more_candidates_are_never_worse(chip: Chip) -> None:
-    _, (kernel,), _ = plan_kernels(canonicalize(linear(300, 200, 100)), chip)
+    (kernel,) = plan_kernels(canonicalize(linear(300, 200, 100)), chip).kernels
     few, many = (search(kernel, chip, limit=n) for n in (64, 8192))
     assert many.cycles <= few.cycles * 1.001
 
 
 def test_all_cores_get_work() -> None:
-    _, _, (schedule,) = plan_kernels(canonicalize(linear(300, 200, 100)), ODD)
+    (schedule,) = plan_kernels(canonicalize(linear(300, 200, 100)), ODD).schedules
     assert schedule.cores > ODD.cores // 2
 
 
 def test_large_tiles_do_not_fit_small_memories() -> None:
     small = replace(ODD, memories=(replace(ODD.memories[0], bytes=8192),))
     for chip in (ODD, small):
-        _, (kernel,), (schedule,) = plan_kernels(canonicalize(linear(300, 200, 100)), chip)
+        plan = plan_kernels(canonicalize(linear(300, 200, 100)), chip)
+        (kernel,), (schedule,) = plan.kernels, plan.schedules
         assert local_bytes(lower(kernel, schedule, chip), 1)[0] <= chip.memories[0].bytes
 
 
@@ -76,7 +78,8 @@ def test_lists_that_may_repeat_are_not_spread() -> None:
     x = b.input("x", TensorType(DType.f32, (64, 512)))
     where = b.input("i", TensorType(DType.i64, (64,)))
     b.output("y", b.scatter("add", x, where, b.input("u", TensorType(DType.f32, (64, 512))), 0))
-    _, kernels, schedules = plan_kernels(canonicalize(b.finish()), ODD)
+    plan = plan_kernels(canonicalize(b.finish()), ODD)
+    kernels, schedules = plan.kernels, plan.schedules
     kernel, schedule = next((k, s) for k, s in zip(kernels, schedules, strict=True) if k.ordered)
     assert not kernel.ordered & {axis for axis, _ in schedule.spread}
     assert schedule.cores > 1

@@ -317,6 +317,20 @@ def test_shared_memory(scope: str, cycles: int) -> None:
     check(cycles, load(256), chip=chip, tensors=(replace(BYTES, space=1),))
 
 
+def test_distributed_memory() -> None:
+    """The same memory in slices of two clusters of one core each, 256 bytes in turn; 128 bytes leave a core's engine at
+    7 and at 9, the first for slice 0, the second for slice 1.
+
+    Core 0: slice 0 7-9, and 3: 12; own port 9-13, port of the other 13-17, slice 1 17-19, latencies 2 + 2 + 3: 26.
+    Core 1: own port 7-11, port of the other 11-15, slice 0 15-17, and 7: 24; slice 1 9-11, and 3: 14.
+    """
+    pool = spec.Shared("pool", 4096, 64.0, "distributed", "software", 3)
+    apart = spec.Topology(cores=1, clock_hz=1e9, clusters=2)
+    chip = replace(CHIP, topology=apart, shared=(pool,), cluster_port=spec.Port(32.0, 2))
+    trace = check(26, load(256), chip=chip, tensors=(replace(BYTES, space=1),))
+    assert sorted(trace.events.end.tolist()) == [24, 26]
+
+
 def test_scalar_decides_the_trip_count() -> None:
     """Vector from 1 to 4; the scalar's issue ends at 2, its wait at 4; three vectors in the queue at 5, 6, 7: 14."""
     read = c.LoadScalar(1, view(dtype=DType.i32), (Wait(0),))

@@ -37,7 +37,7 @@ def planned(graph: g.Graph, cache: ScheduleCache | None) -> list[tuple[object, .
         tile = tuple((a.name, n) for a, n in s.tile.items())
         return (tile, tuple((a.name, n) for a, n in s.spread), tuple(a.name for a in s.order), s.depth, s.cycles)
 
-    return [plain(s) for s in plan_kernels(graph, CHIP, cache=cache)[2]]
+    return [plain(s) for s in plan_kernels(graph, CHIP, cache=cache).schedules]
 
 
 def test_what_was_searched_is_found_again_and_is_the_same(graph: g.Graph, folder: Path) -> None:

@@ -101,12 +101,13 @@ void MachineState::put_queue(const QueueState& queue) {
 
 void MachineState::put_entry(const QueueState& queue, uint32_t number) {
     const Entry& entry = queue.at(number);
-    const bool dma = is_dma(m_.program_.commands[index(entry.command)]);
+    const Command& command = m_.program_.commands[index(entry.command)];
+    const bool dma = is_dma(command);
     put(entry.command);
     if (dma) {
         put(entry.valued.box.bytes);
         put(entry.valued.box.charged);
-        put(m_.chip_.dies > 1 ? m_.home_of(entry.valued.box) : 0);
+        put(m_.home_of(std::get<Dma>(command.body), entry.valued.box));
     }
     if (number - queue.completed >= queue.started - queue.completed) { // not started
         put(m_.calendar_.now() - entry.entered);
@@ -121,7 +122,7 @@ void MachineState::put_entry(const QueueState& queue, uint32_t number) {
 void MachineState::put_transfer(const Entry& entry) {
     const int64_t window = m_.chip_.outstanding_bursts;
     for (const int64_t word : {entry.size, entry.planned, entry.sent, entry.landed, int64_t{entry.sending},
-                               ticks_ahead(entry.engine_free), ticks_ahead(entry.all_arrived), entry.dies})
+                               ticks_ahead(entry.engine_free), ticks_ahead(entry.all_arrived), entry.homes})
         put(word);
     for (int64_t burst = std::max<int64_t>(0, entry.planned - window); burst < entry.planned; ++burst) {
         const int64_t arrived = entry.arrived[index(burst % window)];

@@ -409,11 +409,12 @@ ChipParams ChipParams::from_fields(const std::unordered_map<std::string, std::ve
     p.cluster_port = port("cluster_port");
     p.die_link = port("die_link");
     p.multicast = one("multicast") != 0;
-    const auto& shared = list("shared"); // bytes, rate, latency, chip, hardware; for each
+    const auto& shared = list("shared"); // bytes, rate, latency, scope, hardware; for each
     for (size_t i = 0; i + 4 < shared.size(); i += 5) {
         if (!shared[i + 4])
             p.spaces.push_back(static_cast<int>(p.shared.size()));
-        p.shared.push_back({shared[i], {shared[i + 1], shared[i + 2]}, shared[i + 3] != 0, shared[i + 4] != 0});
+        p.shared.push_back(
+            {shared[i], {shared[i + 1], shared[i + 2]}, static_cast<Scope>(shared[i + 3]), shared[i + 4] != 0});
     }
     p.dram_rate_milli = one("dram_rate_milli");
     p.granule_bytes = one("granule_bytes");

@@ -318,10 +318,13 @@ struct Port {
     int64_t rate_milli = 0, latency_cycles = 0;
 };
 
+// Who shares a memory: each cluster has its own, the chip has one, or the clusters hold a slice each of one for all.
+enum class Scope : uint8_t { cluster, chip, distributed };
+
 struct Shared {
-    int64_t bytes;
+    int64_t bytes; // of one cluster's, where each has one
     Port port;
-    bool chip;     // scope: the chip, else each cluster has its own
+    Scope scope;
     bool hardware; // a cache before DRAM, else an address space
 };
 
@@ -344,7 +347,8 @@ struct ChipParams {
     int64_t dram_rate_milli = 0; // of the whole chip
     int64_t granule_bytes = 1, dram_latency_cycles = 0, interleave_bytes = 4096;
 
-    int64_t cores() const { return dies * clusters_per_die * cores_per_cluster; }
+    int64_t clusters() const { return dies * clusters_per_die; }
+    int64_t cores() const { return clusters() * cores_per_cluster; }
     static ChipParams from_fields(const std::unordered_map<std::string, std::vector<int64_t>>& fields);
 };
 

@@ -21,17 +21,22 @@ Fabric::Fabric(const ChipParams& chip, int64_t channel_rate_milli)
       cluster_cores_(static_cast<int>(chip.cores_per_cluster)) {
     const auto clusters = static_cast<int>(chip.dies * chip.clusters_per_die);
     levels_.assign(chip.shared.size(), std::vector<int>(static_cast<size_t>(clusters), -1));
-    std::vector<int> links, channels; // links by source die and destination die
     for (int64_t from = 0; from < chip.dies; ++from) {
         for (int64_t to = 0; to < chip.dies; ++to) {
             const std::string name = numbered(numbered("die ", from) + " to ", to);
-            links.push_back(from == to ? -1 : add(name, chip.die_link.rate_milli));
+            links_.push_back(from == to ? -1 : add(name, chip.die_link.rate_milli));
         }
     }
+    std::vector<int> channels;
     for (int64_t die = 0; die < chip.dies; ++die)
         channels.push_back(add(numbered("dram ", die), channel_rate_milli));
+    for (int cluster = 0; cluster < clusters; ++cluster) {
+        const std::string name = numbered("cluster ", cluster);
+        const int64_t rate = chip.cluster_port.rate_milli;
+        ports_.push_back({add(name + " in", rate), add(name + " out", rate)});
+    }
     for (int cluster = 0; cluster < clusters; ++cluster)
-        add_cluster(chip, cluster, links, channels);
+        add_cluster(chip, cluster, channels);
 }
 
 int Fabric::add(std::string name, int64_t rate_milli) {
@@ -41,10 +46,11 @@ int Fabric::add(std::string name, int64_t rate_milli) {
 
 int Fabric::level(const ChipParams& chip, size_t shared, int cluster) {
     const Shared& memory = chip.shared[shared];
-    int& resource = levels_[shared][memory.chip ? 0 : static_cast<size_t>(cluster)];
+    const bool one = memory.scope == Scope::chip;
+    int& resource = levels_[shared][one ? 0 : static_cast<size_t>(cluster)];
     if (resource < 0) {
         const std::string name = numbered("shared ", static_cast<int64_t>(shared));
-        resource = add(memory.chip ? name : numbered(name + " ", cluster), memory.port.rate_milli);
+        resource = add(one ? name : numbered(name + " ", cluster), memory.port.rate_milli);
     }
     return resource;
 }
@@ -55,21 +61,45 @@ void Fabric::append(Route& route, int resource, int64_t latency_cycles) const {
     route.latency_ticks += latency_cycles * kTicksPerCycle;
 }
 
-void Fabric::add_cluster(const ChipParams& chip, int cluster, const std::vector<int>& links,
-                         const std::vector<int>& channels) {
-    const std::string name = numbered("cluster ", cluster);
+// Die link between a core's die and the home of data on another.
+void Fabric::append_link(const ChipParams& chip, Route& route, bool store, int64_t here, int64_t home) const {
+    const int64_t from = store ? here : home, to = store ? home : here;
+    if (home != here)
+        append(route, links_[static_cast<size_t>(from * chip.dies + to)], chip.die_link.latency_cycles);
+}
+
+// The ways to the slices of a distributed memory, by the cluster that holds them.
+std::vector<Route> Fabric::slices(const ChipParams& chip, size_t shared, int cluster, bool store) {
+    std::vector<Route> ways;
+    for (int home = 0; home < static_cast<int>(ports_.size()); ++home) {
+        Route& way = ways.emplace_back();
+        if (home != cluster) {
+            append(way, ports_[static_cast<size_t>(cluster)][store], chip.cluster_port.latency_cycles);
+            append_link(chip, way, store, cluster / chip.clusters_per_die, home / chip.clusters_per_die);
+            append(way, ports_[static_cast<size_t>(home)][!store], chip.cluster_port.latency_cycles);
+        }
+        append(way, level(chip, shared, home), chip.shared[shared].port.latency_cycles);
+    }
+    return ways;
+}
+
+void Fabric::add_cluster(const ChipParams& chip, int cluster, const std::vector<int>& channels) {
     int cache = -1;
     for (size_t s = 0; s < chip.shared.size() && cache < 0; ++s)
         cache = chip.shared[s].hardware ? static_cast<int>(s) : -1;
     for (const bool store : {false, true}) {
-        const int port = add(name + (store ? " out" : " in"), chip.cluster_port.rate_milli);
         Route way;
-        append(way, port, chip.cluster_port.latency_cycles);
+        append(way, ports_[static_cast<size_t>(cluster)][store], chip.cluster_port.latency_cycles);
         for (const int number : chip.spaces) {
             const auto shared = static_cast<size_t>(number);
-            Route route = chip.shared[shared].chip ? way : Route{};
+            const Scope scope = chip.shared[shared].scope;
+            if (scope == Scope::distributed) {
+                space_.push_back(slices(chip, shared, cluster, store));
+                continue;
+            }
+            Route route = scope == Scope::chip ? way : Route{};
             append(route, level(chip, shared, cluster), chip.shared[shared].port.latency_cycles);
-            space_.push_back(route);
+            space_.push_back({route});
         }
         if (cache >= 0) {
             const auto shared = static_cast<size_t>(cache);
@@ -87,9 +117,7 @@ void Fabric::add_cluster(const ChipParams& chip, int cluster, const std::vector<
         const int64_t here = cluster / chip.clusters_per_die;
         for (int64_t home = 0; home < chip.dies; ++home) {
             Route route = way;
-            const int64_t from = store ? here : home, to = store ? home : here;
-            if (home != here)
-                append(route, links[static_cast<size_t>(from * chip.dies + to)], chip.die_link.latency_cycles);
+            append_link(chip, route, store, here, home);
             append(route, channels[static_cast<size_t>(home)], chip.dram_latency_cycles);
             dram_.push_back(route);
         }
@@ -167,7 +195,7 @@ TileCache::ByFirst& TileCache::lengths(const Footprint& box) {
 Caches::Caches(const ChipParams& chip) : cluster_cores_(static_cast<int>(chip.cores_per_cluster)) {
     for (const Shared& shared : chip.shared) {
         if (shared.hardware && caches_.empty()) {
-            for (int64_t i = shared.chip ? 1 : chip.dies * chip.clusters_per_die; i > 0; --i)
+            for (int64_t i = shared.scope == Scope::chip ? 1 : chip.clusters(); i > 0; --i)
                 caches_.emplace_back(shared.bytes);
         }
     }

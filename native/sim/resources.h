@@ -60,7 +60,8 @@ public:
 
     std::vector<Resource> resources;
 
-    const Route& space_route(int core, bool store, int space) const {
+    // The way to a tensor space, or the ways to every cluster's slice of it.
+    const std::vector<Route>& space_routes(int core, bool store, int space) const {
         return space_[at(core, store, static_cast<size_t>(space - 1), spaces_)];
     }
     const Route& hit_route(int core) const { return hit_[static_cast<size_t>(core / cluster_cores_)]; }
@@ -74,13 +75,17 @@ private:
     int add(std::string name, int64_t rate_milli);
     int level(const ChipParams& chip, size_t shared, int cluster);
     void append(Route& route, int resource, int64_t latency_cycles) const;
-    void add_cluster(const ChipParams& chip, int cluster, const std::vector<int>& links,
-                     const std::vector<int>& channels);
+    void append_link(const ChipParams& chip, Route& route, bool store, int64_t here, int64_t home) const;
+    void add_cluster(const ChipParams& chip, int cluster, const std::vector<int>& channels);
+    std::vector<Route> slices(const ChipParams& chip, size_t shared, int cluster, bool store);
 
     size_t dies_, spaces_;
     int cluster_cores_;
     std::vector<std::vector<int>> levels_; // resource by shared level and cluster (or 0), -1: not yet made
-    std::vector<Route> space_, hit_, dram_;
+    std::vector<int> links_;               // by source die and destination die
+    std::vector<std::array<int, 2>> ports_; // of every cluster, in and out
+    std::vector<std::vector<Route>> space_;
+    std::vector<Route> hit_, dram_;
 };
 
 // A load that brings a tile, for the bursts of later hits that have to wait for it.

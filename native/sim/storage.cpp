@@ -30,8 +30,9 @@ Storage::Storage(const ChipParams& chip, int cores, std::vector<Segment> dram) :
     for (const int number : chip.spaces) {
         const Shared& level = chip.shared[static_cast<size_t>(number)];
         auto& instances = shared_.emplace_back();
-        for (int i = 0; i < (level.chip ? 1 : (cores + per_cluster - 1) / per_cluster); ++i)
-            instances.emplace_back("shared memory " + std::to_string(number), 0, level.bytes);
+        const int64_t bytes = level.bytes * (level.scope == Scope::distributed ? chip.clusters() : 1);
+        for (int i = 0; i < (level.scope == Scope::cluster ? (cores + per_cluster - 1) / per_cluster : 1); ++i)
+            instances.emplace_back("shared memory " + std::to_string(number), 0, bytes);
     }
 }
 

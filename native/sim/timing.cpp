@@ -212,12 +212,11 @@ uint64_t Machine::worth(const Step& step, const Valued& valued) const {
     uint64_t word = mix(static_cast<uint64_t>(&step - program_.steps.data()));
     if (step.kind != StepKind::Issue)
         return word;
-    const Opcode opcode = program_.commands[index(step.command)].opcode;
-    if (opcode == Opcode::Load || opcode == Opcode::Store) {
+    const Command& command = program_.commands[index(step.command)];
+    if (command.opcode == Opcode::Load || command.opcode == Opcode::Store) {
         word = mix(word ^ static_cast<uint64_t>(valued.box.bytes));
         word = mix(word ^ static_cast<uint64_t>(valued.box.charged));
-        if (chip_.dies > 1)
-            word = mix(word ^ static_cast<uint64_t>(home_of(valued.box)));
+        word = mix(word ^ static_cast<uint64_t>(home_of(std::get<Dma>(command.body), valued.box)));
     }
     return word;
 }

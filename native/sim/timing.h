@@ -67,8 +67,8 @@ struct Entry {
     bool sending = false;               // the latest sent is on its way to the first shared resource
     int64_t engine_free = 0;            // tick
     int64_t all_arrived = 0;            // tick, so far
-    const Route* routes = nullptr;      // one, or one for each die
-    int64_t dies = 1, home = 0;         // of the first burst
+    const Route* routes = nullptr;      // one for each home
+    int64_t homes = 1, home = 0;        // of the first burst
     std::vector<int64_t> leaves;        // tick at which the latest planned `outstanding_bursts` leave the engine
     std::vector<int64_t> arrived;       // and arrive, -1: not yet known
     std::shared_ptr<Fill> fill, brings; // of the tile that a hit waits for; that this miss brings
@@ -156,14 +156,25 @@ private:
     void push_burst(Event event, int64_t tick);
     void land(int core, int queue, Entry& entry, uint32_t burst, int64_t tick);
     const Route& route(const Entry& entry, uint32_t burst) const {
-        return entry.routes[entry.dies > 1 ? (entry.home + burst) % entry.dies : 0];
+        return entry.routes[entry.homes > 1 ? (entry.home + burst) % entry.homes : 0];
     }
     int64_t burst_bytes(const Entry& entry, int64_t burst) const {
         return std::min(chip_.burst_bytes, entry.size - burst * chip_.burst_bytes);
     }
-    int64_t home_of(const Footprint& box) const { // of the first burst
+    // Over how many places the memory of a transfer is interleaved: dies, or the clusters of a distributed memory.
+    int64_t homes_of(const Dma& dma) const {
+        const int space = program_.tensors[static_cast<size_t>(dma.tensor)].space;
+        if (!space)
+            return chip_.dies;
+        if (static_cast<size_t>(space) > chip_.spaces.size())
+            throw BadProgram("a tensor lies in space " + std::to_string(space) + ", which the chip has not");
+        const auto shared = static_cast<size_t>(chip_.spaces[static_cast<size_t>(space - 1)]);
+        return chip_.shared[shared].scope == Scope::distributed ? chip_.clusters() : 1;
+    }
+    int64_t home_of(const Dma& dma, const Footprint& box) const { // of the first burst
+        const int64_t homes = homes_of(dma);
         const int64_t block = box.first / chip_.interleave_bytes - (box.first % chip_.interleave_bytes < 0);
-        return (block % chip_.dies + chip_.dies) % chip_.dies;
+        return homes > 1 ? (block % homes + homes) % homes : 0;
     }
 
     const Program& program_;

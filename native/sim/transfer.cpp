@@ -43,12 +43,11 @@ uint64_t Machine::choose_way(int core, Entry& entry) {
     const Footprint& box = entry.valued.box;
     const bool store = command.opcode == Opcode::Store;
     uint64_t outcome = 0;
-    entry.dies = 1;
+    entry.homes = homes_of(dma);
+    entry.home = home_of(dma, box);
     if (const int space = program_.tensors[index(dma.tensor)].space) {
-        if (index(space) > chip_.spaces.size())
-            throw BadProgram("a tensor lies in space " + std::to_string(space) + ", which the chip has not");
         entry.size = box.bytes * (dma.add ? 2 : 1);
-        entry.routes = &fabric_.space_route(core, store, space);
+        entry.routes = fabric_.space_routes(core, store, space).data();
         return outcome;
     }
     if (store) {
@@ -59,6 +58,7 @@ uint64_t Machine::choose_way(int core, Entry& entry) {
             ++counts_.cache_hits;
             entry.size = box.bytes;
             entry.routes = &fabric_.hit_route(core);
+            entry.homes = 1;
             entry.fill = std::move(access.fill);
             return access.outcome;
         }
@@ -70,8 +70,6 @@ uint64_t Machine::choose_way(int core, Entry& entry) {
     (store ? counts.written_charged : counts.read_charged) += box.charged;
     entry.size = box.charged;
     entry.routes = fabric_.dram_routes(core, store);
-    entry.dies = chip_.dies;
-    entry.home = home_of(box);
     return outcome;
 }
 

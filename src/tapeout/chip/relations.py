@@ -25,10 +25,12 @@ def problems(chip: spec.Chip, wrong: Set[str]) -> Iterator[Problem]:
     yield from _memories(chip, sound("memories"), sound("matrix.geometry"))
     yield from _units(chip, sound("vector.lanes"))
     for s in chip.shared:
-        if s.scope not in ("cluster", "chip"):
-            yield f"unknown scope `{s.scope}`", f"shared.{s.name}.scope", "use cluster or chip"
+        if s.scope not in spec.SCOPES:
+            yield f"unknown scope `{s.scope}`", f"shared.{s.name}.scope", f"use one of {', '.join(spec.SCOPES)}"
         if s.managed not in ("software", "hardware"):
             yield f"unknown management `{s.managed}`", f"shared.{s.name}.managed", "use software or hardware"
+        elif s.managed == "hardware" and s.scope == "distributed":
+            yield "a cache is not distributed", f"shared.{s.name}.scope", "use chip, with the rate of all its slices"
     if not sound("topology") or chip.why_not_advertised:
         return
     for dtype, tops in chip.advertised_tops.items():

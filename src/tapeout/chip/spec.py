@@ -18,6 +18,9 @@ bounds, the compiler does not use them."""
 STATIONARY = ("weight", "output", "input", "none")
 """Which operand stays in the matrix unit."""
 
+SCOPES = ("cluster", "chip", "distributed")
+"""Who shares a memory."""
+
 ROLES = ("ld", "st", "mv", "a", "b", "c", "ve")
 """What may reach a local memory: the DMA queues, the mover, the three matrix operands, the vector unit."""
 
@@ -125,8 +128,9 @@ class Port:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """A memory that a cluster or the chip shares. `software`: an address space for DMA; `hardware`: a cache before DRAM
-    that keeps whole tiles (least recently used first out)."""
+    """A memory that a cluster or the chip shares; of a `distributed` one every cluster holds a slice of `bytes`, which
+    all cores reach. `software`: an address space for DMA; `hardware`: a cache before DRAM that keeps whole tiles (least
+    recently used first out)."""
 
     name: str
     bytes: int
@@ -232,6 +236,18 @@ class Chip:
     def spaces(self) -> tuple[Shared, ...]:
         """The software-managed shared memories; tensor space s > 0 is the (s-1)-th of them."""
         return tuple(s for s in self.shared if s.managed == "software")
+
+    def copies(self, level: Shared) -> int:
+        """How many there are of a shared memory, or slices of a distributed one."""
+        return 1 if level.scope == "chip" else self.clusters
+
+    def shared_bytes(self, level: Shared) -> int:
+        """Bytes of what one core reaches of a shared memory: of a distributed one all slices together."""
+        return level.bytes * (self.clusters if level.scope == "distributed" else 1)
+
+    def reached_by_all(self, level: Shared) -> bool:
+        """Whether every core reaches the same shared memory."""
+        return level.scope != "cluster" or self.clusters == 1
 
     def memory_for(self, role: str) -> int:
         """Number of the local memory that serves `role`: the largest that it reaches."""

@@ -10,7 +10,7 @@ import dataclasses
 from typing import Any
 
 from tapeout.chip.spec import Chip
-from tapeout.compiler.memory import DramPlan
+from tapeout.compiler.memory import MemoryPlan
 from tapeout.compiler.tile import TileProgram, Window
 from tapeout.errors import DoesNotFit
 from tapeout.isa import commands as c
@@ -142,7 +142,7 @@ def _overlap(a: Range, b: Range) -> bool:
 def emit(
     name: str,
     programs: tuple[TileProgram, ...],
-    plan: DramPlan,
+    plan: MemoryPlan,
     bindings: tuple[tuple[str, Window, str], ...],
     chip: Chip,
     semaphores: tuple[int, ...],
@@ -164,7 +164,7 @@ def emit(
     descriptors = tuple(
         Tensor(
             w.buffer.name,
-            0,
+            w.buffer.space,
             plan.address[w.buffer] + w.offset * w.buffer.dtype.bytes,
             w.dtype,
             w.extents,
@@ -183,6 +183,6 @@ def emit(
         tuple(body),
         tuple(Kernel(p.name, p.sources) for p in programs),
         bound,
-        plan.total_bytes,
-        {m.name: n for m, n in zip(chip.memories, peaks, strict=True)},
+        plan.dram_bytes,
+        {m.name: n for m, n in zip((*chip.memories, *chip.spaces), (*peaks, *plan.on_chip_bytes), strict=True)},
     )

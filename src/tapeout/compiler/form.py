@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from tapeout.compiler.combine import combine
 from tapeout.compiler.drain import fuse_drains
 from tapeout.compiler.engines import PAIRS, Extents, fits_matrix, parts_on_matrix, prefers_vector
 from tapeout.compiler.groups import Dims, Group, Grouping, pool_identity
@@ -69,8 +70,11 @@ class Former:
         where = gather and (kept.index(gather[0]), gather[1])
         extents, strides = tuple(place.extents[d] for d in kept), tuple(place.strides[d] for d in kept)
         outside = place.fill if fill is None else fill
-        access = k.Access(place.buffer, extents, strides, place.offset, moved, outside, where, place.read_as)
-        key = (place.buffer, moved, place.offset, extents, strides, outside, place.read_as)
+        access = _without_gaps(
+            k.Access(place.buffer, extents, strides, place.offset, moved, outside, where, place.read_as)
+        )
+        moved = access.index
+        key = (place.buffer, moved, access.offset, access.extents, access.strides, outside, place.read_as)
         if key in self._loads and gather is None:
             return self._loads[key]
         out = self.tile(place.buffer.name, place.dtype, tuple(i for i in moved if i.terms))
@@ -373,7 +377,7 @@ class Former:
     # ---- the finished kernel
 
     def _finish(self) -> k.KernelSpec:
-        self.ops = insert_moves(fuse_drains(self.ops), self.chip)
+        self.ops = insert_moves(combine(fuse_drains(self.ops)), self.chip)
         used = self._use_order()
         find = self.grouping.axes.find
         resident = {self._axis[r] for a in self.group.resident if (r := find(a)) in self._axis}
@@ -413,6 +417,23 @@ class Former:
         last = order[-1:]
         late = [a for a in others if a in reduced]
         return (*order[:-1], *(a for a in others if a not in late and a not in last), *late, *last)
+
+
+def _without_gaps(access: k.Access) -> k.Access:
+    """The same elements, without the rows between those that are read: where one axis walks a dimension in steps (a
+    convolution of one tap with a stride), the stride in memory takes the steps over. What lies packed is read whole."""
+    index, extents, strides, offset = list(access.index), list(access.extents), list(access.strides), access.offset
+    for d, i in enumerate(index):
+        listed = access.gather is not None and access.gather[0] == d
+        if len(i.terms) != 1 or i.terms[0][1] < 2 or strides[d] == 1 or listed:
+            continue
+        axis, step = i.terms[0]
+        first, inside = divmod(i.offset, step)
+        index[d] = k.DimIndex(((axis, 1),), first)
+        offset += inside * strides[d]
+        extents[d] = max(0, -(-(extents[d] - inside) // step))
+        strides[d] *= step
+    return replace(access, index=tuple(index), extents=tuple(extents), strides=tuple(strides), offset=offset)
 
 
 def _summed(dtype: DType) -> DType:

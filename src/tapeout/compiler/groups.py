@@ -210,6 +210,11 @@ class Grouping:
         for state, source in zip(self.graph.states, kept, strict=True):
             self._return_state(state, source)
 
+    def left(self) -> tuple[Buffer, ...]:
+        """The buffers that outputs and states are in after a run."""
+        states = (self.place(s.entry).buffer for s in self.graph.states)
+        return tuple(dict.fromkeys((*(self.exit_places[v].buffer for _, v in self.graph.outputs), *states)))
+
     def _new_group(self, **fields: object) -> Group:
         self.groups.append(Group(len(self.groups), **fields))  # type: ignore[arg-type]
         return self.groups[-1]

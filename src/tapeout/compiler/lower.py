@@ -11,10 +11,12 @@ import numpy as np
 
 from tapeout.chip.spec import Chip
 from tapeout.compiler.outer import LIMIT, walk_outer
-from tapeout.compiler.roles import MAX_DIMS, MULTICAST_BYTES, by_steps, identity_of, memory_of, roles_of, split_sums
+from tapeout.compiler.packing import Packs, memory_order, shared_by_cluster
+from tapeout.compiler.roles import MAX_DIMS, by_steps, identity_of, memory_of, roles_of, split_sums
 from tapeout.compiler.rooms import rooms_of
 from tapeout.compiler.schedule import Schedule
 from tapeout.compiler.tile import LocalBuffer, TileProgram, Window, collapse
+from tapeout.compiler.views import row_major
 from tapeout.errors import DoesNotFit
 from tapeout.ir import kernel as k
 from tapeout.ir.types import DType
@@ -42,8 +44,8 @@ _Emit = Callable[[Callable[[k.Tile], Affine], _Body], None]
 class Lowering:
     """One kernel's lowering: state is only what is being built."""
 
-    def __init__(self, kernel: k.KernelSpec, schedule: Schedule, chip: Chip) -> None:
-        self.kernel, self.schedule, self.chip = kernel, schedule, chip
+    def __init__(self, kernel: k.KernelSpec, schedule: Schedule, chip: Chip, packs: Packs) -> None:
+        self.kernel, self.schedule, self.chip, self.packs = kernel, schedule, chip, packs
         self._slots = 0
         self._buffers: list[LocalBuffer] = []
         self._windows: list[Window] = []
@@ -185,9 +187,12 @@ class Lowering:
         index: tuple[k.DimIndex, ...] | None = None,
         order: list[int] | None = None,
         cut: int | None = None,
+        room: int = 0,
+        together: bool = False,
     ) -> None:
-        """Gives a tile room: packed dimensions, in layout order or in the given one. Dimension `cut` is brought in
-        parts by the cores of a cluster, so it is rounded up to a multiple of their number."""
+        """Gives a tile room, at least `room` bytes: packed dimensions, in layout order or in the given one. Tiles that
+        are brought `together` come in parts from the cores of a cluster; dimension `cut` is rounded up to a multiple of
+        their number."""
         if tile in self._number:
             return
         dims = index if index is not None else tile.index
@@ -215,7 +220,7 @@ class Lowering:
             )
         streamed = self._roles[tile] - {"ve"}
         depth = self.schedule.depth if scope and streamed else 1
-        room = -(-stride // ALIGNMENT) * ALIGNMENT
+        room = _round_up(max(stride, room), ALIGNMENT)
         self._strides[tile] = strides
         shared = self._taken.get((self._rooms.get(tile, -1), scope))
         if shared is not None and self._buffers[shared].bytes == room:
@@ -224,22 +229,25 @@ class Lowering:
         self._number[tile] = len(self._buffers)
         if tile in self._rooms:
             self._taken[self._rooms[tile], scope] = self._number[tile]
-        self._buffers.append(LocalBuffer(tile.name, memory, room, depth, scope, cut is not None))
+        self._buffers.append(LocalBuffer(tile.name, memory, room, depth, scope, together))
 
     def _view(self, tile: k.Tile, axes: tuple[k.Axis, ...], base: Affine | None = None) -> View:
         strides = self._strides[tile]
         return View(self._number[tile], base or Affine(), tuple(strides.get(a, 0) for a in axes), tile.dtype)
 
-    def _origin(self, axis: k.Axis, coef: int) -> Affine:
-        """coef * (first element of the present tile along the axis)."""
-        tile, trip = self.schedule.tile[axis], self.schedule.trip(axis)
+    def _turn(self, axis: k.Axis) -> Affine:
+        """The number of the present tile along the axis."""
         terms: list[Term] = []
         if axis in self._digit:
             digit = self._digit[axis]
-            terms.append(Term(CORE, coef * tile * trip, digit.div, digit.mod))
+            terms.append(Term(CORE, self.schedule.trip(axis), digit.div, digit.mod))
         if axis in self._loop_slot:
-            terms.append(Term(self._loop_slot[axis], coef * tile))
+            terms.append(Term(self._loop_slot[axis], 1))
         return Affine(0, tuple(terms))
+
+    def _origin(self, axis: k.Axis, coef: int) -> Affine:
+        """coef * (first element of the present tile along the axis)."""
+        return self._turn(axis) * (coef * self.schedule.tile[axis])
 
     # ---- ops
 
@@ -288,9 +296,15 @@ class Lowering:
 
     def _load(self, op: k.LoadTile, body: _Body) -> None:
         access = op.access
-        order = _memory_order(access)
-        cut = self._cut(op, order)
-        self._define(op.out, body.slot, access.index, order, None if cut is None else order[cut])
+        packed = self.packs.packed(access, self.schedule, self.chip)
+        if packed is not None:
+            self._load_packed(op, packed, body)
+            return
+        order = memory_order(access)
+        cut = self._cut(access, order)
+        self._define(
+            op.out, body.slot, access.index, order, None if cut is None else order[cut], together=cut is not None
+        )
         window, origin, extents = self._box(access, order)
         cluster = self.chip.topology.cores
         sizes = [_round_up(n, cluster) if d == cut else n for d, n in enumerate(extents)]
@@ -311,26 +325,46 @@ class Lowering:
         load = c.Load(window, origin, extents, Affine(), local, cut is not None, indices)
         body.nodes.append(self._walked(load))
 
+    def _load_packed(self, op: k.LoadTile, packed: k.Buffer, body: _Body) -> None:
+        """A tile of a packed constant: one run, or as many as there are cores in the cluster."""
+        access, size = op.access, op.out.dtype.bytes
+        order = memory_order(access)
+        together = shared_by_cluster(access, self.schedule, self.chip)
+        room = packed.shape[-1]
+        self._define(op.out, body.slot, access.index, order, room=room * size, together=together)
+        cluster = self.chip.topology.cores if together else 1
+        part = room // cluster
+        own = (Term(CORE, part, 1, cluster),) if together else ()
+        cuts = [d for d, n in enumerate(packed.shape[:-1]) if n > 1]
+        shape = (*(packed.shape[d] for d in cuts), room)
+        turns = [self._turn(access.index[order[d]].terms[0][0]) for d in cuts]
+        self._windows.append(
+            Window(packed, 0, access.dtype, shape, tuple(n * size for n in row_major(shape)), access.fill)
+        )
+        origin, extents = (*turns, Affine(0, own)), (*(1 for _ in cuts), part)
+        local = View(self._number[op.out], Affine(0, own) * size, (*(0 for _ in cuts), size), op.out.dtype)
+        body.nodes.append(c.Load(len(self._windows) - 1, origin, extents, Affine(), local, together))
+
     def _walked(self, node: c.Load | c.Store) -> c.Node:
         """The command with loops around it where its box has more dimensions than descriptors."""
         self._windows[node.tensor], walked = walk_outer(node, self._windows[node.tensor], self._slot)
         return walked
 
-    def _cut(self, op: k.LoadTile, order: list[int]) -> int | None:
+    def _cut(self, access: k.Access, order: list[int]) -> int | None:
         """The dimension (position in `order`) that the cores of a cluster divide among them when all need the same
-        tile: the outermost one that divides evenly, else the longest. None where each core loads for itself."""
-        cluster = self.chip.topology.cores
-        sizes = [self.schedule.extent(op.access.index[d]) for d in order]
-        small = prod(sizes) * op.out.dtype.bytes < MULTICAST_BYTES
-        if not self.chip.multicast or cluster == 1 or small or op.access.gather is not None or len(order) > LIMIT:
+        tile: of those that leave whole granules in a row the outermost one that divides evenly, else the longest. None
+        where each core loads for itself."""
+        if len(order) > LIMIT or not shared_by_cluster(access, self.schedule, self.chip):
             return None
-        if not self.schedule.shares(set(op.out.axes), cluster):
-            return None
-        even = [d for d, n in enumerate(sizes) if n % cluster == 0]
-        return even[0] if even else max(range(len(sizes)), key=lambda d: sizes[d])
+        cluster, granule = self.chip.topology.cores, self.chip.dram.granule_bytes
+        sizes = [self.schedule.extent(access.index[d]) for d in order]
+        short = len(sizes) > 1 and sizes[-1] * access.dtype.bytes < cluster * granule
+        able = [d for d, n in enumerate(sizes) if n > 1][: -1 if short and prod(sizes[:-1]) > 1 else None]
+        even = [d for d in able if sizes[d] % cluster == 0]
+        return even[0] if even else max(able, key=lambda d: sizes[d])
 
     def _store(self, op: k.StoreTile, body: _Body) -> None:
-        order = _memory_order(op.access)
+        order = memory_order(op.access)
         window, origin, extents = self._box(op.access, order)
         index = [op.access.index[d] for d in order]
         strides = tuple(self._strides[op.src].get(i.terms[0][0], 0) if i.terms else 0 for i in index)
@@ -591,11 +625,7 @@ def _round_up(n: int, quantum: int) -> int:
     return -(-n // quantum) * quantum
 
 
-def _memory_order(access: k.Access) -> list[int]:
-    """Dimensions from the widest stride in memory to the narrowest, so that runs are as long as they can be."""
-    return sorted(range(len(access.index)), key=lambda d: -abs(access.strides[d]))
-
-
-def lower(kernel: k.KernelSpec, schedule: Schedule, chip: Chip) -> TileProgram:
-    """The tile program of a kernel. `DoesNotFit` where no memory can hold a tile's kind."""
-    return Lowering(kernel, schedule, chip).lower()
+def lower(kernel: k.KernelSpec, schedule: Schedule, chip: Chip, packs: Packs | None = None) -> TileProgram:
+    """The tile program of a kernel; constants lie as `packs` has them. `DoesNotFit` where no memory can hold a tile's
+    kind."""
+    return Lowering(kernel, schedule, chip, Packs() if packs is None else packs).lower()

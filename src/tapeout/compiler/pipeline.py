@@ -12,7 +12,8 @@ from tapeout.compiler.form import form_kernels
 from tapeout.compiler.groups import Group, Grouping
 from tapeout.compiler.layouts import assign_layouts
 from tapeout.compiler.lower import lower
-from tapeout.compiler.memory import DramPlan, plan_dram
+from tapeout.compiler.memory import MemoryPlan, buffers_of, placed, plan_memory
+from tapeout.compiler.packing import Packs
 from tapeout.compiler.rematerialize import private_widenings
 from tapeout.compiler.schedule import Schedule
 from tapeout.compiler.schedule_cache import ScheduleCache
@@ -45,11 +46,21 @@ class Compiled:
     kernels: tuple[KernelSpec, ...]
     schedules: tuple[Schedule, ...]
     tiles: tuple[TileProgram, ...]
-    plan: DramPlan
+    plan: MemoryPlan
     program: Program
     inputs: dict[str, Buffer]
     outputs: dict[str, Place]
     states: dict[str, tuple[Buffer, Place]]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Kernels with their schedules, and the addresses of the temporaries that lie on the chip."""
+
+    grouping: Grouping
+    kernels: tuple[KernelSpec, ...]
+    schedules: tuple[Schedule, ...]
+    near: dict[Buffer, int]
 
 
 def _quiet(stage: str, done: int, total: int) -> None:
@@ -63,25 +74,28 @@ def compile_graph(
     progress("canonicalize", 0, 1)
     canonical = canonical_form(graph)
     check_supported(canonical)
-    grouping, kernels, schedules = plan_kernels(canonical, chip, progress, cache)
+    planned = plan_kernels(canonical, chip, progress, cache)
+    grouping, kernels, schedules = planned.grouping, planned.kernels, planned.schedules
     verify_kernels(kernels)
+    packs = Packs()
     semaphores = Semaphores()
     tiles: list[TileProgram] = []
     for number, (kernel, schedule) in enumerate(zip(kernels, schedules, strict=True)):
         progress("lower", number, len(kernels))
         verify_schedule(kernel, schedule, chip)
-        tiles.append(synchronise(lower(kernel, schedule, chip), semaphores, chip.topology.cores))
+        tiles.append(synchronise(lower(kernel, schedule, chip, packs), semaphores, chip.topology.cores))
         verify_tiles(tiles[-1], chip)
     inputs = {v.name: grouping.buffer(v) for v in canonical.inputs}
     outputs = {name: grouping.exit_places[v] for name, v in canonical.outputs}
     states = {s.name: (grouping.buffer(s.entry), grouping.place(s.entry)) for s in canonical.states}
+    left = grouping.left()
     fixed = (
         *inputs.values(),
         *(entry for entry, _ in states.values()),
-        *(p.buffer for p in outputs.values() if p.buffer.role != "temporary"),
+        *(b for b in left if b.role != "temporary"),
     )
-    left = frozenset(p.buffer for p in outputs.values()) | frozenset(p.buffer for _, p in states.values())
-    plan = plan_dram(kernels, tuple(dict.fromkeys(fixed)), frozenset(b for b in left if b.role == "temporary"), chip)
+    lasting = frozenset(b for b in left if b.role == "temporary")
+    plan = plan_memory([buffers_of(t) for t in tiles], tuple(dict.fromkeys(fixed)), lasting, chip, planned.near)
     bindings = (
         *((name, whole_window(b), "input") for name, b in inputs.items()),
         *((name, place_window(p), "output") for name, p in outputs.items()),
@@ -99,9 +113,7 @@ def canonical_form(graph: g.Graph) -> g.Graph:
     return canonical
 
 
-def plan_kernels(
-    graph: g.Graph, chip: Chip, progress: Progress = _quiet, cache: ScheduleCache | None = None
-) -> tuple[Grouping, tuple[KernelSpec, ...], tuple[Schedule, ...]]:
+def plan_kernels(graph: g.Graph, chip: Chip, progress: Progress = _quiet, cache: ScheduleCache | None = None) -> Plan:
     """Kernels and their schedules. What does not fit together is taken apart, and all is planned anew."""
     orders = assign_layouts(graph)
     known: dict[object, tuple[KernelSpec, Schedule]] = {}
@@ -110,16 +122,17 @@ def plan_kernels(
         grouping = Grouping(graph, chip, orders, frozenset(apart))
         grouping.run()
         formed = form_kernels(grouping)
+        kernels, near = placed([kernel for kernel, _ in formed], frozenset(grouping.left()), chip)
         schedules: list[Schedule] = []
         crowded: list[tuple[Group, DoesNotFit]] = []
-        for number, (kernel, group) in enumerate(formed):
+        for number, (kernel, (_, group)) in enumerate(zip(kernels, formed, strict=True)):
             progress("schedule", number, len(formed))
             try:
                 schedules.append(schedule_kernel(kernel, chip, known, cache))
             except DoesNotFit as error:
                 crowded.append((group, error))
         if not crowded:
-            return grouping, tuple(kernel for kernel, _ in formed), tuple(schedules)
+            return Plan(grouping, kernels, tuple(schedules), near)
         for group, error in crowded:
             split = split_point(group, apart)
             if split is None:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tapeout.chip.spec import Chip
+from tapeout.compiler.packing import packable
 from tapeout.compiler.roles import (
     MULTICAST_BYTES,
     by_steps,
@@ -243,6 +244,7 @@ class _Cost:
         dram_loads = np.zeros(self.rows)
         passed = np.zeros(self.rows)  # bytes through the port of the cache, hits and misses
         port = np.zeros(self.rows)
+        near = {space: np.zeros(self.rows) for space in range(1, len(chip.spaces) + 1)}  # bytes of shared memories
         commands = np.zeros(self.rows)
         cores = self.factor.prod(axis=1)
         dma = chip.dma
@@ -264,14 +266,17 @@ class _Cost:
                     whole_clusters = self.factor[:, self.column[inner]] % chip.topology.cores == 0
                     together = np.where(whole_clusters & (size >= MULTICAST_BYTES), chip.topology.cores, 1)
                 queue[name] += turns * (size / together / (dma.bytes_per_cycle or np.inf) + dma.setup_cycles)
-                cached = chip.cache is not None and name == "ld"
                 alone = cores / together
+                port += turns * size / together * np.minimum(cores, chip.topology.cores)
+                if op.access.buffer.space:
+                    near[op.access.buffer.space] += turns * size * (alone if name == "ld" else distinct)
+                    continue
+                cached = chip.cache is not None and name == "ld"
                 held = size * distinct <= (chip.cache.bytes / 2 if chip.cache else 0)
                 loads = np.where(held, np.minimum(distinct, alone), alone) if cached else alone
                 dram += turns * size * (loads if name == "ld" else distinct)
                 passed += turns * size * (alone if name == "ld" else distinct)
                 dram_loads += turns * size * (loads if name == "ld" else 0)
-                port += turns * size / together * np.minimum(cores, chip.topology.cores)
             elif isinstance(op, k.Contract):
                 if op.vector:
                     steps = np.ones(self.rows)
@@ -303,6 +308,11 @@ class _Cost:
             busy.append(passed / chip.cache.bytes_per_cycle)
         if chip.cluster_port.bytes_per_cycle:
             busy.append(port / chip.cluster_port.bytes_per_cycle)
+        for space, moved in near.items():
+            level = chip.spaces[space - 1]
+            if level.bytes_per_cycle:
+                slices = chip.clusters if level.scope == "distributed" else 1
+                busy.append(moved / (level.bytes_per_cycle * slices))
         every = (*self.order, *self.kernel.sequential)
         whole = np.maximum(self.turns(set(every), every), 1)
         latency = chip.dram.latency_cycles + chip.cluster_port.latency_cycles + dma.setup_cycles
@@ -325,6 +335,10 @@ class _Cost:
         """Bytes charged for one box: whole granules for each row."""
         size = access.buffer.dtype.bytes
         total = self.elements(access.index) * size
+        if access.buffer.space:
+            return total
+        if packable(access):
+            return _ceil(total, self.chip.dram.granule_bytes) * self.chip.dram.granule_bytes
         packed = min(
             (d for d in range(len(access.strides)) if access.strides[d]), key=lambda d: access.strides[d], default=None
         )

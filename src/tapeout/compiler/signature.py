@@ -20,7 +20,8 @@ def signature(kernel: k.KernelSpec) -> tuple[object, ...]:
 
     def of_access(access: k.Access) -> tuple[object, ...]:
         listed = access.gather and (access.gather[0], of_tile(access.gather[1]))
-        return (access.dtype, access.extents, access.strides, of_index(access.index), listed)
+        kind = (access.buffer.role == "constant", access.buffer.space, access.dtype)
+        return (kind, access.extents, access.strides, of_index(access.index), listed)
 
     def of_op(op: k.KernelOp) -> tuple[object, ...]:
         match op:

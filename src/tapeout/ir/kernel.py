@@ -32,6 +32,43 @@ class DimIndex:
     offset: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """A strided view of a constant, tile by tile: element i of the view is at `offset + sum(i[d] * strides[d])`; it is
+    cut into tiles of `tile` elements, ragged ones filled up with `fill`; each tile is packed, has room for `room`
+    elements, and they follow one another in row-major order."""
+
+    extents: tuple[int, ...]
+    strides: tuple[int, ...]
+    offset: int
+    tile: tuple[int, ...]
+    room: int
+    fill: float
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Tiles along each dimension, and the room of one."""
+        return (*(-(-n // t) for n, t in zip(self.extents, self.tile, strict=True)), self.room)
+
+    def packed(self, flat: np.ndarray) -> np.ndarray:
+        """The tiles of the view of an array in one dimension."""
+        size = flat.itemsize
+        view = np.lib.stride_tricks.as_strided(
+            flat[self.offset :], self.extents, [s * size for s in self.strides], writeable=False
+        )
+        counts, rank = self.shape[:-1], len(self.extents)
+        ragged = [(0, c * t - n) for n, c, t in zip(self.extents, counts, self.tile, strict=True)]
+        if any(after for _, after in ragged):
+            view = np.pad(view, ragged, constant_values=flat.dtype.type(self.fill))
+        split = view.reshape([n for pair in zip(counts, self.tile, strict=True) for n in pair])
+        tiles = split.transpose((*range(0, 2 * rank, 2), *range(1, 2 * rank, 2))).reshape(*counts, -1)
+        if tiles.shape[-1] == self.room:
+            return np.ascontiguousarray(tiles)
+        out = np.zeros(self.shape, flat.dtype)
+        out[..., : tiles.shape[-1]] = tiles
+        return out
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Buffer:
     """A tensor that lives between kernels: `shape` is its physical row-major shape.
@@ -48,6 +85,10 @@ class Buffer:
     order: tuple[int, ...] | None = None
     part: int = -1
     """At least 0: what is meant is this part of `data` in `dtype` (see `physical`)."""
+    space: int = 0
+    """Where it lies: 0 in DRAM, s in the (s-1)-th software-managed memory that cores share."""
+    packing: Packing | None = None
+    """Which tiles of `data` in that order make up the buffer, where it does not hold all as it is."""
 
     @property
     def bytes(self) -> int:
@@ -58,7 +99,8 @@ class Buffer:
 
 
 def physical(buffer: Buffer) -> np.ndarray:
-    """A constant's array in its physical order, packed. Part n of x is what is left of x - part 0 - .. - part n-1."""
+    """A constant's array in its physical order, packed, or its tiles. Part n of x is what is left of
+    x - part 0 - .. - part n-1."""
     assert buffer.data is not None
     data = buffer.data if buffer.order is None else buffer.data.transpose(buffer.order)
     if buffer.part >= 0:
@@ -67,7 +109,8 @@ def physical(buffer: Buffer) -> np.ndarray:
         for _ in range(buffer.part):
             rest = rest - data.astype(np.float32)
             data = rest.astype(buffer.dtype.numpy)
-    return np.ascontiguousarray(data)
+    data = np.ascontiguousarray(data)
+    return buffer.packing.packed(data.reshape(-1).view(buffer.dtype.numpy)) if buffer.packing else data
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -74,7 +74,12 @@ def buffer_line(buffer: k.Buffer) -> str:
     text = f"buffer {word(buffer.name)}: {buffer.dtype.value} {_list(buffer.shape)} {buffer.role}"
     text += f" @{array_hash(buffer.data)}" if buffer.data is not None else ""
     text += f" order {_list(buffer.order)}" if buffer.order is not None else ""
-    return text + (f" part {buffer.part}" if buffer.part >= 0 else "")
+    text += f" part {buffer.part}" if buffer.part >= 0 else ""
+    text += f" space {buffer.space}" if buffer.space else ""
+    if (p := buffer.packing) is None:
+        return text
+    view = f"of {_list(p.extents)} step {_list(p.strides)} at {p.offset} fill {float(p.fill)!r}"
+    return f"{text} tiles {_list(p.tile)} {view}"
 
 
 def _list(items: Iterable[object]) -> str:
@@ -258,7 +263,20 @@ class _Parser:
                 data = self.arrays[digest]
             order = self.items(self.number) if self.took("order") else None
             part = self.number() if self.took("part") else -1
-            self.buffers.append(k.Buffer(name, dtype, shape, role, data, order, part))
+            space = self.number() if self.took("space") else 0
+            packing = self.packing(shape) if self.took("tiles") else None
+            self.buffers.append(k.Buffer(name, dtype, shape, role, data, order, part, space, packing))
+
+    def packing(self, shape: tuple[int, ...]) -> k.Packing:
+        tile = self.items(self.number)
+        self.expect("of")
+        extents = self.items(self.number)
+        self.expect("step")
+        strides = self.items(self.number)
+        self.expect("at")
+        offset = self.number()
+        self.expect("fill")
+        return k.Packing(extents, strides, offset, tile, shape[-1], self.real())
 
     def kernel(self) -> k.KernelSpec:
         name = self.word()

@@ -192,7 +192,7 @@ def dram_rate(chip: Chip) -> float:
 def on_chip_bytes(chip: Chip) -> int:
     """All memory between the engines and DRAM."""
     local = chip.cores * sum(m.bytes for m in chip.memories)
-    return local + sum(s.bytes * (chip.clusters if s.scope == "cluster" else 1) for s in chip.shared)
+    return local + sum(s.bytes * chip.copies(s) for s in chip.shared)
 
 
 def forced_bytes(c: Contraction, chip: Chip) -> float:

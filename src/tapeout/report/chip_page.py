@@ -125,7 +125,7 @@ def _half(c: Chip) -> float:
 def _shared(c: Chip) -> str:
     found: list[str] = []
     for s in c.shared:
-        count = f"{c.clusters} x " if s.scope == "cluster" and c.clusters > 1 else ""
+        count = f"{c.copies(s)} x " if c.copies(s) > 1 else ""
         found.append(f"{s.name} {count}{size(s.bytes)}{' (cache)' if s.managed == 'hardware' else ''}")
     return ", ".join(found) or "-"
 

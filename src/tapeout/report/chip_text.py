@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tapeout.chip.review import Review
-from tapeout.chip.spec import Chip
+from tapeout.chip.spec import Chip, Shared
 from tapeout.report.text import grid, rate, size
 
 DTYPES = ("i8", "i16", "f8e4m3", "f16", "bf16", "f32")
@@ -35,7 +35,7 @@ def _peaks(c: Chip, most: int = 3) -> str:
 def on_chip_bytes(c: Chip) -> int:
     """All memory on the dies."""
     local = c.cores * sum(m.bytes for m in c.memories)
-    shared = sum(s.bytes * (c.clusters if s.scope == "cluster" else 1) for s in c.shared)
+    shared = sum(s.bytes * c.copies(s) for s in c.shared)
     return local + shared + (c.dram.capacity_bytes if c.dram.on_chip else 0)
 
 
@@ -82,7 +82,7 @@ def chip(c: Chip) -> RenderableType:
     for m in c.memories:
         table.add_row(m.name, f"{size(m.bytes)} a core, {m.bytes_per_cycle} B/cycle a port, for {' '.join(m.reach)}")
     for s in c.shared:
-        table.add_row(s.name, f"{size(s.bytes)} a {s.scope}, {s.bytes_per_cycle:g} B/cycle, managed by {s.managed}")
+        table.add_row(s.name, f"{_held(s)}, {s.bytes_per_cycle:g} B/cycle, managed by {s.managed}")
     dram = f"{size(c.dram.capacity_bytes)}, {c.dram.bandwidth_bytes_per_s / 1e9:.4g} GB/s, {c.dram.kind}"
     place = "main memory, on chip" if c.dram.on_chip else "dram"
     table.add_row(place, f"{dram}, latency {c.dram.latency_cycles} cycles")
@@ -98,3 +98,11 @@ def chip(c: Chip) -> RenderableType:
     if c.why_not_advertised:
         parts.append(Text(f"Not as advertised: {c.why_not_advertised}"))
     return Group(*parts, Text(), Text("Sources", style="bold"), sources)
+
+
+def _held(level: Shared) -> str:
+    return (
+        f"{size(level.bytes)} a cluster, for all"
+        if level.scope == "distributed"
+        else f"{size(level.bytes)} a {level.scope}"
+    )

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tapeout import __version__
 from tapeout.chip.spec import Chip
-from tapeout.compiler.memory import lifetimes
+from tapeout.compiler.memory import buffers_of, lifetimes
 from tapeout.compiler.pipeline import Compiled
 from tapeout.compiler.tile import local_bytes
 from tapeout.isa import asm
@@ -271,9 +271,9 @@ def _memory(s: Summary, compiled: Compiled, chip: Chip, ran: Sequence[_Ran]) -> 
     arena = max(1, plan.arena_bytes)
     parts = _time_axis(s.cycles, s.chip.clock_hz, height)
     boxes: list[tuple[int, str]] = []
-    for buffer, (first, last) in lifetimes(compiled.kernels, left).items():
+    for buffer, (first, last) in lifetimes([buffers_of(t) for t in compiled.tiles], left).items():
         at = plan.address[buffer] - plan.arena
-        if at < 0 or first not in times:
+        if at < 0 or buffer.space or first not in times:
             continue
         start = times[first].start_cycles
         end = times[last].end_cycles if last in times else s.cycles
@@ -299,7 +299,7 @@ def _memory(s: Summary, compiled: Compiled, chip: Chip, ran: Sequence[_Ran]) -> 
         label = (memory.name, f"of {size(memory.bytes)}")
         parts += [html.text(LEFT - 6, lane / 2 + 12 * n, part, "end") for n, part in enumerate(label)]
         drawn.append(html.svg(WIDTH, lane + 6, parts, f"{memory.name} over time"))
-    note = _MEMORY.format(arena=size(plan.arena_bytes), fixed=size(plan.total_bytes - plan.arena_bytes))
+    note = _MEMORY.format(arena=size(plan.arena_bytes), fixed=size(plan.dram_bytes - plan.arena_bytes))
     return f"<p>{escape(note)}</p>" + "\n".join(drawn)
 
 

@@ -255,7 +255,7 @@ def _traffic(found: Bounds, trace: Trace) -> Traffic:
 
 def _memory(compiled: Compiled, chip: Chip) -> tuple[Peak, ...]:
     peaks = compiled.program.peaks
-    sizes = {m.name: m.bytes for m in chip.memories} | {s.name: s.bytes for s in chip.spaces}
+    sizes = {m.name: m.bytes for m in chip.memories} | {s.name: chip.shared_bytes(s) for s in chip.spaces}
     local = [Peak(name, peaks.get(name, 0), size) for name, size in sizes.items()]
     return (*local, Peak("dram", compiled.program.dram_bytes, chip.dram.capacity_bytes))
 

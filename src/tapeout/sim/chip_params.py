@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tapeout.chip.spec import ROLES, STATIONARY, Chip
+from tapeout.chip.spec import ROLES, SCOPES, STATIONARY, Chip
 from tapeout.isa.encode import COMPUTE, DTYPES
 
 
@@ -30,7 +30,13 @@ def chip_params(chip: Chip) -> dict[str, list[int]]:
     shared = [
         word
         for s in chip.shared
-        for word in (s.bytes, _milli(s.bytes_per_cycle), s.latency_cycles, s.scope == "chip", s.managed == "hardware")
+        for word in (
+            s.bytes,
+            _milli(s.bytes_per_cycle),
+            s.latency_cycles,
+            SCOPES.index(s.scope),
+            s.managed == "hardware",
+        )
     ]
     return {
         "dies": [chip.topology.dies],

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from tapeout.chip.spec import TICKS_PER_CYCLE, Chip, Port
+from tapeout.chip.spec import TICKS_PER_CYCLE, Chip, Port, Shared
 from tapeout.errors import SimError
 from tapeout.isa import commands as c
 from tapeout.isa.commands import ceil_div
@@ -309,16 +309,34 @@ class Machine:
         )
         direction = "in" if entry.queue == c.Queue.LD else "out"
         port = (f"cluster {entry.core // chip.topology.cores} {direction}", chip.cluster_port)
+        block = entry.box.first // chip.dram.interleave_bytes + burst
+        if space and level and level.scope == "distributed":
+            return self._way_to_slice(entry, level, block % chip.clusters)
         if space:
             return own if level and level.scope == "cluster" else [port, *own]
         if transfer.tile:
             return [port, *own]
-        home = (entry.box.first // chip.dram.interleave_bytes + burst) % chip.topology.dies
-        here = entry.core // (chip.topology.clusters * chip.topology.cores)
-        pair = (home, here) if entry.queue == c.Queue.LD else (here, home)
-        link = [(f"die {pair[0]} to {pair[1]}", chip.die_link)] if home != here else []
+        home = block % chip.topology.dies
+        link = self._link(entry, home)
         channel = Port(chip.dram_bytes_per_cycle / chip.topology.dies, chip.dram.latency_cycles)
         return [port, *own, *link, (f"dram {home}", channel)]
+
+    def _link(self, entry: Entry, home: int) -> list[tuple[str, Port]]:
+        """The die link to a home on another die."""
+        here = entry.core // (self.chip.topology.clusters * self.chip.topology.cores)
+        pair = (home, here) if entry.queue == c.Queue.LD else (here, home)
+        return [(f"die {pair[0]} to {pair[1]}", self.chip.die_link)] if home != here else []
+
+    def _way_to_slice(self, entry: Entry, level: Shared, home: int) -> list[tuple[str, Port]]:
+        """The way to the slice of a distributed memory that cluster `home` holds."""
+        chip = self.chip
+        slice_ = (f"{level.name} {home}", Port(level.bytes_per_cycle, level.latency_cycles))
+        here = entry.core // chip.topology.cores
+        if home == here:
+            return [slice_]
+        ways = ("in", "out") if entry.queue == c.Queue.LD else ("out", "in")
+        own, other = ((f"cluster {n} {way}", chip.cluster_port) for n, way in zip((here, home), ways, strict=True))
+        return [own, *self._link(entry, home // chip.topology.clusters), other, slice_]
 
     def _send(self, transfer: Transfer) -> None:
         """Rule 12: lets bursts leave the engine as far as it is known when they do."""
