@@ -37,6 +37,33 @@ Fabric::Fabric(const ChipParams& chip, int64_t channel_rate_milli)
     }
     for (int cluster = 0; cluster < clusters; ++cluster)
         add_cluster(chip, cluster, channels);
+    if (cluster_cores_ == 1)
+        find_own();
+}
+
+// Where a core has a port for itself, bursts come to it as they leave the engine, one command after the other.
+void Fabric::find_own() {
+    const auto each = [&](auto visit) { // every route with the queue that takes it
+        for (size_t i = 0; i < space_.size(); ++i) {
+            for (Route& route : space_[i])
+                visit(route, i / spaces_);
+        }
+        for (size_t i = 0; i < hit_.size(); ++i)
+            visit(hit_[i], 2 * i);
+        for (size_t i = 0; i < dram_.size(); ++i)
+            visit(dram_[i], i / dies_);
+    };
+    constexpr size_t kNone = SIZE_MAX, kMany = SIZE_MAX - 1;
+    std::vector<size_t> user(resources.size(), kNone); // of each resource
+    each([&](const Route& route, size_t queue) {
+        for (uint32_t hop = 0; hop < route.hops; ++hop) {
+            size_t& known = user[static_cast<size_t>(route.resource[hop])];
+            known = hop == 0 && route.hops > 1 && (known == kNone || known == queue) ? queue : kMany;
+        }
+    });
+    each([&](Route& route, size_t queue) {
+        route.own = route.hops > 0 && user[static_cast<size_t>(route.resource[0])] == queue;
+    });
 }
 
 int Fabric::add(std::string name, int64_t rate_milli) {
