@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from compiled import ODD, PRESETS
+from compiled import ODD, PRESETS, run_everywhere
 from strategies import chips, graphs
 from tapeout.chip.spec import Chip
 from tapeout.compiler.canonicalize import canonicalize
@@ -21,6 +21,7 @@ from tapeout.errors import DoesNotFit, UnsupportedOp
 from tapeout.ir.build import Builder
 from tapeout.ir.graph import Graph
 from tapeout.ir.types import DType, TensorType
+from tapeout.isa.commands import Queue
 
 
 def linear(rows: int, inner: int, columns: int) -> Graph:
@@ -82,3 +83,17 @@ def test_lists_that_may_repeat_are_not_spread() -> None:
     kernel, schedule = next((k, s) for k, s in zip(kernels, schedules, strict=True) if k.ordered)
     assert not kernel.ordered & {axis for axis, _ in schedule.spread}
     assert schedule.cores > 1
+
+
+@pytest.mark.parametrize("axes", [(0,), (1,), (0, 1), (0, 3), (0, 1, 3)], ids=str)
+@pytest.mark.parametrize("chip", [ODD, *PRESETS], ids=lambda c: c.name)
+def test_folds_of_what_does_not_lie_innermost(chip: Chip, axes: tuple[int, ...]) -> None:
+    """Step by step or result by result, whichever the tile of the result makes shorter: a norm over groups of channels
+    took a command for each element."""
+    b = Builder()
+    x = b.input("x", TensorType(DType.f32, (33, 3, 7, 9)))
+    b.output("y", b.reduce("sum", x, axes))
+    executable = run_everywhere(b.finish(), chip)
+    kept = int(np.prod([n for d, n in enumerate((33, 3, 7, 9)) if d not in axes]))
+    if kept < 33:
+        assert executable.time().queues.commands[:, Queue.VE].max() <= 33 * 3

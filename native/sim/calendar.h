@@ -47,8 +47,7 @@ public:
 
     void push(const Event& event) {
         if (event.cycle == now_) {
-            present_.push_back(event);
-            std::push_heap(present_.begin(), present_.end(), later);
+            present_.insert(std::upper_bound(present_.begin(), present_.end(), event, later), event);
         } else if (event.cycle - now_ < kBuckets) {
             put(event);
         } else {
@@ -61,7 +60,6 @@ public:
     bool pop(Event& event) {
         if (present_.empty() && !advance())
             return false;
-        std::pop_heap(present_.begin(), present_.end(), later);
         event = present_.back();
         present_.pop_back();
         return true;
@@ -149,7 +147,7 @@ private:
         }
         heads_[bucket] = -1;
         occupied_[bucket / 64] &= ~(uint64_t{1} << bucket % 64);
-        std::make_heap(present_.begin(), present_.end(), later);
+        std::sort(present_.begin(), present_.end(), later);
     }
 
     // The first cycle after the present one whose bucket holds something, -1 if there is none.

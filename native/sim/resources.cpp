@@ -1,6 +1,7 @@
 #include "sim/resources.h"
 
 #include <algorithm>
+#include <bit>
 #include <iterator>
 #include <utility>
 
@@ -36,6 +37,33 @@ Fabric::Fabric(const ChipParams& chip, int64_t channel_rate_milli)
     }
     for (int cluster = 0; cluster < clusters; ++cluster)
         add_cluster(chip, cluster, channels);
+    if (cluster_cores_ == 1)
+        find_own();
+}
+
+// Where a core has a port for itself, bursts come to it as they leave the engine, one command after the other.
+void Fabric::find_own() {
+    const auto each = [&](auto visit) { // every route with the queue that takes it
+        for (size_t i = 0; i < space_.size(); ++i) {
+            for (Route& route : space_[i])
+                visit(route, i / spaces_);
+        }
+        for (size_t i = 0; i < hit_.size(); ++i)
+            visit(hit_[i], 2 * i);
+        for (size_t i = 0; i < dram_.size(); ++i)
+            visit(dram_[i], i / dies_);
+    };
+    constexpr size_t kNone = SIZE_MAX, kMany = SIZE_MAX - 1;
+    std::vector<size_t> user(resources.size(), kNone); // of each resource
+    each([&](const Route& route, size_t queue) {
+        for (uint32_t hop = 0; hop < route.hops; ++hop) {
+            size_t& known = user[static_cast<size_t>(route.resource[hop])];
+            known = hop == 0 && route.hops > 1 && (known == kNone || known == queue) ? queue : kMany;
+        }
+    });
+    each([&](Route& route, size_t queue) {
+        route.own = route.hops > 0 && user[static_cast<size_t>(route.resource[0])] == queue;
+    });
 }
 
 int Fabric::add(std::string name, int64_t rate_milli) {
@@ -131,10 +159,11 @@ uint64_t TileKey::hash() const {
 }
 
 TileCache::TileCache(const TileCache& other)
-    : capacity_(other.capacity_), used_(other.used_), accesses_(other.accesses_), blocks_(other.blocks_),
-      tiles_(other.tiles_) {
-    for (auto tile = tiles_.begin(); tile != tiles_.end(); ++tile)
+    : capacity_(other.capacity_), used_(other.used_), accesses_(other.accesses_), tiles_(other.tiles_) {
+    for (auto tile = tiles_.begin(); tile != tiles_.end(); ++tile) {
         by_key_[tile->key] = tile;
+        lengths(tile->box).emplace(tile->box.first, tile);
+    }
 }
 
 const TileCache::Tile* TileCache::find(const TileKey& key, uint64_t& age) {
@@ -154,46 +183,40 @@ void TileCache::keep(const TileKey& key, const Footprint& box, std::shared_ptr<F
         remove(std::prev(tiles_.end()));
     tiles_.push_front({key, box, std::move(fill), accesses_});
     by_key_[key] = tiles_.begin();
+    lengths(box).emplace(box.first, tiles_.begin());
     used_ += box.bytes;
-    count_blocks(box, 1);
 }
 
 uint64_t TileCache::drop(const Footprint& box) {
     uint64_t dropped = 0;
     ++accesses_;
-    if (!meets(box))
-        return dropped;
-    for (auto tile = tiles_.begin(); tile != tiles_.end();) {
-        const auto next = std::next(tile);
-        if (tile->box.first <= box.last && box.first <= tile->box.last) {
-            dropped = mix(dropped ^ (accesses_ - tile->used));
+    for (size_t bits = 0; bits < by_length_.size(); ++bits) {
+        ByFirst& tiles = by_length_[bits];
+        if (tiles.empty())
+            continue;
+        const int64_t reach = int64_t{1} << std::min<size_t>(bits, 62);
+        for (auto next = tiles.lower_bound(box.first - reach); next != tiles.end() && next->first <= box.last;) {
+            const Place tile = (next++)->second;
+            if (tile->box.last < box.first)
+                continue;
+            dropped += mix(accesses_ - tile->used);
             remove(tile);
         }
-        tile = next;
     }
     return dropped;
 }
 
-void TileCache::remove(std::list<Tile>::iterator tile) {
+void TileCache::remove(Place tile) {
     used_ -= tile->box.bytes;
-    count_blocks(tile->box, -1);
+    ByFirst& tiles = lengths(tile->box);
+    auto [at, end] = tiles.equal_range(tile->box.first);
+    tiles.erase(std::find_if(at, end, [&](const auto& entry) { return entry.second == tile; }));
     by_key_.erase(tile->key);
     tiles_.erase(tile);
 }
 
-void TileCache::count_blocks(const Footprint& box, int32_t change) {
-    const int64_t first = box.first / kBlock, last = std::min(box.last / kBlock, first + kBlocks - 1);
-    for (int64_t block = first; block <= last; ++block)
-        blocks_[static_cast<size_t>(block & (kBlocks - 1))] += change;
-}
-
-bool TileCache::meets(const Footprint& box) const {
-    const int64_t first = box.first / kBlock, last = std::min(box.last / kBlock, first + kBlocks - 1);
-    for (int64_t block = first; block <= last; ++block) {
-        if (blocks_[static_cast<size_t>(block & (kBlocks - 1))])
-            return true;
-    }
-    return false;
+TileCache::ByFirst& TileCache::lengths(const Footprint& box) {
+    return by_length_[static_cast<size_t>(std::bit_width(static_cast<uint64_t>(box.last - box.first)))];
 }
 
 Caches::Caches(const ChipParams& chip) : cluster_cores_(static_cast<int>(chip.cores_per_cluster)) {

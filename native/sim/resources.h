@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <list>
+#include <map>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -29,6 +30,7 @@ struct Resource {
     int64_t rate_milli = 0; // thousandths of a byte per cycle, 0: unlimited
     int64_t free = 0;
     int64_t busy = 0;
+    int64_t usual_bytes = 0, usual_ticks = 0; // most bursts are of one size
 
     int64_t service(int64_t bytes) const {
         return rate_milli ? ceil_div(bytes * kTicksPerCycle * 1000, rate_milli) : 0;
@@ -36,9 +38,12 @@ struct Resource {
     int64_t serve(int64_t arrival, int64_t bytes) {
         if (!rate_milli)
             return arrival;
-        const int64_t service_ticks = service(bytes);
-        busy += service_ticks;
-        return free = (arrival > free ? arrival : free) + service_ticks;
+        if (bytes != usual_bytes) {
+            usual_bytes = bytes;
+            usual_ticks = service(bytes);
+        }
+        busy += usual_ticks;
+        return free = (arrival > free ? arrival : free) + usual_ticks;
     }
 };
 
@@ -49,6 +54,7 @@ struct Route {
     std::array<int32_t, 4> resource{};
     int64_t latency_ticks = 0;
     uint32_t hold = ~0u;
+    bool own = false; // the first resource serves one queue only and is not the last: it is as good as its engine
 };
 
 // All shared resources of a chip, and its routes.
@@ -76,12 +82,13 @@ private:
     void append(Route& route, int resource, int64_t latency_cycles) const;
     void append_link(const ChipParams& chip, Route& route, bool store, int64_t here, int64_t home) const;
     void add_cluster(const ChipParams& chip, int cluster, const std::vector<int>& channels);
+    void find_own();
     std::vector<Route> slices(const ChipParams& chip, size_t shared, int cluster, bool store);
 
     size_t dies_, spaces_;
     int cluster_cores_;
-    std::vector<std::vector<int>> levels_; // resource by shared level and cluster (or 0), -1: not yet made
-    std::vector<int> links_;               // by source die and destination die
+    std::vector<std::vector<int>> levels_;  // resource by shared level and cluster (or 0), -1: not yet made
+    std::vector<int> links_;                // by source die and destination die
     std::vector<std::array<int, 2>> ports_; // of every cluster, in and out
     std::vector<std::vector<Route>> space_;
     std::vector<Route> hit_, dram_;
@@ -130,24 +137,25 @@ public:
     // The tile, now the most recently used, or null; `age`: accesses since its last use.
     const Tile* find(const TileKey& key, uint64_t& age);
     void keep(const TileKey& key, const Footprint& box, std::shared_ptr<Fill> fill);
-    // Removes what overlaps the box; the result says which tiles went, by age.
+    // Removes what overlaps the box; the result says which tiles went, by their ages.
     uint64_t drop(const Footprint& box);
 
     std::list<Tile>& tiles() { return tiles_; } // the most recently used first
     const std::list<Tile>& tiles() const { return tiles_; }
 
 private:
-    // Tiles by the blocks of addresses that they lie in: most stores meet none, and need not look at the tiles.
-    static constexpr int64_t kBlock = 1 << 14, kBlocks = 1 << 12;
-    void count_blocks(const Footprint& box, int32_t change);
-    bool meets(const Footprint& box) const;
-    void remove(std::list<Tile>::iterator tile);
+    using Place = std::list<Tile>::iterator;
+    // Tiles by the first byte of their boxes, one map for each power of two that bounds their length: what overlaps
+    // a box begins at most so much before it.
+    using ByFirst = std::multimap<int64_t, Place>;
+    void remove(Place tile);
+    ByFirst& lengths(const Footprint& box);
 
     int64_t capacity_, used_ = 0;
     uint64_t accesses_ = 0;
-    std::vector<int32_t> blocks_ = std::vector<int32_t>(kBlocks);
+    std::array<ByFirst, 64> by_length_;
     std::list<Tile> tiles_;
-    std::unordered_map<TileKey, std::list<Tile>::iterator, TileHash> by_key_;
+    std::unordered_map<TileKey, Place, TileHash> by_key_;
 };
 
 // The caches of a chip: none, one, or one for each cluster.

@@ -73,7 +73,7 @@ uint64_t Machine::choose_way(int core, Entry& entry) {
     return outcome;
 }
 
-// Rule 12: when bursts leave the engine, as far as it is known.
+// Rule 12: when bursts leave the engine (and a port that is the queue's own), as far as it is known.
 void Machine::plan(int core, int queue, Entry& entry) {
     const int64_t window = chip_.outstanding_bursts;
     while (entry.planned < entry.bursts) {
@@ -88,7 +88,10 @@ void Machine::plan(int core, int queue, Entry& entry) {
         entry.engine_free =
             ready + (burst + 1 < entry.bursts ? full_burst_ : engine_.service(burst_bytes(entry, burst)));
         entry.arrived[place] = -1;
-        entry.leaves[place] = entry.engine_free;
+        const Route& way = route(entry, static_cast<uint32_t>(burst));
+        entry.leaves[place] =
+            way.own ? fabric_.resources[index(way.resource[0])].serve(entry.engine_free, burst_bytes(entry, burst))
+                    : entry.engine_free;
         ++entry.planned;
     }
     release(core, queue, entry, ceil_div(entry.engine_free, kTicksPerCycle));
@@ -102,7 +105,8 @@ void Machine::send(int core, int queue, Entry& entry) {
     const int64_t burst = entry.sent++, leaves = entry.leaves[index(burst % chip_.outstanding_bursts)];
     calendar_.push({.major = Event::order(leaves % kTicksPerCycle, Phase::burst, core, queue),
                     .minor = static_cast<uint64_t>(entry.number) << 32 | static_cast<uint64_t>(burst),
-                    .cycle = leaves / kTicksPerCycle});
+                    .cycle = leaves / kTicksPerCycle,
+                    .hop = route(entry, static_cast<uint32_t>(burst)).own});
 }
 
 // A burst is at the shared resource number `event.hop` of its route.

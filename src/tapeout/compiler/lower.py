@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from math import inf, prod
 from typing import assert_never
 
+import numpy as np
+
 from tapeout.chip.spec import Chip
 from tapeout.compiler.outer import LIMIT, walk_outer
 from tapeout.compiler.packing import Packs, memory_order, shared_by_cluster
-from tapeout.compiler.roles import by_steps, identity_of, memory_of, roles_of, split_sums
+from tapeout.compiler.roles import MAX_DIMS, by_steps, identity_of, memory_of, roles_of, split_sums
 from tapeout.compiler.rooms import rooms_of
 from tapeout.compiler.schedule import Schedule
 from tapeout.compiler.tile import LocalBuffer, TileProgram, Window, collapse
@@ -25,7 +27,6 @@ STEP = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "and": "and", "
 ALIGNMENT = 64
 RUN = 64
 """Longest partial sum of a contraction on the vector unit."""
-MAX_DIMS = 4
 ORDERED = frozenset(("iota", "philox"))
 """Vector ops whose result depends on the order of dimensions."""
 
@@ -383,7 +384,7 @@ class Lowering:
         if isinstance(op, k.Contract):
             if op.vector:
                 self._fill(op.out, 0.0, body)
-        elif by_steps(self.kernel, op):
+        elif self._by_steps(op):
             self._fill(op.out, identity_of(op.fn, op.out.dtype), body)
 
     def _fill(self, tile: k.Tile, value: float, body: _Body) -> None:
@@ -482,11 +483,17 @@ class Lowering:
             node = c.Loop(slot, Affine(trip), (node,))
         body.nodes.append(node)
 
+    def _by_steps(self, op: k.Fold) -> bool:
+        return bool(by_steps(self.kernel, op, self.chip, lambda axis: np.array(self.schedule.tile[axis])))
+
     def _fold(self, op: k.Fold, body: _Body) -> None:
-        if not by_steps(self.kernel, op):
-            fn = op.fn if op.fn.startswith("arg_") else f"reduce_{op.fn}"
+        if not self._by_steps(op):
+            fn, axes = op.fn, op.reduce
+            if not fn.startswith("arg_"):  # their order is free: neighbours in memory become one long row
+                fn, strides = f"reduce_{fn}", self._strides[op.src]
+                axes = tuple(sorted(axes, key=lambda a: -strides.get(a, 0)))
             counters = Affine(0, tuple(Term(s, 1) for s in self._stage_slots))
-            self._vector(fn, op.out, (op.src,), body, op.reduce, accumulate=counters)
+            self._vector(fn, op.out, (op.src,), body, axes, accumulate=counters)
             return
         self._steps(
             op.reduce,

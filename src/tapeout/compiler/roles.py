@@ -3,6 +3,12 @@ can lie."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
 from tapeout.chip.spec import Chip
 from tapeout.ir import kernel as k
 from tapeout.ir.types import DType
@@ -10,6 +16,9 @@ from tapeout.ir.types import DType
 IDENTITY = {"sum": 0.0, "prod": 1.0, "max": float("-inf"), "min": float("inf"), "and": -1.0, "or": 0.0}
 MULTICAST_BYTES = 2048
 """Smaller tiles are loaded by each core for itself."""
+MAX_DIMS = 4
+"""Of a command of the vector unit."""
+Sizes = npt.NDArray[Any]
 
 
 def identity_of(fn: str, dtype: DType) -> float:
@@ -76,10 +85,41 @@ def split_sums(chip: Chip, op: k.Contract, roles: dict[k.Tile, set[str]]) -> boo
     return len(op.pairs) > 1 and memory is not None and "ve" in chip.memories[memory].reach
 
 
-def by_steps(kernel: k.KernelSpec, op: k.Fold) -> bool:
-    """Whether a fold walks its axes step by step: windows must, and so does what does not lie innermost."""
-    if op.fn.startswith("arg_"):
-        return False
+def by_steps(kernel: k.KernelSpec, op: k.Fold, chip: Chip, tile: Callable[[k.Axis], Sizes]) -> Sizes:
+    """Whether a fold walks its axes step by step, all results at once, and not result by result, all steps at once:
+    windows must; what does not lie innermost does where it takes no longer. `tile`: the sizes of an axis, one for each
+    candidate."""
+    results, taps = _product(op.out.axes, tile), _product(op.reduce, tile)
     windows = any(len(i.terms) > 1 for i in op.src.index)
-    last = next((a for a in reversed(kernel.layout) if a in op.src.axes), None)
-    return windows or last not in op.reduce
+    if op.fn.startswith("arg_") or (_innermost(kernel, op) and not windows):
+        return np.zeros(results.shape, dtype=bool)
+    if windows or len(op.reduce) >= MAX_DIMS:
+        return np.ones(results.shape, dtype=bool)
+    unit = chip.vector
+    lanes = unit.lanes["f32"]
+    row = folded_row(kernel, op, tile)
+    steps = taps * (unit.startup_cycles + np.ceil(results / lanes))
+    return np.asarray(steps <= unit.startup_cycles + results * taps / row * np.ceil(row / lanes))
+
+
+def folded_row(kernel: k.KernelSpec, op: k.Fold, tile: Callable[[k.Axis], Sizes]) -> Sizes:
+    """Length of the rows that a fold works along, result by result: all that it folds where nothing lies between; else
+    as short as the shortest of the folded axes may be."""
+    taps = _product(op.reduce, tile)
+    if _innermost(kernel, op):
+        return taps
+    shortest = taps
+    for axis in op.reduce:
+        shortest = np.where(tile(axis) > 1, np.minimum(shortest, tile(axis)), shortest)
+    return np.where(_product(op.out.axes, tile) == 1, taps, shortest)
+
+
+def _innermost(kernel: k.KernelSpec, op: k.Fold) -> bool:
+    return next((a for a in reversed(kernel.layout) if a in op.src.axes), None) in op.reduce
+
+
+def _product(axes: tuple[k.Axis, ...], tile: Callable[[k.Axis], Sizes]) -> Sizes:
+    product = np.array(1.0)
+    for axis in axes:
+        product = product * tile(axis)
+    return product

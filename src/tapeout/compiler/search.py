@@ -16,7 +16,15 @@ import numpy.typing as npt
 
 from tapeout.chip.spec import Chip
 from tapeout.compiler.packing import packable
-from tapeout.compiler.roles import MULTICAST_BYTES, by_steps, memory_of, neutral_outside, roles_of, split_sums
+from tapeout.compiler.roles import (
+    MULTICAST_BYTES,
+    by_steps,
+    folded_row,
+    memory_of,
+    neutral_outside,
+    roles_of,
+    split_sums,
+)
 from tapeout.compiler.rooms import rooms_of
 from tapeout.compiler.schedule import Schedule
 from tapeout.errors import DoesNotFit
@@ -282,13 +290,15 @@ class _Cost:
                     use.add("mv", self.elements(op.out.index) / rate + chip.move.startup_cycles, turns)
                 case k.Map():
                     use.add("ve", self.elementwise(op.out, op.fn), turns)
-                case k.Fold() if not by_steps(self.kernel, op):
-                    taps = self._steps(op.reduce)
-                    use.add("ve", self.vector(self.elements(op.out.index) * taps, taps, "add"), turns)
-                case k.Contract() | k.Fold():
+                case k.Contract():
                     commands = self._steps(op.reduce)
-                    fn = "fma" if isinstance(op, k.Contract) else "add"
-                    use.add("ve", commands * self.elementwise(op.out, fn), turns)
+                    use.add("ve", commands * self.elementwise(op.out, "fma"), turns)
+                case k.Fold():
+                    taps, stepped = self._steps(op.reduce), by_steps(self.kernel, op, chip, self.size)
+                    row = folded_row(self.kernel, op, self.size)
+                    rows = self.vector(self.elements(op.out.index) * taps, row, "add")
+                    commands = np.where(stepped, taps, 1.0)
+                    use.add("ve", np.where(stepped, taps * self.elementwise(op.out, "add"), rows), turns)
             use.add("issue", commands * chip.control.issue_cycles, turns)
         return self._predicted(use, depth)
 
