@@ -86,7 +86,9 @@ def _peaks(chip: Chip) -> Iterator[str]:
 
 
 def _under_way(chip: Chip) -> Iterator[str]:
-    """A DMA engine that waits for its own bursts before it has used the rate that it has."""
+    """A DMA engine that waits for its own bursts before it has used the rate that it has, where that is assumed."""
+    if kind_of(source_of("dma.outstanding_bursts", chip.sources) or "assumed") != "assumed":
+        return
     latency = chip.dram_way_cycles
     rate, wanted = chip.dma_bytes_per_cycle(latency), min(chip.dma.bytes_per_cycle, chip.dram_bytes_per_cycle)
     if wanted and rate < 0.8 * wanted:
