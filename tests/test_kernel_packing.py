@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tapeout.chip.load import load_chip
+from tapeout.compiler.packing import divided_dimension
 from tapeout.ir.kernel import Buffer, Packing, physical
 from tapeout.ir.types import DType
 
@@ -34,6 +36,22 @@ def test_tiles_are_slices(data: st.DataObject) -> None:
         wanted[tuple(map(slice, cut.shape))] = cut
         assert np.array_equal(found[at][:used], wanted.reshape(-1))
         assert not found[at][used:].any()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "wanted"),
+    [
+        ((171, 64), 0),  # a quarter of a row would be half a granule
+        ((3, 256), 1),  # a quarter of a row is two granules
+        ((6, 8, 256), 1),
+        ((600, 1), 0),
+        ((1, 1024), 1),
+        ((5, 7, 3), 1),
+    ],
+)
+def test_cores_divide_a_tile_where_granules_stay_whole(sizes: tuple[int, ...], wanted: int) -> None:
+    """On a chip with clusters of 4 cores and granules of 64 bytes, 2-byte elements."""
+    assert divided_dimension(list(sizes), 2, load_chip("mlu370-x4")) == wanted
 
 
 @pytest.mark.parametrize("part", [-1, 0, 1])

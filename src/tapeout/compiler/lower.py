@@ -11,7 +11,7 @@ import numpy as np
 
 from tapeout.chip.spec import Chip
 from tapeout.compiler.outer import LIMIT, walk_outer
-from tapeout.compiler.packing import Packs, memory_order, shared_by_cluster
+from tapeout.compiler.packing import Packs, divided_dimension, memory_order, shared_by_cluster
 from tapeout.compiler.roles import MAX_DIMS, by_steps, identity_of, memory_of, roles_of, split_sums
 from tapeout.compiler.rooms import rooms_of
 from tapeout.compiler.schedule import Schedule
@@ -354,16 +354,11 @@ class Lowering:
 
     def _cut(self, access: k.Access, order: list[int]) -> int | None:
         """The dimension (position in `order`) that the cores of a cluster divide among them when all need the same
-        tile: of those that leave whole granules in a row the outermost one that divides evenly, else the longest. None
-        where each core loads for itself."""
+        tile. None where each core loads for itself."""
         if len(order) > LIMIT or not shared_by_cluster(access, self.schedule, self.chip):
             return None
-        cluster, granule = self.chip.topology.cores, self.chip.dram.granule_bytes
         sizes = [self.schedule.extent(access.index[d]) for d in order]
-        short = len(sizes) > 1 and sizes[-1] * access.dtype.bytes < cluster * granule
-        able = [d for d, n in enumerate(sizes) if n > 1][: -1 if short and prod(sizes[:-1]) > 1 else None]
-        even = [d for d in able if sizes[d] % cluster == 0]
-        return even[0] if even else max(able, key=lambda d: sizes[d])
+        return divided_dimension(sizes, access.dtype.bytes, self.chip)
 
     def _store(self, op: k.StoreTile, body: _Body) -> None:
         order = memory_order(op.access)
