@@ -1,4 +1,4 @@
-"""What is loaded before the barrier in front of a kernel: constants, whole or the first turns of those that are streamed."""
+"""What is loaded before the barrier in front of a kernel: constants, whole or the first turns of streamed ones."""
 
 from __future__ import annotations
 
