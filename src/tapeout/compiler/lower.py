@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf, prod
 from typing import assert_never
 
@@ -12,7 +12,16 @@ import numpy as np
 from tapeout.chip.spec import Chip
 from tapeout.compiler.outer import LIMIT, walk_outer
 from tapeout.compiler.packing import Packs, divided_dimension, memory_order, shared_by_cluster
-from tapeout.compiler.roles import MAX_DIMS, by_steps, identity_of, memory_of, roles_of, split_sums
+from tapeout.compiler.roles import (
+    MAX_DIMS,
+    RUN,
+    by_steps,
+    identity_of,
+    memory_of,
+    roles_of,
+    sides_of_sum,
+    split_sums,
+)
 from tapeout.compiler.rooms import rooms_of
 from tapeout.compiler.schedule import Schedule
 from tapeout.compiler.tile import LocalBuffer, TileProgram, Window, collapse
@@ -25,8 +34,6 @@ from tapeout.isa.operands import CORE, Affine, Immediate, Source, Term, View
 
 STEP = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "and": "and", "or": "or"}
 ALIGNMENT = 64
-RUN = 64
-"""Longest partial sum of a contraction on the vector unit."""
 ORDERED = frozenset(("iota", "philox"))
 """Vector ops whose result depends on the order of dimensions."""
 
@@ -400,6 +407,7 @@ class Lowering:
         bases: dict[k.Tile, Affine] | None = None,
         accumulate: Affine | None = None,
         along: k.Axis | None = None,
+        extents: dict[k.Axis, int] | None = None,
     ) -> None:
         """Vector commands over out's axes (and trailing `reduce` ones, or its axis `along` last), collapsed to four
         dimensions, loops around them."""
@@ -407,7 +415,8 @@ class Lowering:
         kept = tuple(a for a in self.kernel.layout if a in out.axes and a is not along)
         axes = (*kept, *reduce, *((along,) if along else ()))
         tiles = [t for t in (out, *srcs) if isinstance(t, k.Tile)]
-        dims = [(self.schedule.tile[a], tuple(self._strides[t].get(a, 0) for t in tiles)) for a in axes]
+        cut = extents or {}
+        dims = [(cut.get(a, self.schedule.tile[a]), tuple(self._strides[t].get(a, 0) for t in tiles)) for a in axes]
         if any(len(i.terms) > 1 for i in out.index):  # parts of a window: as it lies, not once for each tap
             by_dim = list(zip(*(self._dim_strides[t] for t in tiles), strict=True))
             dims = [(self.schedule.extent(i), strides) for i, strides in zip(out.index, by_dim, strict=True)]
@@ -513,55 +522,82 @@ class Lowering:
         body.nodes.extend(nodes)
 
     def _vector_contract(self, op: k.Contract, body: _Body) -> None:
-        """Multiply-adds of rows, one for each element of the reduced axes. A long float sum, in one tile or over the
-        chunks of several, is made of partial sums of at most `RUN` terms: its rounding error grows with the square
-        root of the length otherwise."""
+        """Multiply-adds of rows, one for each element of the reduced axes, or for several at once that add to sums side
+        by side. A long float sum, in one tile or over the chunks of several, is made of partial sums of at most `RUN`
+        terms: its rounding error grows with the square root of the length otherwise."""
         longest = max(op.reduce, key=lambda a: self.schedule.tile[a], default=None)
         size = self.schedule.tile[longest] if longest else 1
-        run = max(n for n in range(1, RUN + 1) if size % n == 0)
+        sides = self._sides(op, size)
+        steps = size // sides
+        run = max(n for n in range(1, RUN + 1) if steps % n == 0)
         chunks = prod(self._trips[s] for s in self._stage_slots)
-        if longest is None or size * chunks <= RUN or run * run < RUN or not op.out.dtype.is_float:
-            self._multiply_add(op, op.out, op.reduce, {}, {}, body)
+        short = sides == 1 and (size * chunks <= RUN or run * run < RUN)
+        if longest is None or short or not op.out.dtype.is_float:
+            self._multiply_add(op, op.out, {a: (self.schedule.tile[a], 1) for a in op.reduce}, {}, body)
             return
-        partial = k.Tile(f"{op.out.name}.part", op.out.dtype, op.out.index)
-        self._roles[partial] = {"ve"}
-        self._define(partial, body.slot)
+        partial = self._partial(op, longest, sides, body)
         outer = {a: self._slot() for a in op.reduce if a is not longest and self.schedule.tile[a] > 1}
         slot = self._slot()
         inner = _Body(body.slot)
-        self._fill(partial, 0.0, inner)
-        around, steps = (outer | ({longest: slot} if size > run else {})), dict.fromkeys(outer, 1) | {longest: run}
-        self._multiply_add(op, partial, (longest,), around, steps, inner, run)
+        self._vector("copy", partial, (0.0,), inner, extents={longest: sides})
+        around = {slot: (a, 1) for a, slot in outer.items()} | ({slot: (longest, run * sides)} if steps > run else {})
+        self._multiply_add(op, partial, {longest: (run, sides)}, around, inner, {longest: sides})
+        left = sides
+        while left > 1:
+            left //= 2
+            half = Affine(left * self._strides[partial][longest])
+            upper = k.Tile(partial.name, partial.dtype, partial.index)
+            self._number[upper], self._strides[upper] = self._number[partial], self._strides[partial]
+            self._vector("add", partial, (partial, upper), inner, bases={upper: half}, extents={longest: left})
         self._vector("add", op.out, (op.out, partial), inner)
         nodes = tuple(inner.nodes)
-        if size > run:
-            nodes = (c.Loop(slot, Affine(size // run), nodes),)
-        for axis, around in reversed(outer.items()):
-            nodes = (c.Loop(around, Affine(self.schedule.tile[axis]), nodes),)
+        if steps > run:
+            nodes = (c.Loop(slot, Affine(steps // run), nodes),)
+        for axis, around_slot in reversed(outer.items()):
+            nodes = (c.Loop(around_slot, Affine(self.schedule.tile[axis]), nodes),)
         body.nodes.extend(nodes)
+
+    def _sides(self, op: k.Contract, size: int) -> int:
+        if not op.out.dtype.is_float:
+            return 1
+        elements = prod(self.schedule.tile[a] for a in op.out.axes)
+        return int(sides_of_sum(self.chip, np.array(float(elements)), np.array(float(size)))[0])
+
+    def _partial(self, op: k.Contract, longest: k.Axis, sides: int, body: _Body) -> k.Tile:
+        """Room for partial sums like the result, `sides` times."""
+        partial = k.Tile(f"{op.out.name}.part", op.out.dtype, (k.DimIndex(((longest, 1),)), *op.out.index))
+        self._roles[partial] = {"ve"}
+        self._define(partial, body.slot, op.out.index)
+        number = self._number[partial]
+        room = self._buffers[number].bytes
+        self._buffers[number] = replace(self._buffers[number], bytes=room * sides)
+        self._strides[partial][longest] = room
+        return partial
 
     def _multiply_add(
         self,
         op: k.Contract,
         out: k.Tile,
-        reduce: tuple[k.Axis, ...],
-        around: dict[k.Axis, int],
-        steps: dict[k.Axis, int],
+        steps: dict[k.Axis, tuple[int, int]],
+        around: dict[int, tuple[k.Axis, int]],
         body: _Body,
-        size: int = 0,
+        extents: dict[k.Axis, int] | None = None,
     ) -> None:
-        """out += a * b for every element of `reduce`; loops `around` advance their axes by `steps` elements."""
-        slots = {a: self._slot() for a in reduce if (size or self.schedule.tile[a]) > 1}
+        """out += a * b, so many times for each axis of `steps`, which goes on by so many elements; the loops `around`
+        (by slot) advance an axis by some elements as well. `extents`: what one command covers of an axis."""
+        slots = {a: self._slot() for a, (count, _) in steps.items() if count > 1}
 
         def base(tile: k.Tile) -> Affine:
-            own = [Term(s, self._strides[tile].get(a, 0)) for a, s in slots.items()]
-            return Affine(0, (*own, *(Term(s, steps[a] * self._strides[tile].get(a, 0)) for a, s in around.items())))
+            strides = self._strides[tile]
+            own = [Term(s, steps[a][1] * strides.get(a, 0)) for a, s in slots.items()]
+            return Affine(0, (*own, *(Term(s, by * strides.get(a, 0)) for s, (a, by) in around.items())))
 
         inner = _Body(body.slot)
-        self._vector("fma", out, (op.a, op.b, out), inner, bases={op.a: base(op.a), op.b: base(op.b)})
+        bases = {op.a: base(op.a), op.b: base(op.b)}
+        self._vector("fma", out, (op.a, op.b, out), inner, bases=bases, extents=extents)
         nodes = tuple(inner.nodes)
         for axis, slot in reversed(slots.items()):
-            nodes = (c.Loop(slot, Affine(size or self.schedule.tile[axis]), nodes),)
+            nodes = (c.Loop(slot, Affine(steps[axis][0]), nodes),)
         body.nodes.extend(nodes)
 
     def _matmul(self, op: k.Contract, body: _Body) -> None:

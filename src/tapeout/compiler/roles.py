@@ -18,6 +18,12 @@ MULTICAST_BYTES = 2048
 """Smaller tiles are loaded by each core for itself."""
 MAX_DIMS = 4
 """Of a command of the vector unit."""
+RUN = 64
+"""Longest partial sum of a contraction on the vector unit."""
+SIDES = (1, 2, 4, 8, 16, 32, 64)
+"""How many partial sums a command may add to at once."""
+SIDE_ELEMENTS = 4096
+"""Elements that they have together, unless there is only one."""
 Sizes = npt.NDArray[Any]
 
 
@@ -83,6 +89,23 @@ def split_sums(chip: Chip, op: k.Contract, roles: dict[k.Tile, set[str]]) -> boo
     in the end, where it reaches them."""
     memory = memory_of(chip, roles[op.out])
     return len(op.pairs) > 1 and memory is not None and "ve" in chip.memories[memory].reach
+
+
+def sides_of_sum(chip: Chip, elements: Sizes, size: Sizes) -> tuple[Sizes, Sizes]:
+    """How many partial sums of a contraction on the vector unit lie side by side, so that one command multiplies for as
+    many of the `size` steps at once, and the cycles of all steps; `elements` of the result. Each command has its
+    start-up, the sums are added up by halves in the end."""
+    unit = chip.vector
+    best, cycles = np.ones_like(size), np.full(np.broadcast(elements, size).shape, np.inf)
+    for sides in SIDES:
+        able = (size % sides == 0) & ((sides == 1) | (sides * elements <= SIDE_ELEMENTS))
+        run = np.minimum(RUN, size / sides)
+        work = np.ceil(sides * elements / unit.lanes["f32"])
+        ends = (2 if sides > 1 else 0) * work + (sides.bit_length() + (1 if sides > 1 else -1)) * unit.startup_cycles
+        taken = size / sides / run * (run * (unit.startup_cycles + work) + ends)
+        better = able & (taken < cycles)
+        best, cycles = np.where(better, sides, best), np.where(better, taken, cycles)
+    return best, cycles
 
 
 def by_steps(kernel: k.KernelSpec, op: k.Fold, chip: Chip, tile: Callable[[k.Axis], Sizes]) -> Sizes:

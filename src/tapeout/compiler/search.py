@@ -23,6 +23,7 @@ from tapeout.compiler.roles import (
     memory_of,
     neutral_outside,
     roles_of,
+    sides_of_sum,
     split_sums,
 )
 from tapeout.compiler.rooms import rooms_of
@@ -196,7 +197,7 @@ class _Cost:
             looped = self.turns(set(op.out.axes), (*self.order, *self.kernel.sequential)) > 1
             streamed = bool(self.roles[op.out] - {"ve"})
             if isinstance(op, k.Contract) and op.vector:
-                size = 2 * size  # with its partial sums
+                size = size * (1 + self._sides(op)[0])  # with its partial sums
             elif isinstance(op, k.Contract) and split_sums(self.chip, op, self.roles):
                 chunked = tuple(a for a in op.reduce if a in self.kernel.sequential)
                 size = size * np.where(self.turns(set(chunked), chunked) > 1, 2, 1)
@@ -291,8 +292,9 @@ class _Cost:
                 case k.Map():
                     use.add("ve", self.elementwise(op.out, op.fn), turns)
                 case k.Contract():
-                    commands = self._steps(op.reduce)
-                    use.add("ve", commands * self.elementwise(op.out, "fma"), turns)
+                    sides, cycles = self._sides(op)
+                    commands = self._steps(op.reduce) / sides
+                    use.add("ve", cycles, turns)
                 case k.Fold():
                     taps, stepped = self._steps(op.reduce), by_steps(self.kernel, op, chip, self.size)
                     row = folded_row(self.kernel, op, self.size)
@@ -319,6 +321,16 @@ class _Cost:
         way = ld + use.path["mm"] + use.path["ve"] + use.path["mv"] + use.path["st"] + 2 * latency
         # few big commands before many small ones: issue is never quite hidden
         return way + beyond + use.total["issue"] / 4
+
+    def _sides(self, op: k.Contract) -> tuple[Array, Array]:
+        """Partial sums side by side of a contraction on the vector unit, and the cycles of a tile."""
+        longest = np.maximum.reduce([self.size(a) for a in op.reduce]) if op.reduce else np.ones(self.rows)
+        elements = self.elements(op.out.index)
+        if not op.out.dtype.is_float:
+            return np.ones(self.rows), self._steps(op.reduce) * self.elementwise(op.out, "fma")
+        sides, cycles = sides_of_sum(self.chip, elements, longest)
+        slow = self.elementwise(op.out, "fma") / self.vector(elements, elements, "fma")  # rows that leave lanes empty
+        return sides, cycles * self._steps(op.reduce) / longest * np.where(sides > 1, 1.0, slow)
 
     def _steps(self, reduce: tuple[k.Axis, ...]) -> Array:
         """Elements of the reduced axes in one tile."""
