@@ -13,7 +13,7 @@ namespace {
 
 // Depth of a block: 256 products of two bytes, signed or not, sum exactly in f32 (255 * 255 * 256 < 2^24).
 constexpr int64_t kDepth = 256;
-constexpr int64_t kRun = 64;    // floats are summed one by one at most so far: the error grows with the length
+constexpr int64_t kRun = 64;     // floats are summed one by one at most so far: the error grows with the length
 constexpr int64_t kRows = 96;    // a block of rows stays in the second cache
 constexpr int64_t kCols = 768;   // so does a block of columns
 constexpr int64_t kThin = 3;     // most rows for which b is not packed
