@@ -1,5 +1,5 @@
-"""The fast executor summed up to 256 products one by one, and a lone f32 score came out more than twice as wrong as op by
-op; the order that the contract names is a tree within groups."""
+"""The fast executor summed up to 256 products one by one, and a lone f32 score came out more than twice as wrong as op
+by op; the order that the contract names is a tree within groups."""
 
 import numpy as np
 import pytest
