@@ -34,6 +34,22 @@ def test_a_run_gives_outputs_and_a_report() -> None:
     assert "Latency" in str(run.report)
 
 
+@pytest.mark.parametrize("precision", ["fp16", "int8", "int4w"])
+@pytest.mark.parametrize("symbolic", [True, False])
+def test_batch_and_precision(precision: str, symbolic: bool) -> None:
+    x = np.linspace(-1, 1, 96, dtype=np.float32).reshape(12, 8)
+    graph = affine(symbolic)
+    model = tapeout.compile(graph, "mlu370-x4", batch=12, precision=precision, calibration={"x": x})
+    run = model.run(x)
+    wanted = np.maximum(x @ np.linspace(-1, 1, 40).reshape(8, 5), 0)
+    np.testing.assert_allclose(run["y"].astype(np.float32), wanted, atol=0.3 if precision == "int4w" else 0.05)
+    assert run.checked.right
+    with pytest.raises(tapeout.UserError, match="calibration"):
+        tapeout.compile(graph, "mlu370-x4", precision="int8")
+    with pytest.raises(tapeout.UserError, match="no precision 'fp4'"):
+        tapeout.compile(graph, "mlu370-x4", precision="fp4")
+
+
 def test_symbols_are_bound_by_each_run() -> None:
     model = tapeout.compile(affine(symbolic=True), "mlu370-x4")
     for rows in (1, 7, 64):

@@ -41,6 +41,9 @@ def test_runs_follow_from_models_and_chips() -> None:
     assert keys(models=["gpt2"], chips=["mlu370-x4"], precisions=["fp16"], batches=[1]) == [
         f"gpt2 --chip mlu370-x4 --precision fp16 --batch 1 --set sequence={n}" for n in (1, 17, 128, 1000, 4096)
     ]
+    found = keys(models=["bert"], chips=["a100"], batches=[1], lengths=[5])
+    offered = {key.split("--precision ")[1].split()[0] for key in found}
+    assert offered == {"tf32", "fp16", "bf16", "int8", "int4w"}
     (only,) = keys(models=["dlrm"], chips=["mlu370-x4"], precisions=["fp32"], batches=[3])
     assert only == "dlrm --chip mlu370-x4 --precision fp32 --batch 3"
 

@@ -19,8 +19,10 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner, Result
 
 import tapeout
+from onnx_models import info, make_model
 from tapeout.chip.load import PRESETS
-from tapeout.cli import app
+from tapeout.cli import Precision, app
+from tapeout.ir.precision import PRECISIONS
 from tapeout.models import build
 
 RESNET = "resnet50 --height 32 --width 32 --set stages=1,1,1,1 --set channels=4 --set classes=10".split()
@@ -184,7 +186,48 @@ def test_own_model(tmp_path: Path) -> None:
     report = json.loads(invoke("run", model, *ONE, "--shape", "x=6x4", "--json").stdout)
     assert report["dram"]["compulsory"]["inputs"] == 6 * 4 * 4
     assert "--set n=N" in refused("run", model, *ONE)
-    assert "is for built-in models" in refused("run", model, *ONE, "--precision", "fp16")
+    assert "is for built-in models" in refused("run", model, *ONE, "--height", "8")
+
+
+def test_precision_of_any_model(tmp_path: Path, nets: str) -> None:
+    assert tuple(Precision) == PRECISIONS
+    onnx.save(build("resnet50", height=32, width=32, stages=(1, 1), channels=4, classes=10), tmp_path / "resnet.onnx")
+    np.savez(tmp_path / "in.npz", image=np.ones((1, 3, 32, 32), np.float32))
+    for model in (str(tmp_path / "resnet.onnx"), f"{nets}:pair"):
+        wide = json.loads(invoke("run", model, *MANY, "--json", "--timing-only").stdout)
+        for precision in ("fp16", "int8", "int4w"):
+            given = ["--inputs", str(tmp_path / "in.npz")] if "onnx" in model else []
+            arguments = ["run", model, *MANY, "--json", "--precision", precision]
+            report = json.loads(invoke(*arguments, *given).stdout)
+            assert report["right"] is True
+            timed = json.loads(invoke(*arguments, "--timing-only").stdout)
+            assert timed["cycles"] == report["cycles"]  # scales of activations are not measured for that
+            weights = report["dram"]["compulsory"]["weights"] / wide["dram"]["compulsory"]["weights"]
+            assert weights < (0.6 if precision == "fp16" else 0.4)
+    assert "no tf32" in refused("run", f"{nets}:pair", *ONE, "--precision", "tf32")
+
+
+def test_batch_of_any_model(tmp_path: Path, nets: str) -> None:
+    """A symbol is bound, a number is rewritten; each model's multiply-accumulates grow with it."""
+    symbolic, fixed = str(save(tmp_path / "own.onnx")), tmp_path / "resnet.onnx"
+    report = json.loads(invoke("run", symbolic, *ONE, "--batch", "6", "--json").stdout)
+    assert report["dram"]["compulsory"]["inputs"] == 6 * 4 * 4
+    nodes = [helper.make_node("Reshape", ["x", "to"], ["y"])]  # no affine shape: the import needs the number
+    made = make_model(nodes, [info("x", TensorProto.FLOAT, ["n", 6])], [onnx.ValueInfoProto(name="y")],
+                      {"to": np.array([4, -1])})  # fmt: skip
+    onnx.save(made, tmp_path / "pinned.onnx")
+    assert json.loads(invoke("run", str(tmp_path / "pinned.onnx"), *ONE, "--batch", "2", "--json").stdout)["right"]
+    onnx.save(build("resnet50", height=32, width=32, stages=(1, 1), channels=4, classes=10), fixed)
+    for model, batch, times in ((str(fixed), 3, 3), (f"{nets}:pair", 6, 3)):
+        one = json.loads(invoke("run", model, *ONE, "--json", "--timing-only").stdout)
+        more = json.loads(invoke("run", model, *ONE, "--json", "--batch", str(batch)).stdout)
+        assert more["right"] is True
+        assert more["batch"] == batch
+        assert more["macs"] == times * one["macs"]
+    mixed = make_model([helper.make_node("ReduceSum", ["x"], ["y"])], [info("x", TensorProto.FLOAT, [2, 4])],
+                       [onnx.ValueInfoProto(name="y")])  # fmt: skip
+    onnx.save(mixed, tmp_path / "mixed.onnx")
+    assert "made for a batch of 2" in refused("run", str(tmp_path / "mixed.onnx"), *ONE, "--batch", "4")
 
 
 # ---- what is wrong is said in one line

@@ -18,10 +18,15 @@ import numpy.typing as npt
 
 from tapeout.chip.load import load_chip
 from tapeout.chip.spec import Chip
+from tapeout.errors import UserError
 from tapeout.ir import graph as g
+from tapeout.ir.batch import with_batch
+from tapeout.ir.bind import bind_graph
+from tapeout.ir.precision import with_precision
 from tapeout.report.numerics import judge, references
 from tapeout.report.summary import Summary, summarise
 from tapeout.runtime import model as runtime
+from tapeout.runtime.inputs import fit_inputs
 from tapeout.sim.timing import Trace
 
 Array = npt.NDArray[np.generic]
@@ -62,10 +67,13 @@ class Run:
 
 
 class Model:
-    """A model compiled for a chip. Shapes that the model leaves open are bound, and compiled for, by each run."""
+    """A model compiled for a chip. Shapes that the model leaves open are bound, and compiled for, by each run.
 
-    def __init__(self, inner: runtime.Model, program: Any = None) -> None:
-        self.inner, self._program = inner, program
+    `converts`: inputs are brought to the types that the graph has for them.
+    """
+
+    def __init__(self, inner: runtime.Model, program: Any = None, converts: bool = False) -> None:
+        self.inner, self._program, self._converts = inner, program, converts
 
     @property
     def chip(self) -> Chip:
@@ -85,6 +93,8 @@ class Model:
             given: dict[str, Array] = self._program.pack(*inputs, **named)
         else:
             given = {k: np.asarray(v) for k, v in named.items()} if named else self.inner.named(inputs)
+        if self._converts:
+            given = fit_inputs(self.graph, given)[0]
         before = self.inner.states
         outcome = self.inner.run_named(given, exact=exact, check=check)
         result = self._program.unpack(outcome.outputs) if self._program is not None else outcome.outputs
@@ -106,16 +116,26 @@ def compile(
     *,
     dynamic_shapes: Any = None,
     shapes: Mapping[str, Any] | None = None,
+    batch: int | None = None,
+    precision: str = "",
+    calibration: Mapping[str, Any] | None = None,
 ) -> Model:
     """Compiles a model for a chip.
 
     model: an ONNX file or `ModelProto`, a torch module, exported program or `.pt2` file, or a graph. chip: a preset's
     name, a chip file, or a loaded chip. `example_inputs` and `dynamic_shapes` go to `torch.export`; `shapes` pins or
-    bounds symbols of an ONNX model. `UserError` says what is wrong with any of them.
+    bounds symbols of an ONNX model. `batch` and `precision` as on the command line (docs/cli.md); int8 needs inputs
+    by name, `calibration`, that show what activations there are. `UserError` says what is wrong with any of them.
     """
     loaded = chip if isinstance(chip, Chip) else load_chip(chip)
-    graph, program = runtime.load(model, example_inputs, dynamic_shapes, shapes)
+    graph, program = runtime.load(model, example_inputs, dynamic_shapes, shapes, batch)
+    if batch is not None:
+        graph = bind_graph(*with_batch(graph, batch))
+    if precision == "int8" and calibration is None:
+        raise UserError("int8 needs the range of activations", graph.name, "give calibration={input name: array}")
+    shown = calibration and fit_inputs(graph, {name: np.asarray(x) for name, x in calibration.items()})[0]
+    graph, loaded = with_precision(graph, precision, loaded, shown)
     compiled = runtime.Model(graph, loaded)
     if not graph.symbols:
         compiled.executable({})  # errors of the model show here, not at the first run
-    return Model(compiled, program)
+    return Model(compiled, program, converts=bool(precision))

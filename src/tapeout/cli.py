@@ -58,12 +58,14 @@ class Level(StrEnum):
 
 
 class Precision(StrEnum):
-    """Element types of the built-in models."""
+    """What a model computes in."""
 
     fp32 = "fp32"
+    tf32 = "tf32"
     fp16 = "fp16"
     bf16 = "bf16"
     int8 = "int8"
+    int4w = "int4w"
 
 
 # ---- errors
@@ -132,10 +134,10 @@ ModelArgument = Annotated[
     str, typer.Argument(help="A built-in model (tapeout models), an .onnx or .pt2 file, or package.module:factory.")
 ]
 ChipOption = Annotated[str, typer.Option("--chip", "-c", help="A preset (tapeout chips) or a chip file.")]
-BatchOption = Annotated[int | None, typer.Option("--batch", min=1, help="Of a built-in model: how many at a time.")]
+BatchOption = Annotated[int | None, typer.Option("--batch", min=1, help="How many samples at a time.")]
 HeightOption = Annotated[int | None, typer.Option("--height", min=1, help="Image height of a built-in model.")]
 WidthOption = Annotated[int | None, typer.Option("--width", min=1, help="Image width of a built-in model.")]
-PrecisionOption = Annotated[Precision | None, typer.Option("--precision", help="Element type of a built-in model.")]
+PrecisionOption = Annotated[Precision | None, typer.Option("--precision", help="What to compute in.")]
 ShapeOption = Annotated[list[str] | None, typer.Option("--shape", help="Shape of an input: name=4x3x224x224.")]
 RayOption = Annotated[bool, typer.Option("--ray", help="Run the jobs on a Ray cluster; the netlist is the same.")]
 SetOption = Annotated[list[str] | None, typer.Option("--set", help="A symbol or option: sequence=128.")]
@@ -239,7 +241,7 @@ def run(
 
     request = _request(model, batch, height, width, precision, shape, sets)
     with _progress(as_json or emit is not None) as progress:
-        session = Session(request, chip, inputs, seed, progress)
+        session = Session(request, chip, inputs, seed, progress, calibrate=not timing_only)
         if strict:
             session.refuse_fallbacks()
         if emit:

@@ -16,8 +16,8 @@ IMAGES = ((96, 96), (720, 1280), (1080, 1920))
 """Heights and widths of images beside a model's own."""
 LENGTHS = (1, 17, 128, 1000, 4096)
 """Lengths of sequences."""
-ELEMENT_TYPES = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "i8"}
-"""Precisions of models, and the element type of the matrix unit that each is at home on."""
+ELEMENT_TYPES = {"fp32": "f32", "tf32": "tf32", "fp16": "f16", "bf16": "bf16", "int8": "i8", "int4w": "i4"}
+"""What models may be computed in, and the element type of the matrix unit that each is at home on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def cases(choice: Choice) -> Iterator[Case]:
         for shape in _shapes(known, choice):
             for batch in choice.batches if "batch" in known else (None,):
                 for name, chip in chips.items():
-                    for precision in _precisions(chip, known, choice):
+                    for precision in _precisions(chip, choice):
                         given = {"precision": precision, **({"batch": str(batch)} if batch else {}), **shape}
                         yield Case(model, name, tuple(given.items()))
 
@@ -83,9 +83,9 @@ def image(text: str) -> tuple[int, int]:
     return int(parts[0]), int(parts[1])
 
 
-def _precisions(chip: Chip, known: dict[str, Any], choice: Choice) -> list[str]:
-    """Those of the model that the chip's matrix unit has, or fp32 where it has none of them."""
-    home = [p for p in known["precision"] if ELEMENT_TYPES[p] in chip.matrix.geometry]
+def _precisions(chip: Chip, choice: Choice) -> list[str]:
+    """Those that the chip's matrix unit has, or fp32 where it has none of them."""
+    home = [p for p, element in ELEMENT_TYPES.items() if element in chip.matrix.geometry]
     return [p for p in home or ["fp32"] if not choice.precisions or p in choice.precisions]
 
 

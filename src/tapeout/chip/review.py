@@ -36,7 +36,7 @@ def review(name_or_path: str | Path) -> Review:
     if problems:
         return Review(chip, tuple(problems))
     own = cast("dict[str, str]", read_table(text, origin).get("sources", {}))
-    warnings = (*_unsourced(chip, table), *_odd_sources(own, table), *_peaks(chip), *_ports(chip))
+    warnings = (*_unsourced(chip, table), *_odd_sources(own, table), *_peaks(chip), *_ports(chip), *_under_way(chip))
     found = {leaf: source for leaf in leaves(table) if (source := source_of(leaf, chip.sources)) is not None}
     return Review(chip, (), warnings, found)
 
@@ -83,6 +83,19 @@ def _peaks(chip: Chip) -> Iterator[str]:
         if abs(derived - tops) > 0.03 * tops:
             why = chip.why_not_advertised
             yield f"advertised_tops.{dtype}: {tops:g}, but {derived:.4g} by the parts; the file says: {why}"
+
+
+def _under_way(chip: Chip) -> Iterator[str]:
+    """A DMA engine that waits for its own bursts before it has used the rate that it has, where that is assumed."""
+    if kind_of(source_of("dma.outstanding_bursts", chip.sources) or "assumed") != "assumed":
+        return
+    latency = chip.dram_way_cycles
+    rate, wanted = chip.dma_bytes_per_cycle(latency), min(chip.dma.bytes_per_cycle, chip.dram_bytes_per_cycle)
+    if wanted and rate < 0.8 * wanted:
+        yield (
+            f"dma.outstanding_bursts: {chip.dma.outstanding_bursts} of {chip.dma.burst_bytes} bytes, over {latency} "
+            f"cycles to DRAM, are {rate:.3g} bytes a cycle and core, of {wanted:.4g}"
+        )
 
 
 def _ports(chip: Chip) -> Iterator[str]:

@@ -7,6 +7,7 @@ are expressed in it. `docs/chips.md` explains each leaf for authors of chip file
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 
 TICKS_PER_CYCLE = 960
 """Shared resources keep time in 1/960 of a cycle (2^6 * 15: common bandwidths divide it exactly)."""
@@ -236,6 +237,20 @@ class Chip:
     def spaces(self) -> tuple[Shared, ...]:
         """The software-managed shared memories; tensor space s > 0 is the (s-1)-th of them."""
         return tuple(s for s in self.shared if s.managed == "software")
+
+    @property
+    def dram_way_cycles(self) -> int:
+        """Latency of a burst between a core and the DRAM of its die."""
+        return (
+            self.dram.latency_cycles
+            + self.cluster_port.latency_cycles
+            + (self.cache.latency_cycles if self.cache else 0)
+        )
+
+    def dma_bytes_per_cycle(self, latency_cycles: int) -> float:
+        """What one DMA engine moves at most over a way of that latency: its own rate, or what may be under way."""
+        under_way = self.dma.outstanding_bursts * self.dma.burst_bytes / max(1, latency_cycles)
+        return min(self.dma.bytes_per_cycle or inf, under_way)
 
     def copies(self, level: Shared) -> int:
         """How many there are of a shared memory, or slices of a distributed one."""

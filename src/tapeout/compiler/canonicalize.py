@@ -19,6 +19,7 @@ from tapeout.ir import graph as g
 from tapeout.ir.build import Builder
 from tapeout.ir.infer import infer
 from tapeout.ir.interp import evaluate
+from tapeout.ir.mapped import made_of, packed
 from tapeout.ir.types import DType, TensorType
 
 FOLD_LIMIT = 1 << 22
@@ -112,7 +113,10 @@ def fold_constants(op: g.Op, r: Rewriter) -> g.Value | None:
     size = max(t.elements for t in (*infer(op), *(v.type for v in operands)))
     if size > FOLD_LIMIT and not isinstance(op, g.Reshape | g.Transpose | g.Slice):
         return None
-    return _const(r, evaluate(op, [a for a in arrays if a is not None])[0], op.source)
+    known = [a for a in arrays if a is not None]
+    if isinstance(op, g.Reshape) and size > FOLD_LIMIT:
+        known = [packed(a) for a in known]
+    return _const(r, evaluate(op, known)[0], op.source)
 
 
 def _const(r: Rewriter, data: np.ndarray, source: str = "") -> g.Value:
@@ -151,10 +155,10 @@ def drop_identities(op: g.Op, r: Rewriter) -> g.Value | None:
         case g.Binary(fn="add" | "sub" | "mul" | "div" | "max"):
             neutral = {"add": 0, "sub": 0, "mul": 1, "div": 1}.get(op.fn)
             y = r.spread(op.y)
-            if neutral is not None and y is not None and y[0].size and (y[0] == neutral).all():
+            if neutral is not None and y is not None and _is_all(y[0], neutral):
                 return op.x
             x = r.spread(op.x)
-            if op.fn in ("add", "mul") and x is not None and x[0].size and (x[0] == neutral).all():
+            if op.fn in ("add", "mul") and x is not None and _is_all(x[0], neutral):
                 return op.y
         case g.Convert() if op.dtype is op.x.type.dtype:
             return op.x
@@ -175,6 +179,11 @@ def drop_identities(op: g.Op, r: Rewriter) -> g.Value | None:
         case _:
             pass
     return None
+
+
+def _is_all(data: np.ndarray, number: float | None) -> bool:
+    """Whether all elements are `number`; most arrays show by their first one that they are not."""
+    return bool(data.size and data[(0,) * data.ndim] == number and (data == number).all())
 
 
 def merge_moves(op: g.Op, r: Rewriter) -> g.Value | None:
@@ -283,12 +292,13 @@ def scale_weights(op: g.Op, r: Rewriter) -> g.Value | None:
         return None
     data, dims = factor
     if isinstance(inner, g.Conv) and set(dims) <= {1}:
-        weights, channel = r.constant(inner.w), 0
+        weights = r.constant(inner.w)
         if weights is None:
             return None
-        shape = [1] * weights.ndim
-        shape[channel] = -1
-        scaled = _const(r, weights * data.reshape(shape if data.size > 1 else ()), inner.source)
+        factors = np.broadcast_to(
+            data.reshape(-1, *[1] * (weights.ndim - 1)), (len(weights), *[1] * (weights.ndim - 1))
+        )
+        scaled = _const(r, made_of(weights, weights.dtype, lambda rows, w: w * factors[rows]), inner.source)
         out = r.add(dataclasses.replace(inner, w=scaled, outs=()))
         r.single_use.add(out)
         return out
@@ -472,15 +482,4 @@ def canonicalize(graph: g.Graph) -> g.Graph:
         r.build.output(name, mapping[value])
     for state in graph.states:
         r.build.set_state(state.name, mapping[state.exit])
-    return drop_dead(r.build.finish())
-
-
-def drop_dead(graph: g.Graph) -> g.Graph:
-    """Without ops whose results nobody reads."""
-    live = set(graph.exits)
-    kept: list[g.Op] = []
-    for op in reversed(graph.ops):
-        if any(out in live for out in op.outs):
-            kept.append(op)
-            live.update(g.operands(op))
-    return dataclasses.replace(graph, ops=tuple(reversed(kept)))
+    return g.drop_dead(r.build.finish())

@@ -183,8 +183,10 @@ def _linear(held: Ops, op: k.Map) -> list[k.KernelOp] | None:
         return None
     reader = held.readers.get(op.out, [None])[0]
     outer = _Sum()
-    alone = isinstance(reader, k.Map) and held.inner(op.out, reader.out) is op
-    if alone and outer.take(held, reader, 1.0, reader) and op.out not in outer.terms:
+    larger = (
+        isinstance(reader, k.Map) and held.inner(op.out, reader.out) is op and outer.take(held, reader, 1.0, reader)
+    )
+    if larger and op.out not in outer.terms:
         return None  # part of a larger sum
     found = _Sum()
     if not found.take(held, op, 1.0, op):

@@ -1,12 +1,14 @@
 """Emits the program: local buffers and windows get addresses, kernels follow one another behind barriers.
 
-Kernels take turns at the two ends of each local memory. Constants that a kernel loads once are loaded before the
-barrier in front of it, while the kernel before still computes, where they do not touch what that one uses.
+Kernels take turns at the two ends of each local memory. Constants that a kernel loads once, and the first turns of
+those that it streams, are loaded before the barrier in front of it, while the kernel before still computes, where they
+do not touch what that one uses.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from typing import Any
 
 from tapeout.chip.spec import Chip
@@ -21,6 +23,22 @@ CONSUMERS = tuple(int(q) for q in c.Queue if q is not c.Queue.LD)
 """A barrier waits for what uses loaded data; loads themselves may run ahead."""
 Range = tuple[int, int, int]
 """Memory, first byte, end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """A load of constants in every turn of a loop; `loops` around it, outermost first."""
+
+    load: c.Load
+    loops: tuple[c.Loop, ...]
+    turns: int
+    """As many turns have a buffer of their own."""
+
+    @property
+    def later(self) -> Affine:
+        """Above 0 behind the first turns."""
+        *around, own = self.loops
+        return Affine(1 - self.turns, (Term(own.slot, 1), *(Term(loop.slot, self.turns) for loop in around)))
 
 
 class _Emitter:
@@ -59,6 +77,25 @@ class _Emitter:
             and self.program.windows[node.tensor].buffer.role == "constant"
         }
 
+    def _streams(self) -> list[_Stream]:
+        """Constants that the kernel loads in every turn of a loop, without a word to the queue before."""
+        found: list[_Stream] = []
+        pending: list[tuple[tuple[c.Node, ...], tuple[c.Loop, ...]]] = [(self.program.body, ())]
+        while pending:
+            nodes, loops = pending.pop()
+            for node in nodes:
+                if isinstance(node, c.Nop) and node.queue == c.Queue.LD:
+                    break
+                if isinstance(node, c.Loop):
+                    pending.append((node.body, (*loops, node)))
+                elif isinstance(node, c.Load) and loops and node.index is None:
+                    buffer = self.program.buffers[node.local.memory]
+                    constant = self.program.windows[node.tensor].buffer.role == "constant"
+                    if constant and buffer.scope == loops[-1].slot:
+                        turns = min(buffer.depth, self.program.trips[buffer.scope])
+                        found.append(_Stream(node, loops, turns))
+        return found
+
     def ranges(self, buffers: set[int] | None = None) -> list[Range]:
         """Where the kernel's buffers lie (all, or the given ones)."""
         found: list[Range] = []
@@ -67,9 +104,9 @@ class _Emitter:
                 found.append((buffer.memory, self.base[n], self.base[n] + buffer.bytes * buffer.depth))
         return found
 
-    def ahead(self, before: list[Range]) -> set[int]:
-        """The early buffers that can be filled while the kernel before, which holds `before`, still runs."""
-        return {n for n in self._early() if not any(_overlap(r, other) for r in self.ranges({n}) for other in before)}
+    def _free(self, number: int, before: list[Range]) -> bool:
+        """Whether a buffer can be filled while the kernel before, which holds `before`, still runs."""
+        return not any(_overlap(r, other) for r in self.ranges({number}) for other in before)
 
     def _turn(self, scope: int, depth: int) -> int:
         """The slot that counts the turns of a scope: its loop's own, or a separate one where nested loops restart
@@ -123,16 +160,43 @@ class _Emitter:
 
     def emit(self, before: list[Range]) -> tuple[tuple[c.Node, ...], tuple[c.Node, ...]]:
         """What goes in front of the barrier, and the rest."""
-        ahead = self.ahead(before)
+        ahead = {n for n in self._early() if self._free(n, before)}
         lead = tuple(n for n in self.program.body if isinstance(n, c.Load) and n.local.memory in ahead)
         rest = tuple(n for n in self.program.body if n not in lead)
+        streams = [s for s in self._streams() if self._free(s.load.local.memory, before)]
+        first = tuple(node for stream in streams for node in self._first_turns(stream))
         resets = tuple(c.Set(slot, Affine()) for slot in self._generation.values())
-        return self._guarded(self.nodes(lead)), self._guarded((*resets, *self.nodes(rest)))
+        later = {id(s.load): s.later for s in streams}
+        rest = self.nodes(_behind(rest, later))
+        return self._guarded((*self.nodes(lead), *first)), self._guarded((*resets, *rest))
+
+    def _first_turns(self, stream: _Stream) -> tuple[c.Node, ...]:
+        """The loads of a stream that need not wait for a buffer."""
+        *around, own = (loop.slot for loop in stream.loops)
+        nodes: list[c.Node] = [c.Set(slot, Affine()) for slot in around]
+        counter = self._generation.get(own)
+        for turn in range(stream.turns):
+            nodes += [c.Set(slot, Affine(turn)) for slot in (own, counter) if slot is not None]
+            nodes.append(self.node(stream.load))
+        return tuple(nodes)
 
     def _guarded(self, nodes: tuple[c.Node, ...]) -> tuple[c.Node, ...]:
         if not nodes or self.program.active == self.chip.cores:
             return nodes
         return (c.If(Affine(self.program.active, (Term(0, -1),)), nodes),)
+
+
+def _behind(nodes: tuple[c.Node, ...], later: dict[int, Affine]) -> tuple[c.Node, ...]:
+    """The tree with conditions around some loads (by identity)."""
+    out: list[c.Node] = []
+    for node in nodes:
+        if isinstance(node, c.Loop):
+            out.append(c.Loop(node.slot, node.trip, _behind(node.body, later)))
+        elif id(node) in later:
+            out.append(c.If(later[id(node)], (node,)))
+        else:
+            out.append(node)
+    return tuple(out)
 
 
 def _overlap(a: Range, b: Range) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tapeout.chip.spec import Chip
 from tapeout.compiler.outer import LIMIT, walk_outer
-from tapeout.compiler.packing import Packs, memory_order, shared_by_cluster
+from tapeout.compiler.packing import Packs, divided_dimension, memory_order, shared_by_cluster
 from tapeout.compiler.roles import MAX_DIMS, by_steps, identity_of, memory_of, roles_of, split_sums
 from tapeout.compiler.rooms import rooms_of
 from tapeout.compiler.schedule import Schedule
@@ -27,6 +27,8 @@ STEP = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "and": "and", "
 ALIGNMENT = 64
 RUN = 64
 """Longest partial sum of a contraction on the vector unit."""
+ORDERED = frozenset(("iota", "philox"))
+"""Vector ops whose result depends on the order of dimensions."""
 
 
 @dataclass
@@ -352,16 +354,11 @@ class Lowering:
 
     def _cut(self, access: k.Access, order: list[int]) -> int | None:
         """The dimension (position in `order`) that the cores of a cluster divide among them when all need the same
-        tile: of those that leave whole granules in a row the outermost one that divides evenly, else the longest. None
-        where each core loads for itself."""
+        tile. None where each core loads for itself."""
         if len(order) > LIMIT or not shared_by_cluster(access, self.schedule, self.chip):
             return None
-        cluster, granule = self.chip.topology.cores, self.chip.dram.granule_bytes
         sizes = [self.schedule.extent(access.index[d]) for d in order]
-        short = len(sizes) > 1 and sizes[-1] * access.dtype.bytes < cluster * granule
-        able = [d for d, n in enumerate(sizes) if n > 1][: -1 if short and prod(sizes[:-1]) > 1 else None]
-        even = [d for d in able if sizes[d] % cluster == 0]
-        return even[0] if even else max(able, key=lambda d: sizes[d])
+        return divided_dimension(sizes, access.dtype.bytes, self.chip)
 
     def _store(self, op: k.StoreTile, body: _Body) -> None:
         order = memory_order(op.access)
@@ -418,6 +415,8 @@ class Lowering:
             kept = tuple(out.axes[: len(dims)])
         outer = collapse(dims[: len(kept)])
         inner = collapse(dims[len(kept) :])
+        if not inner and fn not in ORDERED:
+            outer = _longest_last(outer, self.chip.vector.lanes[compute])
         room = MAX_DIMS - len(inner)
         loops, outer = (outer[: len(outer) - room], outer[len(outer) - room :]) if len(outer) > room else ([], outer)
         shape = outer + inner or [(1, (0,) * len(tiles))]
@@ -619,6 +618,15 @@ class Lowering:
         for slot, (trip, _) in zip(reversed(slots), reversed(every), strict=True):
             body_nodes = (c.Loop(slot, Affine(trip), body_nodes),)
         body.nodes.extend(body_nodes)
+
+
+def _longest_last(dims: list[tuple[int, tuple[int, ...]]], lanes: int) -> list[tuple[int, tuple[int, ...]]]:
+    """Dimensions of an elementwise command, the one last that fills the lanes best: a command takes whole vectors for
+    each row of its last dimension."""
+    if len(dims) < 2:
+        return dims
+    last = min(reversed(range(len(dims))), key=lambda d: -(-dims[d][0] // lanes) / dims[d][0])
+    return [*dims[:last], *dims[last + 1 :], dims[last]]
 
 
 def _round_up(n: int, quantum: int) -> int:

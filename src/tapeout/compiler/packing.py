@@ -39,6 +39,16 @@ def shared_by_cluster(access: k.Access, schedule: Schedule, chip: Chip) -> bool:
     return schedule.shares(set(k.axes_of(access.index)), cluster)
 
 
+def divided_dimension(sizes: list[int], element_bytes: int, chip: Chip) -> int:
+    """Which dimension of a tile (outermost first) the cores of a cluster divide: of those that leave whole granules in
+    a row the outermost one that divides evenly, else the longest."""
+    cluster, last = chip.topology.cores, len(sizes) - 1
+    short = sizes[last] * element_bytes < cluster * chip.dram.granule_bytes and prod(sizes[:last]) > 1
+    able = [d for d, n in enumerate(sizes) if n > 1 and not (short and d == last)]
+    even = [d for d in able if sizes[d] % cluster == 0]
+    return even[0] if even else max(able, key=lambda d: sizes[d])
+
+
 def packing_of(access: k.Access, schedule: Schedule, chip: Chip) -> k.Packing | None:
     """The tiles that an access reads under a schedule, None where it is not packed. Dimensions as in
     `memory_order`."""

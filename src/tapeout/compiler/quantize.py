@@ -1,8 +1,8 @@
 """Integer contractions: conv(dequantise(q), dequantise(w)) is an i32 contraction of q and w, scaled afterwards.
 
-A dequantised operand is (convert(q) [+ offset]) * scale with q of 8 or 16 bits. Weights must be constants with one
-scale for all or one per output channel and no offset; activations one scale and one offset. The sum is exact in i32;
-only the one multiplication behind it rounds.
+A dequantised operand is (convert(q) [+ offset]) * scale with q of 8 or 16 bits. Weights have one scale for all or, as
+constants, one per output channel, and no offset; activations one scale and one offset. The sum is exact in i32; only
+the one multiplication behind it rounds.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tapeout.ir import graph as g
+from tapeout.ir.contraction import channel
 from tapeout.ir.types import DType
 
 if TYPE_CHECKING:
@@ -61,18 +62,22 @@ def dequantised(value: g.Value, r: Rewriter) -> Dequantised | None:
     op, offset = r.op(value), 0.0
     if isinstance(op, g.Reshape | g.Transpose):
         held = dequantised(op.x, r)
-        if held is None or held.dims:
+        if held is None or (held.dims and isinstance(op, g.Reshape)):
             return None
-        return dataclasses.replace(held, q=r.add(dataclasses.replace(op, x=held.q, outs=())))
+        dims = tuple(op.perm.index(d) for d in held.dims) if isinstance(op, g.Transpose) else ()
+        return dataclasses.replace(held, q=r.add(dataclasses.replace(op, x=held.q, outs=())), dims=dims)
     if isinstance(op, g.Binary) and op.fn == "add" and (constant := r.spread(op.y)) is not None:
         if constant[0].size != 1:
             return None
         offset, op = float(constant[0].reshape(())), r.op(op.x)
-    if not isinstance(op, g.Binary) or op.fn != "mul" or (scale := r.spread(op.y)) is None or scale[0].size != 1:
+    if not isinstance(op, g.Binary) or op.fn != "mul" or (scale := r.spread(op.y)) is None:
         return None
     source = r.op(op.x)
     if not isinstance(source, g.Convert) or source.x.type.dtype not in NARROW:
         return None
+    if scale[0].size != 1:  # weights too large to be folded
+        plain = not offset and r.constant(source.x) is not None
+        return Dequantised(source.x, 0, *_kept(*scale)) if plain else None
     factor = np.asarray(scale[0], np.float32).reshape(())
     zero = round(-offset / float(factor))
     if abs(zero * float(factor) + offset) > 1e-3 * abs(float(factor)):
@@ -85,10 +90,10 @@ def integer_contraction(op: g.Op, r: Rewriter) -> g.Value | None:
     if not isinstance(op, g.Conv | g.Dot) or op.dtype is not DType.f32:
         return None
     x, w = (dequantised(v, r) for v in (g.operands(op)[0], g.operands(op)[1]))
-    if x is None or w is None or x.dims or w.zero or r.constant(w.q) is None:
+    if x is None or w is None or x.dims or w.zero or (r.constant(w.q) is None and (w.dims or x.zero)):
         return None
-    channel = _channel(op)
-    if w.dims not in ((), (channel[0],)):
+    dims = channel(op)
+    if w.dims not in ((), (dims[0],)):
         return None
     total = _integer(op, x, w, r)
     if total is None:
@@ -96,23 +101,13 @@ def integer_contraction(op: g.Op, r: Rewriter) -> g.Value | None:
     shape = total.type.shape
     wide = r.add(g.Convert(total, DType.f32, source=op.source))
     factor = (x.scale.astype(np.float64) * w.scale.astype(np.float64)).astype(np.float32)
-    spread = r.add(g.Broadcast(r.array(factor), shape, (channel[1],) if factor.ndim else ()))
+    spread = r.add(g.Broadcast(r.array(factor), shape, (dims[1],) if factor.ndim else ()))
     r.single_use.add(wide)
     return r.add(g.Binary("mul", wide, spread, source=op.source))
 
 
-def _channel(op: g.Conv | g.Dot) -> tuple[int, int]:
-    """The dimension of the weights that holds output channels, and that of the result."""
-    if isinstance(op, g.Conv):
-        return 0, 1
-    free = [d for d in range(op.rhs.type.rank) if d not in (*op.rhs_batch, *op.rhs_contract)]
-    return (free[-1] if free else -1), op.lhs.type.rank - len(op.lhs_contract) + len(free) - 1
-
-
 def _integer(op: g.Conv | g.Dot, x: Dequantised, w: Dequantised, r: Rewriter) -> g.Value | None:
     """sum (q - zero) * w in i32: the zero point pads the operand, and its share is taken off afterwards."""
-    weights = r.constant(w.q)
-    assert weights is not None
     if isinstance(op, g.Dot):
         if x.zero or not {x.q.type.dtype, w.q.type.dtype} <= {DType.i8, DType.u8}:
             return None
@@ -121,11 +116,13 @@ def _integer(op: g.Conv | g.Dot, x: Dequantised, w: Dequantised, r: Rewriter) ->
         return None
     if not x.zero:
         return r.add(dataclasses.replace(op, x=x.q, w=w.q, dtype=DType.i32, outs=()))
+    weights = r.constant(w.q)
+    assert weights is not None
     fill = r.array(np.asarray(x.zero, x.q.type.dtype.numpy))
     lo, hi = ((0, 0, *(p[end] for p in op.pads)) for end in (0, 1))
     padded = r.add(g.Pad(x.q, fill, lo, hi)) if any((*lo, *hi)) else x.q
     plain = dataclasses.replace(op, x=padded, w=w.q, dtype=DType.i32, pads=((0, 0),) * len(op.pads), outs=())
     total = r.add(plain)
-    share = x.zero * weights.astype(np.int64).sum(axis=tuple(range(1, weights.ndim)))
+    share = x.zero * weights.sum(axis=tuple(range(1, weights.ndim)), dtype=np.int64)
     spread = r.add(g.Broadcast(r.array(share.astype(np.int32)), total.type.shape, (1,)))
     return r.add(g.Binary("sub", total, spread, source=op.source))

@@ -57,10 +57,4 @@ def private_widenings(graph: g.Graph) -> g.Graph:
         if shared and isinstance(op, ELEMENTWISE) and not any(out in found for out in op.outs):
             op = g.substitute(op, {x: copy_of(x) for x in dict.fromkeys(shared)})
         ops.append(op)
-    live = set(graph.exits)
-    kept: list[g.Op] = []
-    for op in reversed(ops):
-        if any(out in live for out in op.outs):
-            kept.append(op)
-            live.update(g.operands(op))
-    return dataclasses.replace(graph, ops=tuple(reversed(kept)))
+    return g.drop_dead(dataclasses.replace(graph, ops=tuple(ops)))

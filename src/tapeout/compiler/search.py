@@ -103,6 +103,28 @@ def _thin(choices: list[list[int]], limit: int) -> list[list[int]]:
     return choices
 
 
+class _Use:
+    """Cycles of every resource: in all turns (`total`), in one turn of each op (`path`), and in each of the `whole`
+    turns on average, without what is done once (`turn`)."""
+
+    def __init__(self, whole: Array) -> None:
+        self.whole = whole
+        self.total: dict[str, Array] = {}
+        self.path: dict[str, Array] = {}
+        self.turn: dict[str, Array] = {}
+        for name in ("ld", "st", "mm", "ve", "mv", "dram", "dram ld", "issue"):
+            self.add(name, np.zeros_like(whole), whole)
+
+    def add(self, name: str, each: Array, turns: Array) -> None:
+        """`each` cycles in each of so many turns."""
+        for held, cycles in (
+            (self.total, each * turns),
+            (self.path, each),
+            (self.turn, np.where(turns > 1, each * turns / self.whole, 0.0)),
+        ):
+            held[name] = held.get(name, 0.0) + cycles
+
+
 class _Cost:
     """Closed-form costs of one kernel for many records at once."""
 
@@ -227,6 +249,12 @@ class _Cost:
         slow = unit.special_factor if fn in VECTOR_SPECIAL else 1
         return unit.startup_cycles + elements / row * _ceil(row, lanes) * slow
 
+    def elementwise(self, out: k.Tile, fn: str) -> Array:
+        """Cycles of an op on a whole tile, which may walk it along any axis."""
+        elements = self.elements(out.index)
+        rows = [self.last(out), *(self.size(axis) for axis in out.axes)]
+        return np.minimum.reduce([self.vector(elements, row, fn) for row in rows])
+
     def last(self, tile: k.Tile) -> Array:
         """Length of the innermost rows of a tile, as far as neighbouring whole axes merge into them."""
         row = np.ones(self.rows)
@@ -237,99 +265,114 @@ class _Cost:
         return row
 
     def cycles(self, depth: int, inner: k.Axis | None) -> Array:
-        """Predicted cycles of the kernel on the whole chip; `inner` is the axis of the core number's lowest digit."""
+        """Predicted cycles of the kernel on the whole chip; `inner` is the axis of the core number's lowest digit.
+
+        The way through one turn of everything, and beyond that what the busiest resource still has to do, or the time
+        that buffers take to be free again.
+        """
         chip = self.chip
-        queue = {name: np.zeros(self.rows) for name in ("ld", "st", "mm", "ve", "mv")}
-        dram = np.zeros(self.rows)
-        dram_loads = np.zeros(self.rows)
-        passed = np.zeros(self.rows)  # bytes through the port of the cache, hits and misses
-        port = np.zeros(self.rows)
-        near = {space: np.zeros(self.rows) for space in range(1, len(chip.spaces) + 1)}  # bytes of shared memories
-        commands = np.zeros(self.rows)
-        cores = self.factor.prod(axis=1)
-        dma = chip.dma
+        every = (*self.order, *self.kernel.sequential)
+        use = _Use(np.maximum(self.turns(set(every), every), 1))
         for op in self.kernel.ops:
             loops = self.loops_of(op)
             axes = set(k.axes_of(op.access.index) if isinstance(op, k.StoreTile) else op.out.axes)
             if isinstance(op, k.Contract | k.Fold):
                 axes |= set(op.reduce)
             turns = self.turns(axes, loops)
-            commands += turns
-            if isinstance(op, k.LoadTile | k.StoreTile):
-                size = self._dma_bytes(op.access)
-                name = "ld" if isinstance(op, k.LoadTile) else "st"
-                distinct = np.ones(self.rows)
-                for a in axes:
-                    distinct = distinct * self.factor[:, self.column[a]]
-                together = np.ones(self.rows)
-                if name == "ld" and chip.multicast and inner is not None and inner not in axes:
-                    whole_clusters = self.factor[:, self.column[inner]] % chip.topology.cores == 0
-                    together = np.where(whole_clusters & (size >= MULTICAST_BYTES), chip.topology.cores, 1)
-                queue[name] += turns * (size / together / (dma.bytes_per_cycle or np.inf) + dma.setup_cycles)
-                alone = cores / together
-                port += turns * size / together * np.minimum(cores, chip.topology.cores)
-                if op.access.buffer.space:
-                    near[op.access.buffer.space] += turns * size * (alone if name == "ld" else distinct)
-                    continue
-                cached = chip.cache is not None and name == "ld"
-                held = size * distinct <= (chip.cache.bytes / 2 if chip.cache else 0)
-                loads = np.where(held, np.minimum(distinct, alone), alone) if cached else alone
-                dram += turns * size * (loads if name == "ld" else distinct)
-                passed += turns * size * (alone if name == "ld" else distinct)
-                dram_loads += turns * size * (loads if name == "ld" else 0)
-            elif isinstance(op, k.Contract):
-                if op.vector:
-                    steps = np.ones(self.rows)
-                    for a in op.reduce:
-                        steps = steps * self.size(a)
-                    queue["ve"] += turns * steps * self.vector(self.elements(op.out.index), self.last(op.out), "fma")
-                    commands += turns * steps
-                else:
-                    queue["mm"] += turns * self.matrix(op)
-            elif isinstance(op, k.Map):
-                if op.fn in ("move", "drain"):
+            commands = np.ones(self.rows)
+            match op:
+                case k.LoadTile() | k.StoreTile():
+                    self._transfer(op, axes, turns, inner, use)
+                case k.Contract() if not op.vector:
+                    use.add("mm", self.matrix(op), turns)
+                case k.Map() if op.fn in ("move", "drain"):
                     rate = chip.move.drain_elements_per_cycle if op.fn == "drain" else 128 / op.out.dtype.bytes
-                    queue["mv"] += turns * (self.elements(op.out.index) / rate + chip.move.startup_cycles)
-                else:
-                    queue["ve"] += turns * self.vector(self.elements(op.out.index), self.last(op.out), op.fn)
-            else:
-                taps = np.ones(self.rows)
-                for a in op.reduce:
-                    taps = taps * self.size(a)
-                stepped = by_steps(self.kernel, op, chip, self.size)
-                steps = self.vector(self.elements(op.out.index), self.last(op.out), "add") * taps
-                row = folded_row(self.kernel, op, self.size)
-                rows = self.vector(self.elements(op.out.index) * taps, row, "add")
-                queue["ve"] += turns * np.where(stepped, steps, rows)
-                commands += np.where(stepped, turns * taps, 0)
-        rate = chip.dram_bytes_per_cycle
-        busy = [*queue.values(), dram / rate, commands * chip.control.issue_cycles]
-        if chip.cache is not None and chip.cache.bytes_per_cycle:
-            busy.append(passed / chip.cache.bytes_per_cycle)
-        if chip.cluster_port.bytes_per_cycle:
-            busy.append(port / chip.cluster_port.bytes_per_cycle)
-        for space, moved in near.items():
-            level = chip.spaces[space - 1]
-            if level.bytes_per_cycle:
-                slices = chip.clusters if level.scope == "distributed" else 1
-                busy.append(moved / (level.bytes_per_cycle * slices))
-        every = (*self.order, *self.kernel.sequential)
-        whole = np.maximum(self.turns(set(every), every), 1)
-        latency = chip.dram.latency_cycles + chip.cluster_port.latency_cycles + dma.setup_cycles
-        turn = {name: time / whole for name, time in queue.items()}
-        turn["ld"] = np.maximum.reduce([turn["ld"], dram_loads / rate / whole])
-        compute = turn["mm"] + turn["ve"] + turn["mv"]
+                    use.add("mv", self.elements(op.out.index) / rate + chip.move.startup_cycles, turns)
+                case k.Map():
+                    use.add("ve", self.elementwise(op.out, op.fn), turns)
+                case k.Contract():
+                    commands = self._steps(op.reduce)
+                    use.add("ve", commands * self.elementwise(op.out, "fma"), turns)
+                case k.Fold():
+                    taps, stepped = self._steps(op.reduce), by_steps(self.kernel, op, chip, self.size)
+                    row = folded_row(self.kernel, op, self.size)
+                    rows = self.vector(self.elements(op.out.index) * taps, row, "add")
+                    commands = np.where(stepped, taps, 1.0)
+                    use.add("ve", np.where(stepped, taps * self.elementwise(op.out, "add"), rows), turns)
+            use.add("issue", commands * chip.control.issue_cycles, turns)
+        return self._predicted(use, depth)
+
+    def _predicted(self, use: _Use, depth: int) -> Array:
+        chip = self.chip
+        latency = chip.dram.latency_cycles + chip.cluster_port.latency_cycles + chip.dma.setup_cycles
+        ld, turn = np.maximum(use.path["ld"], use.path["dram ld"]), use.turn
+        turn_ld = np.maximum(turn["ld"], turn["dram ld"])
         # a buffer is free again only when its reader is done: every chain of two engines bounds the period
         chains = (
-            turn["ld"] + latency + turn["mm"],
+            turn_ld + latency + turn["mm"],
             turn["mm"] + turn["ve"],
             turn["ve"] + turn["st"] + latency,
-            turn["ld"] + latency + turn["ve"],
+            turn_ld + latency + turn["ve"],
         )
-        period = np.maximum.reduce(chains) / depth
-        total = np.maximum(np.maximum.reduce(busy), (whole - 1) * period)
+        waits = (use.whole - 1) * np.maximum.reduce(chains) / depth
+        beyond = np.maximum.reduce([*(total - use.path[name] for name, total in use.total.items()), waits])
+        way = ld + use.path["mm"] + use.path["ve"] + use.path["mv"] + use.path["st"] + 2 * latency
         # few big commands before many small ones: issue is never quite hidden
-        return total + turn["ld"] + compute + turn["st"] + 2 * latency + commands * chip.control.issue_cycles / 4
+        return way + beyond + use.total["issue"] / 4
+
+    def _steps(self, reduce: tuple[k.Axis, ...]) -> Array:
+        """Elements of the reduced axes in one tile."""
+        steps = np.ones(self.rows)
+        for a in reduce:
+            steps = steps * self.size(a)
+        return steps
+
+    def _transfer(
+        self, op: k.LoadTile | k.StoreTile, axes: set[k.Axis], turns: Array, inner: k.Axis | None, use: _Use
+    ) -> None:
+        """The resources that a load or store takes."""
+        chip = self.chip
+        cores = self.factor.prod(axis=1)
+        size = self._dma_bytes(op.access)
+        name = "ld" if isinstance(op, k.LoadTile) else "st"
+        distinct = np.ones(self.rows)
+        for a in axes:
+            distinct = distinct * self.factor[:, self.column[a]]
+        together = np.ones(self.rows)
+        if name == "ld" and chip.multicast and inner is not None and inner not in axes:
+            whole_clusters = self.factor[:, self.column[inner]] % chip.topology.cores == 0
+            together = np.where(whole_clusters & (size >= MULTICAST_BYTES), chip.topology.cores, 1)
+        near = chip.spaces[op.access.buffer.space - 1] if op.access.buffer.space else None
+        latency = chip.cluster_port.latency_cycles + near.latency_cycles if near else chip.dram_way_cycles
+        use.add(name, size / together / chip.dma_bytes_per_cycle(latency) + chip.dma.setup_cycles, turns)
+        alone = cores / together if name == "ld" else distinct
+        if chip.cluster_port.bytes_per_cycle:
+            moved = size / together * np.minimum(cores, chip.topology.cores)
+            use.add("port", moved / chip.cluster_port.bytes_per_cycle, turns)
+        if near:
+            slices = chip.clusters if near.scope == "distributed" else 1
+            if near.bytes_per_cycle:
+                use.add(near.name, size * alone / (near.bytes_per_cycle * slices), turns)
+            if near.scope == "distributed":
+                self._across_dies(size * alone, turns, use)
+            return
+        loads = alone
+        if chip.cache is not None:
+            if chip.cache.bytes_per_cycle:
+                use.add("cache", size * alone / chip.cache.bytes_per_cycle, turns)
+            if name == "ld":
+                held = size * distinct <= chip.cache.bytes / 2
+                loads = np.where(held, np.minimum(distinct, alone), alone)
+        use.add("dram", size * loads / chip.dram_bytes_per_cycle, turns)
+        self._across_dies(size * loads, turns, use)
+        if name == "ld":
+            use.add("dram ld", size * loads / chip.dram_bytes_per_cycle, turns)
+
+    def _across_dies(self, moved: Array, turns: Array, use: _Use) -> None:
+        """What interleaved memory moves over each link between two dies."""
+        dies = self.chip.topology.dies
+        if dies > 1 and self.chip.die_link.bytes_per_cycle:
+            use.add("die", moved / dies**2 / self.chip.die_link.bytes_per_cycle, turns)
 
     def _dma_bytes(self, access: k.Access) -> Array:
         """Bytes charged for one box: whole granules for each row."""

@@ -43,11 +43,13 @@ def import_onnx(
     name: str | None = None,
     shapes: Mapping[str, Bound] | None = None,
     constants: Mapping[str, Array] | None = None,
+    batch: int | None = None,
 ) -> g.Graph:
     """The graph of an ONNX file or model.
 
     `shapes` pins or bounds dimensions: by symbol (`{"sequence": 128}`, `{"sequence": (1, 512)}`) or by input
-    (`{"input_ids": (1, 128)}`). `constants` fixes inputs. Raises `InvalidModel` for a file that is no valid model and
+    (`{"input_ids": (1, 128)}`). `batch` pins the symbol that the first dimensions of inputs begin with, and those that
+    have no name. `constants` fixes inputs. Raises `InvalidModel` for a file that is no valid model and
     `UnsupportedOp` for what cannot be lowered.
     """
     model, reader = read_model(source)
@@ -55,7 +57,9 @@ def import_onnx(
     if not OPSETS[0] <= opset <= OPSETS[1]:
         action = "convert it with onnx.version_converter"
         raise UnsupportedOp(f"opset {opset} is not within {OPSETS[0]} to {OPSETS[1]}", model.where, action)
-    return _Importer(model, reader, shapes or {}, constants or {}).run(name or model.graph.name or "model")
+    return _Importer(model, reader, {**_first(model, batch), **(shapes or {})}, constants or {}).run(
+        name or model.graph.name or "model"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +284,15 @@ class _Importer:
         self.lower(body, inner)
         wanted = list(zip(body.outputs, node.outputs, strict=False))
         return [inner.lookup(o) if name else None for o, name in wanted]
+
+
+def _first(model: ModelView, batch: int | None) -> dict[str, Bound]:
+    """The symbols of first dimensions that are the batch, pinned to it."""
+    leads = {v.name: v.dims[0] for v in model.graph.inputs if v.dims and not isinstance(v.dims[0], int)}
+    if batch is None or not leads:
+        return {}
+    symbol = next((d for d in leads.values() if d), None)
+    return {**({symbol: batch} if symbol else {}), **{f"{name}_0": batch for name, d in leads.items() if d is None}}
 
 
 def _as_items(result: Result) -> Sequence[Item]:

@@ -1,6 +1,7 @@
 """Typed views of ONNX's protocol buffers: the only module of the importer that touches them.
 
-Weights stay where they are: stored bytes become read-only arrays without a copy, external data is memory-mapped.
+Weights stay where they are: stored bytes become read-only arrays without a copy; external data, and what is large in
+the file itself, is memory-mapped.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tapeout.errors import InvalidModel, UnsupportedOp
+from tapeout.frontend.onnx_weights import light_model
+from tapeout.ir.mapped import made_of
 from tapeout.ir.types import DType, TensorType
 
 if TYPE_CHECKING:
@@ -134,25 +137,31 @@ class Reader:
     def _external(self, t: TensorProto, dims: tuple[int, ...]) -> Array:
         entries = {e.key: e.value for e in t.external_data}
         where = f"{self.where}: tensor '{t.name}'"
-        dtype = DTYPES.get(t.data_type)
-        if dtype is None:
+        dtype, narrow = DTYPES.get(t.data_type), NARROW.get(t.data_type)
+        stored = dtype or narrow
+        if stored is None:
             raise self.unsupported_type(t.data_type, f"tensor '{t.name}'")
+        needed = -(-math.prod(dims) // 2) if narrow else math.prod(dims) * stored.bytes
         path = self._inside(entries.get("location", ""), where)
         try:
             offset, available = int(entries.get("offset", 0)), path.stat().st_size
-            length = int(entries.get("length", math.prod(dims) * dtype.bytes))
+            length = int(entries.get("length", needed))
         except (OSError, ValueError) as error:
             raise InvalidModel(f"external data '{path.name}': {error}", where) from None
-        if length != math.prod(dims) * dtype.bytes:
-            raise InvalidModel(f"external data of {length} bytes is not {dtype.value}{list(dims)}", where)
+        if length != needed:
+            kind = f"{stored.value} of four bits " if narrow else stored.value
+            raise InvalidModel(f"external data of {length} bytes is not {kind}{list(dims)}", where)
         if offset < 0 or offset + length > available:
             action = "copy the whole file again"
             raise InvalidModel(
                 f"external data '{path.name}' has {available} bytes, {offset + length} needed", where, action
             )
         if not length:
-            return np.zeros(dims, dtype.numpy)
-        return np.memmap(path, np.uint8, "r", offset, (length,)).view(dtype.numpy).reshape(dims)
+            return np.zeros(dims, stored.numpy)
+        data = np.memmap(path, np.uint8, "r", offset, (length,))
+        if narrow:
+            return _halves(data, narrow)[: math.prod(dims)].reshape(dims)
+        return data.view(stored.numpy).reshape(dims)
 
     def _inside(self, location: str, where: str) -> Path:
         """The file at `location`, which may not leave the model's folder."""
@@ -242,6 +251,16 @@ class Reader:
         return ValueInfo(v.name, DTYPES[t.elem_type], tuple(dims))
 
 
+def _halves(data: Array, dtype: DType) -> Array:
+    """Numbers of four bits, two in a byte, the lower half first, as one byte each."""
+
+    def apart(rows: slice, pairs: Array) -> Array:
+        low, high = (pairs[:, 0] << np.uint8(shift) for shift in (4, 0))
+        return np.stack([low.view(dtype.numpy) >> 4, high.view(dtype.numpy) >> 4], axis=1)
+
+    return made_of(np.broadcast_to(data[:, None], (len(data), 2)), dtype.numpy, apart).reshape(-1)
+
+
 def _resolved(n: onnx.NodeProto, outer: Mapping[str, AttributeProto]) -> onnx.NodeProto:
     """`n` with its references to attributes of the function call replaced by their values."""
     out = type(n)()
@@ -279,7 +298,7 @@ def _parse(path: Path) -> onnx.ModelProto:
     from google.protobuf.message import DecodeError
 
     try:
-        return onnx.ModelProto.FromString(path.read_bytes())
+        return onnx.ModelProto.FromString(light_model(path))
     except OSError as error:
         raise InvalidModel(error.strerror or "cannot be read", str(path), "check the path") from None
     except (DecodeError, ValueError) as error:

@@ -6,7 +6,6 @@ for, and one walk over the result builds the graph. Nothing of PyTorch is left i
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import math
 import os
@@ -257,7 +256,7 @@ class _Importer:
         flat = self._walk(lowering, self.ep.graph_module, env)
         results, written = self._outputs(lowering, flat)
         spec = self.ep.call_spec
-        graph = _prune(self.b.finish())
+        graph = g.drop_dead(self.b.finish())
         return TorchProgram(graph, spec.in_spec, spec.out_spec, tuple(self.leaves), tuple(results), written)
 
     # ---- symbols and types
@@ -517,14 +516,3 @@ def _where(node: Any) -> str:
         line = f"{file.strip(chr(34))}:{rest.split(',')[0]}"
     told = ", ".join(part for part in (_path(node), line) if part)
     return f"{node.name} ({told})" if told else str(node.name)
-
-
-def _prune(graph: g.Graph) -> g.Graph:
-    """`graph` without the ops that no output or state needs."""
-    needed = set(graph.exits)
-    kept: list[g.Op] = []
-    for op in reversed(graph.ops):
-        if needed.intersection(op.outs):
-            kept.append(op)
-            needed.update(g.operands(op))
-    return dataclasses.replace(graph, ops=tuple(reversed(kept)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -82,6 +82,22 @@ class Builder:
         outs = tuple(self._fresh(f"{name}{len(self._ops)}", t) for t in types)
         self._ops.append(dataclasses.replace(op, outs=outs, source=op.source or self.source))
         return outs
+
+    def adopted(self, op: g.Op, made: Mapping[g.Value, g.Value]) -> g.Op:
+        """An op of another graph, to be emitted here: on what is `made` of its operands, its regions with names of
+        their own."""
+        held = {name: getattr(op, name) for name in g.op_fields(type(op))}
+        regions = {name: self._copy(r) for name, r in held.items() if isinstance(r, g.Region)}
+        return dataclasses.replace(g.substitute(op, made), outs=(), **regions)
+
+    def _copy(self, region: g.Region) -> g.Region:
+        def body(b: Builder, *params: g.Value) -> tuple[g.Value, ...]:
+            made = dict(zip(region.params, params, strict=True))
+            for op in region.ops:
+                made.update(zip(op.outs, b.emit(b.adopted(op, made)), strict=True))
+            return tuple(made[r] for r in region.results)
+
+        return self.region([p.type for p in region.params], body)
 
     def _one(self, op: g.Op) -> g.Value:
         return self.emit(op)[0]

@@ -482,6 +482,17 @@ def users(graph: Graph) -> dict[Value, list[Op]]:
     return table
 
 
+def drop_dead(graph: Graph) -> Graph:
+    """Without ops whose results nobody reads."""
+    live = set(graph.exits)
+    kept: list[Op] = []
+    for op in reversed(graph.ops):
+        if any(out in live for out in op.outs):
+            kept.append(op)
+            live.update(operands(op))
+    return dataclasses.replace(graph, ops=tuple(reversed(kept)))
+
+
 def walk(ops: tuple[Op, ...]) -> Iterator[Op]:
     """All ops, those inside regions too, outer before inner."""
     for op in ops:

@@ -7,7 +7,7 @@ rounds it: the reference that errors are measured against.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import assert_never
 
@@ -21,6 +21,8 @@ from tapeout.ir import interp_window as window
 from tapeout.ir.bind import bind_graph, check_arrays, infer_binding
 from tapeout.ir.infer import describe, infer
 from tapeout.ir.special import Array, random_words
+
+Observer = Callable[[str, Array], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,14 @@ def interpret(
     states: Mapping[str, Array] | None = None,
     wide: bool = False,
     values: bool = False,
+    observe: Observer | None = None,
 ) -> Result:
     """Runs `graph` on `inputs`; states that `states` leaves out have their initial contents.
 
     Arrays must have the declared element types (a wide run takes float64 too) and shapes that some binding
     of the symbols explains, else `UserError`. Results of a wide run hold float64 for every float. `values`
-    returns all values outside regions too, so that the first wrong one can be found.
+    returns all values outside regions too, so that the first wrong one can be found; `observe` is shown each of them,
+    with its name, as soon as it is known, and none is kept for it.
     """
     check_arrays({v.name: v.type for v in graph.inputs}, inputs, "input", wide)
     binding = infer_binding(graph, {name: array.shape for name, array in inputs.items()})
@@ -53,7 +57,8 @@ def interpret(
             what = f"no input decides the shape of {value.type}"
             raise UserError(what, str(value), "bind its symbols with bind_graph first")
     given = [inputs[v.name] for v in bound.inputs] + _entering_states(bound, states or {}, wide)
-    record: dict[str, Array] | None = {} if values else None
+    record: dict[str, Array] = {}
+    observe = record.__setitem__ if values else observe
     machine = _Machine(wide)
     with np.errstate(all="ignore"):  # infinities and NaN are values like others
         entered = [
@@ -61,11 +66,14 @@ def interpret(
             for v, a in zip(bound.entries, given, strict=True)
         ]
         body = g.Region(bound.entries, bound.ops, bound.exits)
-        results = [np.array(r) for r in machine.run(body, entered, record)]
+        if observe is not None and not values:
+            for value, array in zip(bound.entries, entered, strict=True):
+                observe(value.name, array)
+        results = [np.array(r) for r in machine.run(body, entered, observe)]
     names = [name for name, _ in bound.outputs]
     outputs = dict(zip(names, results, strict=False))
     left = {s.name: r for s, r in zip(bound.states, results[len(names) :], strict=True)}
-    return Result(outputs, left, record or {})
+    return Result(outputs, left, record)
 
 
 def _entering_states(graph: g.Graph, states: Mapping[str, Array], wide: bool) -> list[Array]:
@@ -84,16 +92,16 @@ class _Machine:
         self.wide = wide
         self._deaths: dict[g.Region, list[list[g.Value]]] = {}
 
-    def run(self, region: g.Region, given: list[Array], record: dict[str, Array] | None = None) -> tuple[Array, ...]:
-        """The results of `region` for its parameters; every value goes into `record` when there is one."""
+    def run(self, region: g.Region, given: list[Array], observe: Observer | None = None) -> tuple[Array, ...]:
+        """The results of `region` for its parameters; `observe` is shown every value."""
         values = dict(zip(region.params, given, strict=True))
         given.clear()  # so that they die with their last use
         for op, dead in zip(region.ops, self._dying(region), strict=True):
             for value, result in zip(op.outs, self._op(op, values), strict=True):
                 _check(op, value, result, self.wide)
                 values[value] = result
-                if record is not None:
-                    record[value.name] = result
+                if observe is not None:
+                    observe(value.name, result)
             for value in dead:
                 del values[value]
         return tuple(values[r] for r in region.results)

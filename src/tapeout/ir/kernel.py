@@ -8,11 +8,13 @@ schedule's business alone. Buffers are tensors in memory between kernels; an `Ac
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 
+from tapeout.ir.mapped import empty, let_go, made_of, packed
 from tapeout.ir.types import DType
 
 
@@ -50,23 +52,32 @@ class Packing:
         """Tiles along each dimension, and the room of one."""
         return (*(-(-n // t) for n, t in zip(self.extents, self.tile, strict=True)), self.room)
 
-    def packed(self, flat: np.ndarray) -> np.ndarray:
-        """The tiles of the view of an array in one dimension."""
-        size = flat.itemsize
-        view = np.lib.stride_tricks.as_strided(
-            flat[self.offset :], self.extents, [s * size for s in self.strides], writeable=False
-        )
-        counts, rank = self.shape[:-1], len(self.extents)
-        ragged = [(0, c * t - n) for n, c, t in zip(self.extents, counts, self.tile, strict=True)]
-        if any(after for _, after in ragged):
-            view = np.pad(view, ragged, constant_values=flat.dtype.type(self.fill))
-        split = view.reshape([n for pair in zip(counts, self.tile, strict=True) for n in pair])
-        tiles = split.transpose((*range(0, 2 * rank, 2), *range(1, 2 * rank, 2))).reshape(*counts, -1)
-        if tiles.shape[-1] == self.room:
-            return np.ascontiguousarray(tiles)
-        out = np.zeros(self.shape, flat.dtype)
-        out[..., : tiles.shape[-1]] = tiles
-        return out
+    def tiles(self, flat: np.ndarray) -> np.ndarray:
+        """The tiles of the view of an array in one dimension: that itself where they lie so already."""
+        size, rank, counts = flat.itemsize, len(self.extents), self.shape[:-1]
+        steps = [s * size for s in self.strides]
+        view = np.lib.stride_tricks.as_strided(flat[self.offset :], self.extents, steps, writeable=False)
+        used = prod(self.tile)
+        whole = all(c * t == n for n, c, t in zip(self.extents, counts, self.tile, strict=True))
+        if whole and used == self.room and view.flags.c_contiguous and prod(counts[1:]) == 1:
+            return view.reshape(self.shape)
+        if not rank:
+            view, counts = view.reshape(1), (1,)
+        extents, tile = view.shape, self.tile or (1,)
+        out = empty((*counts, self.room), flat.dtype)
+        order = (*range(1, 2 * len(tile) - 1, 2), 0, *range(2, 2 * len(tile) - 1, 2))
+        for n in range(counts[0]):
+            piece = view[n * tile[0] : (n + 1) * tile[0]]
+            ragged = [(0, c * t - e) for e, c, t in zip(extents, counts, tile, strict=True)]
+            ragged[0] = (0, tile[0] - len(piece))
+            if any(after for _, after in ragged):
+                piece = np.pad(piece, ragged, constant_values=flat.dtype.type(self.fill))
+            split = piece.reshape(tile[0], *(m for pair in zip(counts[1:], tile[1:], strict=True) for m in pair))
+            out[n, ..., :used] = split.transpose(order).reshape(*counts[1:], used)
+            out[n, ..., used:] = 0
+            let_go(flat)
+            let_go(out)
+        return out.reshape(self.shape)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,14 +114,20 @@ def physical(buffer: Buffer) -> np.ndarray:
     x - part 0 - .. - part n-1."""
     assert buffer.data is not None
     data = buffer.data if buffer.order is None else buffer.data.transpose(buffer.order)
-    if buffer.part >= 0:
-        rest = np.asarray(data, dtype=np.float32)
-        data = rest.astype(buffer.dtype.numpy)
-        for _ in range(buffer.part):
-            rest = rest - data.astype(np.float32)
-            data = rest.astype(buffer.dtype.numpy)
-    data = np.ascontiguousarray(data)
-    return buffer.packing.packed(data.reshape(-1).view(buffer.dtype.numpy)) if buffer.packing else data
+    found = packed(data) if buffer.part < 0 else made_of(data, buffer.dtype.numpy, _part(buffer))
+    return found if buffer.packing is None else buffer.packing.tiles(found.reshape(-1))
+
+
+def _part(buffer: Buffer) -> Callable[[slice, np.ndarray], np.ndarray]:
+    def part(_: slice, piece: np.ndarray) -> np.ndarray:
+        rest = np.asarray(piece, dtype=np.float32)
+        made = rest.astype(buffer.dtype.numpy)
+        for _number in range(buffer.part):
+            rest = rest - made.astype(np.float32)
+            made = rest.astype(buffer.dtype.numpy)
+        return made
+
+    return part
 
 
 @dataclass(frozen=True, slots=True, eq=False)

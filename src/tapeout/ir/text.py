@@ -23,6 +23,7 @@ import numpy as np
 
 from tapeout.errors import UserError
 from tapeout.ir import graph as g
+from tapeout.ir.mapped import pieces
 from tapeout.ir.special import Array
 from tapeout.ir.types import DimExpr, DType, Symbol, TensorType, parse_dim
 
@@ -74,7 +75,8 @@ def functions(graph: g.Graph) -> dict[str, HostFunction]:
 def array_hash(array: Array) -> str:
     """16 hexadecimal digits that stand for element type, shape and contents."""
     digest = hashlib.blake2b(f"{array.dtype}{array.shape}".encode(), digest_size=8)
-    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    for _, piece in pieces(array if array.ndim else array.reshape(1)):
+        digest.update(np.ascontiguousarray(piece).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
 

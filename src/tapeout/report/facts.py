@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from tapeout.ir import graph as g
 from tapeout.ir.interp import evaluate
+from tapeout.ir.mapped import count_nonzero
 from tapeout.ir.types import DType
 
 Array = npt.NDArray[Any]
@@ -72,20 +73,13 @@ def facts_of(graph: g.Graph) -> Facts:
     return facts
 
 
-def _nonzero(data: npt.NDArray[Any]) -> int:
-    """Elements that are not zero; those of floats by their bits without the sign, which NumPy counts much faster."""
-    if data.dtype.kind != "f":
-        return int(np.count_nonzero(data))
-    return int(np.count_nonzero(np.ascontiguousarray(data).view(f"u{data.dtype.itemsize}") << 1))
-
-
 def _constant(op: g.Op, facts: Facts) -> None:
     """Marks what depends on no input, and computes it where that is cheap."""
     fact = facts[op.out]
     given = g.operands(op)
     if isinstance(op, g.Constant):
         fact.constant, fact.array, fact.stored = True, op.data, frozenset((op.out,))
-        fact.active = _nonzero(op.data) if op.data.dtype.kind in "fiub" else fact.active
+        fact.active = count_nonzero(op.data) if op.data.dtype.kind in "fiub" else fact.active
         return
     if isinstance(op, g.ArgReduce) and op.x.type.static_shape[op.axis] == 1:
         fact.constant, fact.array = True, np.zeros(op.out.type.static_shape, np.int64)

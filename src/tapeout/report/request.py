@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tapeout.errors import InvalidModel, UserError
 from tapeout.ir import graph as g
+from tapeout.ir.batch import with_batch
 from tapeout.ir.types import DimExpr, bind_dim
-from tapeout.models import NAMES, TABLE, build
+from tapeout.models import NAMES, TABLE, build, choices
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A model by name or path; `options` of a built-in's builder; `sets` (`name=value`) are further options or symbols,
-    `shapes` (`name=4x3x224x224`) those of inputs."""
+    """A model by name or path; `options` are batch and precision, and height and width of a built-in model; `sets`
+    (`name=value`) are further options of its builder or symbols, `shapes` (`name=4x3x224x224`) those of inputs."""
 
     model: str
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -26,11 +27,20 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The graph of a request, the symbols that it gives a value, and what the model is called in reports."""
+    """The graph of a request, the symbols that it gives a value, and what the model is called in reports. `precision`
+    is what the graph is still to be brought to, once its symbols are bound."""
 
     graph: g.Graph
     binding: dict[str, int]
     label: str
+    precision: str = ""
+
+    def rebatched(self, batch: int | None) -> Asked:
+        """The same for another batch than the model's own; a symbol that was given a value keeps it."""
+        if batch is None:
+            return self
+        graph, found = with_batch(self.graph, batch)
+        return replace(self, graph=graph, binding={**found, **self.binding})
 
 
 def load(request: Request) -> Asked:
@@ -39,35 +49,47 @@ def load(request: Request) -> Asked:
     shapes = {name: _shape(value, name) for name, value in (_pair(text, "--shape") for text in request.shapes)}
     if request.model in TABLE:
         return _built_in(request, sets, shapes)
-    for name in request.options:
-        raise UserError("is for built-in models", f"--{name}", "set a file's symbols with --set and --shape")
-    path = Path(request.model)
-    if ":" in request.model and path.suffix not in (".onnx", ".pt2"):
-        return _made(request.model, sets, shapes)
+    for name in ("height", "width"):
+        if name in request.options:
+            raise UserError("is for built-in models", f"--{name}", "set a file's symbols with --set and --shape")
+    batch = request.options.get("batch")
+    asked = _of_file(request.model, sets, shapes, batch)
+    precision = request.options.get("precision", "")
+    return replace(asked, precision=precision, label=f"{asked.label} {precision}".rstrip()).rebatched(batch)
+
+
+def _of_file(model: str, sets: dict[str, str], shapes: dict[str, tuple[int, ...]], batch: int | None) -> Asked:
+    path = Path(model)
+    if ":" in model and path.suffix not in (".onnx", ".pt2"):
+        return _made(model, sets, shapes)
     if path.suffix not in (".onnx", ".pt2"):
         known = ", ".join(NAMES)
         action = f"use one of {known}, an .onnx or .pt2 file, or package.module:factory"
-        raise InvalidModel(f"no model '{request.model}'", "", action)
+        raise InvalidModel(f"no model '{model}'", "", action)
     if not path.is_file():
-        raise InvalidModel("there is no such file", request.model, "give the path of a model")
+        raise InvalidModel("there is no such file", model, "give the path of a model")
     numbers = {name: _number(value, name) for name, value in sets.items()}
     from tapeout.runtime.model import load as load_graph
 
-    graph, _ = load_graph(path, shapes={**numbers, **shapes})
+    graph, _ = load_graph(path, shapes={**numbers, **shapes}, batch=batch)
     left = {name: n for name, n in numbers.items() if any(s.name == name for s in graph.symbols)}
     return Asked(graph, {**left, **_solved(graph, shapes)}, path.stem)
 
 
 def _built_in(request: Request, sets: dict[str, str], shapes: dict[str, tuple[int, ...]]) -> Asked:
+    """Options that the builder does not have are those of any graph."""
     from tapeout.frontend.onnx_import import import_onnx
 
-    symbols = TABLE[request.model].symbols
-    own = {k: _option(v) for k, v in sets.items() if k not in symbols}
-    graph = import_onnx(build(request.model, **{**request.options, **own}))
-    given = {k: _number(v, k) for k, v in sets.items() if k in symbols}
-    binding = {**symbols, **_solved(graph, shapes), **given}
-    precision = request.options.get("precision", "fp32")
-    return Asked(graph, binding, f"{request.model} {precision}")
+    entry = TABLE[request.model]
+    own = dict(request.options)
+    batch = None if "batch" in choices(request.model) else own.pop("batch", None)
+    asked = own.get("precision", "fp32")
+    precision = "" if asked in entry.precisions else own.pop("precision")
+    further = {k: _option(v) for k, v in sets.items() if k not in entry.symbols}
+    graph = import_onnx(build(request.model, **{**own, **further}))
+    given = {k: _number(v, k) for k, v in sets.items() if k in entry.symbols}
+    binding = {**entry.symbols, **_solved(graph, shapes), **given}
+    return Asked(graph, binding, f"{request.model} {asked}", precision).rebatched(batch)
 
 
 def _made(text: str, sets: dict[str, str], shapes: dict[str, tuple[int, ...]]) -> Asked:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from tapeout.errors import UnsupportedOp, UserError
 from tapeout.ir import graph as g
 from tapeout.ir.bind import bind_graph, check_bounds
 from tapeout.ir.interp import interpret
+from tapeout.ir.precision import with_precision
 from tapeout.ir.text import print_graph
 from tapeout.report.files import read_arrays, text_file
 from tapeout.report.numerics import References, Verdict, judge, references
@@ -36,7 +37,7 @@ def _quiet(stage: str, done: int, total: int) -> None:
 
 class Session:
     """A model bound to its shapes and inputs, on a chip. Nothing is computed before it is asked for; `seconds` has what
-    each stage took."""
+    each stage took. With `calibrate=False` int8 is for cycles only: no run finds its scales."""
 
     def __init__(
         self,
@@ -45,10 +46,11 @@ class Session:
         inputs: Path | None = None,
         seed: int = 0,
         progress: Progress = _quiet,
+        calibrate: bool = True,
     ) -> None:
         self.seconds: dict[str, float] = {}
         self._progress, self._seed = progress, seed
-        self.chip = chip if isinstance(chip, Chip) else load_chip(chip)
+        loaded = chip if isinstance(chip, Chip) else load_chip(chip)
         with self._clock("import"):
             asked = load(request)
         self.label = asked.label
@@ -57,8 +59,11 @@ class Session:
         if given is not None:
             given, found = fit_inputs(bind_graph(asked.graph, {}), given)
             binding.update(found)
-        self._given: dict[str, Array] | None = given
-        self.graph, self.binding = _bound(asked.graph, binding)
+        bound, self.binding = _bound(asked.graph, binding)
+        with self._clock("precision") if asked.precision else nullcontext():
+            own = None if not calibrate else make_inputs(bound, seed) if given is None else given
+            self.graph, self.chip = with_precision(bound, asked.precision, loaded, own)
+        self._given: dict[str, Array] | None = given and fit_inputs(self.graph, given)[0]
 
     @contextmanager
     def _clock(self, stage: str) -> Generator[None]:

@@ -13,11 +13,10 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from tapeout.errors import UserError
 from tapeout.ir import graph as g
 from tapeout.ir.graph import operands, substitute
+from tapeout.ir.mapped import let_go
 from tapeout.ir.unroll import unroll_scans
 from tapeout.report import demand
 from tapeout.report.facts import SPECIAL, Facts, facts_of
@@ -135,8 +134,8 @@ def _key(op: g.Op) -> Hashable | None:
     if isinstance(op, g.If | g.While | g.Scan | g.HostCall):
         return None
     if isinstance(op, g.Constant):
-        flat = op.data.reshape(-1) if op.data.flags.c_contiguous else np.ascontiguousarray(op.data).reshape(-1)
-        sample = flat[:: max(1, flat.size // 4096)]
+        sample = op.data.flat[:: max(1, op.data.size // 4096)]
+        let_go(op.data)
         return ("constant", op.data.dtype.str, op.data.shape, sample.tobytes())
     return (type(op), *(getattr(op, name) for name in g.op_fields(type(op))))
 

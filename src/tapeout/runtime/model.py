@@ -101,16 +101,18 @@ def load(
     example_inputs: Sequence[Any] | None = None,
     dynamic_shapes: Any = None,
     shapes: Mapping[str, Any] | None = None,
+    batch: int | None = None,
 ) -> tuple[g.Graph, Any]:
     """A graph from a graph, an ONNX file or model, a saved `.pt2`, a PyTorch module or exported program; and for the
-    latter three the record that maps PyTorch's arguments and results."""
+    latter three the record that maps PyTorch's arguments and results. `batch` pins symbols of an ONNX model; what it
+    leaves is for `ir.batch`."""
     if isinstance(model, g.Graph):
         return model, None
     kind = type(model).__module__.split(".")[0]
     if (isinstance(model, str | Path) and Path(model).suffix != ".pt2") or kind.startswith("onnx"):
         from tapeout.frontend.onnx_import import import_onnx
 
-        return import_onnx(model, shapes=shapes), None
+        return import_onnx(model, shapes=shapes, batch=batch), None
     if isinstance(model, str | Path) or any(c.__module__.startswith("torch") for c in type(model).__mro__):
         from tapeout.frontend.torch_export import import_torch
 
