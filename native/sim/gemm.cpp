@@ -13,6 +13,7 @@ namespace {
 
 // Depth of a block: 256 products of two bytes, signed or not, sum exactly in f32 (255 * 255 * 256 < 2^24).
 constexpr int64_t kDepth = 256;
+constexpr int64_t kRun = 64;     // floats are summed one by one at most so far: the error grows with the length
 constexpr int64_t kRows = 96;    // a block of rows stays in the second cache
 constexpr int64_t kCols = 768;   // so does a block of columns
 constexpr int64_t kThin = 3;     // most rows for which b is not packed
@@ -231,6 +232,7 @@ void Gemm::fast_blocks(const GemmCall& call) {
     const int64_t width = narrow ? kernels.width / 2 : kernels.width;
     const TileKernel* tiles = narrow ? kernels.narrow : kernels.full;
     const auto merge = is_float(call.a_type) ? merge_floats : merge_ints;
+    const int64_t run = is_float(call.a_type) ? kRun : kDepth;
     const int64_t c_stride = call.c_strides[call.m.count];
     a_block_.resize(kRows * kStride);
     b_block_.resize(static_cast<size_t>(kDepth * (std::min(n, kCols) + width)));
@@ -250,9 +252,12 @@ void Gemm::fast_blocks(const GemmCall& call) {
                         int64_t tall = std::min<int64_t>(kernels.max_rows, rows - r);
                         while (!tiles[tall])
                             --tall;
-                        tiles[tall](a_block_.data() + r * kStride, kStride, panel, depth, sums);
-                        merge(sums, width, call.c + (col + j) * c_stride, c_rows_.data() + row + r, c_stride, tall,
-                              std::min(width, cols - j), add);
+                        for (int64_t i = 0; i < depth; i += run) {
+                            tiles[tall](a_block_.data() + r * kStride + i, kStride, panel + i * width,
+                                        std::min(run, depth - i), sums);
+                            merge(sums, width, call.c + (col + j) * c_stride, c_rows_.data() + row + r, c_stride, tall,
+                                  std::min(width, cols - j), add || i > 0);
+                        }
                         r += tall;
                     }
                 }
@@ -265,15 +270,16 @@ void Gemm::fast_blocks(const GemmCall& call) {
 void Gemm::fast_thin(const GemmCall& call) {
     constexpr int64_t kStrip = 1024;
     const auto merge = is_float(call.a_type) ? merge_floats : merge_ints;
+    const int64_t run = is_float(call.a_type) ? kRun : kDepth;
     const int64_t m = call.m.product(), depth_all = call.k.product();
     const int64_t size = dtype_bytes(call.b_type), c_stride = call.c_strides[call.m.count];
     alignas(64) float sums[kThin * kStrip], right[kStrip];
     std::array<float, kThin> left{};
     for (int64_t col = 0; col < call.n; col += kStrip) {
         const int64_t cols = std::min(kStrip, call.n - col);
-        for (int64_t k = 0; k < depth_all; k += kDepth) {
+        for (int64_t k = 0; k < depth_all; k += run) {
             std::fill_n(sums, m * cols, 0.0f);
-            for (int64_t i = k; i < std::min(k + kDepth, depth_all); ++i) {
+            for (int64_t i = k; i < std::min(k + run, depth_all); ++i) {
                 const int64_t a_depth = a_depth_[static_cast<size_t>(i)];
                 for (int64_t r = 0; r < m; ++r) {
                     const uint8_t* from = call.a + a_rows_[static_cast<size_t>(r)] + a_depth;

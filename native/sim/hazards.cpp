@@ -1,6 +1,7 @@
 #include "sim/hazards.h"
 
-#include <algorithm>
+#include <bit>
+#include <iterator>
 
 namespace tapeout::sim {
 
@@ -53,31 +54,36 @@ void Epochs::refresh(Clock& clock, int core) const {
 }
 
 Race AccessList::add(const Box& box, bool write, const Who& who, const Clock& clock, const Epochs& epochs) {
-    for (size_t i = ranges_.size(); i > 0; --i) {
-        const Range range = ranges_[i - 1];
-        if (range.base >= box.end || box.base >= range.end)
+    for (size_t bits = 0; bits < by_length_.size(); ++bits) {
+        ByBase& records = by_length_[bits];
+        if (records.empty())
             continue;
-        const Record& record = records_[i - 1];
-        if (epochs.ordered(record.who, clock, who.core)) {
-            // Whatever is not after the new access is not after the old one either: the new one can stand for both.
-            if ((write || !record.write) && box.covers(record.box))
-                remove(i - 1);
-        } else if (write || record.write) {
-            const int64_t address = common_byte(record.box, box);
-            if (address >= 0)
-                return {record.who, record.write, address};
+        const int64_t reach = int64_t{1} << std::min<size_t>(bits, 62);
+        for (auto at = records.lower_bound(box.base - reach); at != records.end() && at->first < box.end;) {
+            const auto next = std::next(at);
+            const Record& record = at->second;
+            if (record.box.end <= box.base) {
+                at = next;
+                continue;
+            }
+            if (epochs.ordered(record.who, clock, who.core)) {
+                // Whatever is not after the new access is not after the old one either: the new one can stand for both.
+                if ((write || !record.write) && box.covers(record.box)) {
+                    records.erase(at);
+                    --size_;
+                }
+            } else if (write || record.write) {
+                const int64_t address = common_byte(record.box, box);
+                if (address >= 0)
+                    return {record.who, record.write, address};
+            }
+            at = next;
         }
     }
-    ranges_.push_back({box.base, box.end});
-    records_.push_back({box, who, write});
+    by_length_[static_cast<size_t>(std::bit_width(static_cast<uint64_t>(box.end - box.base)))].emplace(
+        box.base, Record{box, who, write});
+    ++size_;
     return {};
-}
-
-void AccessList::remove(size_t i) {
-    ranges_[i] = ranges_.back();
-    records_[i] = records_.back();
-    ranges_.pop_back();
-    records_.pop_back();
 }
 
 } // namespace tapeout::sim

@@ -8,8 +8,11 @@
 #include "sim/box.h"
 #include "sim/program.h"
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -66,34 +69,30 @@ class AccessList {
 public:
     // Checks an access against those held and adds it.
     Race add(const Box& box, bool write, const Who& who, const Clock& clock, const Epochs& epochs);
-    bool crowded() const { return ranges_.size() > limit_; }
-    size_t size() const { return ranges_.size(); }
+    bool crowded() const { return size_ > limit_; }
+    size_t size() const { return size_; }
 
     // Drops what `done(who)` says comes before everything still to be issued.
     template <class Done>
     void sweep(Done done) {
-        for (size_t i = ranges_.size(); i > 0; --i) {
-            if (done(records_[i - 1].who))
-                remove(i - 1);
-        }
-        limit_ = std::max(kLeast, 2 * ranges_.size());
+        for (ByBase& records : by_length_)
+            size_ -= std::erase_if(records, [&](const auto& record) { return done(record.second.who); });
+        limit_ = std::max(kLeast, 2 * size_);
     }
 
 private:
     static constexpr size_t kLeast = 64;
-    struct Range {
-        int64_t base, end;
-    };
     struct Record {
         Box box;
         Who who;
         bool write;
     };
-    void remove(size_t i);
+    // Records by the base of their boxes, one map for each power of two that bounds their length: what overlaps a box
+    // begins at most so much before it. A gather has as many boxes as rows.
+    using ByBase = std::multimap<int64_t, Record>;
 
-    std::vector<Range> ranges_; // of `records_`, apart, because most comparisons end at them
-    std::vector<Record> records_;
-    size_t limit_ = kLeast;
+    std::array<ByBase, 64> by_length_;
+    size_t size_ = 0, limit_ = kLeast;
 };
 
 } // namespace tapeout::sim

@@ -416,16 +416,18 @@ class Grouping:
             if source in self._deferred and x not in group.dims:
                 self._add(source, group)
         group.ops.append(op)
+        needs = group.needs
         for out in op.outs:
             self.group_of[out] = group
         for x in g.operands(op):
             if self.trace(x, group) is None and self.scalar(x) is None:
                 self.place(x)
                 group.needs |= self._needs(x)
-        bit = 1 << group.number
-        for later in self.groups:
-            if later.needs & bit:
-                later.needs |= group.needs
+        if len(group.ops) > 1 and group.needs != needs:  # nobody needs a new group yet
+            bit = 1 << group.number
+            for later in self.groups:
+                if later.needs & bit:
+                    later.needs |= group.needs
         match op:
             case g.Unary() | g.Binary() | g.Compare() | g.Select() | g.Convert():
                 self._add_elementwise(op, group)
