@@ -128,7 +128,8 @@ def plan_kernels(graph: g.Graph, chip: Chip, progress: Progress = _quiet, cache:
         for number, (kernel, (_, group)) in enumerate(zip(kernels, formed, strict=True)):
             progress("schedule", number, len(formed))
             try:
-                schedules.append(schedule_kernel(kernel, chip, known, cache))
+                whole = split_point(group, apart) is None
+                schedules.append(schedule_kernel(kernel, chip, known, cache, whole))
             except DoesNotFit as error:
                 crowded.append((group, error))
         if not crowded:
@@ -152,13 +153,20 @@ def schedule_kernel(
     chip: Chip,
     known: dict[object, tuple[KernelSpec, Schedule]],
     cache: ScheduleCache | None = None,
+    whole: bool = True,
 ) -> Schedule:
-    """A schedule for a kernel; kernels of the same shape are searched once."""
+    """A schedule for a kernel; kernels of the same shape are searched once. `whole`: it cannot be taken apart, so the
+    smallest of tiles are better than none."""
     key = signature(kernel)
     if key not in known:
         found = cache.find(kernel) if cache else None
         if found is None:
-            found = fitting_schedule(kernel, chip)
+            try:
+                found = fitting_schedule(kernel, chip)
+            except DoesNotFit:
+                if not whole:
+                    raise
+                found = fitting_schedule(kernel, chip, small=True)
             if cache:
                 cache.keep(kernel, found)
         known[key] = (kernel, found)
@@ -173,10 +181,11 @@ def schedule_kernel(
     )
 
 
-def fitting_schedule(kernel: KernelSpec, chip: Chip) -> Schedule:
-    """The best schedule whose lowered tiles really fit: where search was too hopeful, it is given less memory."""
+def fitting_schedule(kernel: KernelSpec, chip: Chip, small: bool = False) -> Schedule:
+    """The best schedule whose lowered tiles really fit: where search was too hopeful, it is given less memory. `small`:
+    the best of small tiles."""
     for part in (1.0, 0.8, 0.6, 0.4):
-        schedule = search(kernel, chip, part=part)
+        schedule = search(kernel, chip, part=part, small=small)
         used = local_bytes(lower(kernel, schedule, chip), len(chip.memories))
         if all(n <= m.bytes // 64 * 64 for n, m in zip(used, chip.memories, strict=True)):
             return schedule

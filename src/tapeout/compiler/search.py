@@ -92,15 +92,15 @@ def _tile_choices(extent: int, quantum: int) -> list[int]:
     return sorted(found, reverse=True)
 
 
-def _thin(choices: list[list[int]], limit: int) -> list[list[int]]:
-    """Drops candidates of the longest lists until their product is within the limit."""
+def _thin(choices: list[list[int]], limit: int, small: bool) -> list[list[int]]:
+    """Drops candidates of the longest lists until their product is within the limit; the `small` ones last, or first."""
     choices = [list(c) for c in choices]
     while prod(len(c) for c in choices) > limit:
         longest = max(choices, key=len)
         if len(longest) > 3:
             del longest[1:-1:2]
         else:
-            del longest[-1]
+            del longest[0 if small else -1]
     return choices
 
 
@@ -407,7 +407,7 @@ class _Cost:
         return np.where(whole, total, total / row * _ceil(row, granule) * granule)
 
 
-def _candidates(kernel: k.KernelSpec, chip: Chip, limit: int) -> _Space:
+def _candidates(kernel: k.KernelSpec, chip: Chip, limit: int, small: bool) -> _Space:
     spreadable = kernel.spreadable
     quanta = _quanta(kernel, chip)
     tiles: list[Array] = []
@@ -423,7 +423,7 @@ def _candidates(kernel: k.KernelSpec, chip: Chip, limit: int) -> _Space:
                 choices.append(_chunks(kernel, axis, quanta.get(axis, 1)))
             else:
                 choices.append(_tile_choices(-(-axis.extent // factor.get(axis, 1)), quanta.get(axis, 1)))
-        choices = _thin(choices, max(16, limit // len(spreads)))
+        choices = _thin(choices, max(16, limit // len(spreads)), small)
         grid = np.meshgrid(*[np.array(c, dtype=np.float64) for c in choices], indexing="ij")
         block = np.stack([x.ravel() for x in grid], axis=1) if grid else np.ones((1, 0))
         tiles.append(block)
@@ -454,10 +454,12 @@ def _quanta(kernel: k.KernelSpec, chip: Chip) -> dict[k.Axis, int]:
     return quanta
 
 
-def search(kernel: k.KernelSpec, chip: Chip, limit: int = MAX_TILINGS, part: float = 1.0) -> Schedule:
-    """The record with the least predicted cycles within `part` of the local memories. `DoesNotFit` when there is
-    none."""
-    space = _candidates(kernel, chip, limit)
+def search(
+    kernel: k.KernelSpec, chip: Chip, limit: int = MAX_TILINGS, part: float = 1.0, small: bool = False
+) -> Schedule:
+    """The record with the least predicted cycles within `part` of the local memories, where `small` tiles are tried
+    rather than large ones. `DoesNotFit` when there is none."""
+    space = _candidates(kernel, chip, limit, small)
     parallel = kernel.parallel
     fits, depth = None, 2
     cost = _Cost(kernel, chip, parallel, space)
