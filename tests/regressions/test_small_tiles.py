@@ -1,5 +1,5 @@
-"""A convolution of many large channels was refused: of the tiles that were tried only the larger were left, as there were
-many ways to deal out cores, and it cannot be taken apart."""
+"""A convolution of many large channels was refused: of the tiles that were tried only the larger were left, as there
+were many ways to deal out cores, and it cannot be taken apart."""
 
 import numpy as np
 

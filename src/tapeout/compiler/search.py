@@ -93,7 +93,7 @@ def _tile_choices(extent: int, quantum: int) -> list[int]:
 
 
 def _thin(choices: list[list[int]], limit: int, small: bool) -> list[list[int]]:
-    """Drops candidates of the longest lists until their product is within the limit; the `small` ones last, or first."""
+    """Drops candidates of the longest lists until their product is within the limit; `small` ones last, or first."""
     choices = [list(c) for c in choices]
     while prod(len(c) for c in choices) > limit:
         longest = max(choices, key=len)
