@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -10,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tapeout.chip.load import load_chip
-from tapeout.compiler.packing import divided_dimension
-from tapeout.ir.kernel import Buffer, Packing, physical
+from tapeout.compiler.packing import divided_dimension, packing_of, shared_by_cluster
+from tapeout.compiler.schedule import Schedule
+from tapeout.ir.kernel import Access, Axis, Buffer, DimIndex, Packing, physical
 from tapeout.ir.types import DType
 
 
@@ -52,6 +54,30 @@ def test_tiles_are_slices(data: st.DataObject) -> None:
 def test_cores_divide_a_tile_where_granules_stay_whole(sizes: tuple[int, ...], wanted: int) -> None:
     """On a chip with clusters of 4 cores and granules of 64 bytes, 2-byte elements."""
     assert divided_dimension(list(sizes), 2, load_chip("mlu370-x4")) == wanted
+
+
+@given(st.data())
+def test_a_tile_has_room_for_every_core_of_a_cluster(data: st.DataObject) -> None:
+    """Whatever the granule: the cores bring equal parts of whole elements, and together all of the tile."""
+    chip = load_chip("mlu370-x4")
+    cores, granule = data.draw(st.integers(1, 7)), data.draw(st.sampled_from((1, 3, 6, 32, 64)))
+    topology = replace(chip.topology, cores=cores)
+    chip = replace(chip, topology=topology, dram=replace(chip.dram, granule_bytes=granule))
+    dtype = data.draw(st.sampled_from((DType.i8, DType.bf16, DType.f32)))
+    rows, columns = Axis("a0", data.draw(st.integers(1, 90))), Axis("a1", data.draw(st.integers(1, 90)))
+    index = (DimIndex(((rows, 1),)), DimIndex(((columns, 1),)))
+    shape = (rows.extent, columns.extent)
+    buffer = Buffer("w", dtype, shape, "constant", np.zeros(shape, dtype.numpy))
+    access = Access(buffer, shape, (columns.extent, 1), 0, index)
+    other = Axis("a2", cores)  # the cores of a cluster differ in it alone
+    tile = {rows: rows.extent, columns: columns.extent, other: 1}
+    schedule = Schedule(tile, ((other, cores),), (rows, columns, other))
+    packing = packing_of(access, schedule, chip)
+    assert packing
+    assert packing.room >= rows.extent * columns.extent
+    assert packing.room * dtype.bytes % granule == 0
+    if shared_by_cluster(access, schedule, chip):
+        assert packing.room % cores == 0
 
 
 @pytest.mark.parametrize("part", [-1, 0, 1])

@@ -132,7 +132,7 @@ def _inverse(_: Ops, op: k.Map) -> list[k.KernelOp] | None:
 
 
 class _Sum:
-    """constant + the sum of factor * tile; `ops`: how many ops it stands for; `scaled`: each tile has a factor."""
+    """constant + the sum of factor * tile; `ops`: how many ops it stands for."""
 
     def __init__(self) -> None:
         self.terms: dict[k.Tile, float] = {}

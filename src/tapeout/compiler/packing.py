@@ -7,7 +7,7 @@ anywhere. A constant that is cut in several ways lies there once for each; one t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import prod
+from math import lcm, prod
 
 from tapeout.chip.spec import Chip
 from tapeout.compiler.roles import MULTICAST_BYTES
@@ -56,8 +56,11 @@ def packing_of(access: k.Access, schedule: Schedule, chip: Chip) -> k.Packing | 
         return None
     order = memory_order(access)
     tile = tuple(schedule.extent(access.index[d]) for d in order)
-    quantum = chip.dram.granule_bytes * (chip.topology.cores if shared_by_cluster(access, schedule, chip) else 1)
-    room = -(-prod(tile) * access.dtype.bytes // quantum) * quantum // access.dtype.bytes
+    size = access.dtype.bytes
+    quantum = lcm(chip.dram.granule_bytes, size) * (
+        chip.topology.cores if shared_by_cluster(access, schedule, chip) else 1
+    )
+    room = -(-prod(tile) * size // quantum) * quantum // size
     extents, strides = tuple(access.extents[d] for d in order), tuple(access.strides[d] for d in order)
     packing = k.Packing(extents, strides, access.offset, tile, room, access.fill)
     return packing if sum(n > 1 for n in packing.shape[:-1]) <= CUTS else None
