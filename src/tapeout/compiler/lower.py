@@ -2,95 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from math import inf, prod
+from math import inf
 from typing import assert_never
 
-import numpy as np
-
 from tapeout.chip.spec import Chip
+from tapeout.compiler.lower_state import Body, round_up
+from tapeout.compiler.lower_vector import VectorLowering
 from tapeout.compiler.outer import LIMIT, walk_outer
 from tapeout.compiler.packing import Packs, divided_dimension, memory_order, shared_by_cluster
 from tapeout.compiler.roles import (
     MAX_DIMS,
-    RUN,
-    by_steps,
-    identity_of,
-    memory_of,
-    roles_of,
-    sides_of_sum,
     split_sums,
 )
-from tapeout.compiler.rooms import rooms_of
 from tapeout.compiler.schedule import Schedule
-from tapeout.compiler.tile import LocalBuffer, TileProgram, Window, collapse
+from tapeout.compiler.tile import TileProgram, Window, collapse
 from tapeout.compiler.views import row_major
-from tapeout.errors import DoesNotFit
 from tapeout.ir import kernel as k
 from tapeout.ir.types import DType
 from tapeout.isa import commands as c
-from tapeout.isa.operands import CORE, Affine, Immediate, Source, Term, View
-
-STEP = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "and": "and", "or": "or"}
-ALIGNMENT = 64
-ORDERED = frozenset(("iota", "philox"))
-"""Vector ops whose result depends on the order of dimensions."""
+from tapeout.isa.operands import CORE, Affine, Immediate, Term, View
 
 
-@dataclass
-class _Body:
-    """A body of the tree under construction; `slot` is its loop's slot."""
-
-    slot: int
-    nodes: list[c.Node] = field(default_factory=list[c.Node])
-
-
-_Emit = Callable[[Callable[[k.Tile], Affine], _Body], None]
-"""Emits one step of a reduction: given where each operand's element of that step begins, and the body to put it in."""
-
-
-class Lowering:
-    """One kernel's lowering: state is only what is being built."""
-
-    def __init__(self, kernel: k.KernelSpec, schedule: Schedule, chip: Chip, packs: Packs) -> None:
-        self.kernel, self.schedule, self.chip, self.packs = kernel, schedule, chip, packs
-        self._slots = 0
-        self._buffers: list[LocalBuffer] = []
-        self._windows: list[Window] = []
-        self._number: dict[k.Tile, int] = {}
-        self._strides: dict[k.Tile, dict[k.Axis, int]] = {}
-        self._dim_strides: dict[k.Tile, tuple[int, ...]] = {}
-        self._loop_slot: dict[k.Axis, int] = {}
-        self._scopes: dict[int, tuple[int, ...]] = {0: ()}
-        self._trips: dict[int, int] = {}
-        self._stage_slots: list[int] = []
-        self._rests: dict[k.Tile, k.Tile] = {}
-        self._roles = roles_of(kernel)
-        self._rooms = rooms_of(kernel, self._roles)
-        self._taken: dict[tuple[int, int], int] = {}
-        self._digit: dict[k.Axis, Term] = {}
-        div = 1
-        for axis, parts in schedule.spread:
-            self._digit[axis] = Term(CORE, 1, div, parts)
-            div *= parts
+class Lowering(VectorLowering):
+    """A kernel's loop tree, its loads and stores, the matrix unit and the mover."""
 
     # ---- structure
-
-    def _slot(self) -> int:
-        self._slots += 1
-        return self._slots
 
     def lower(self) -> TileProgram:
         schedule = self.schedule
         loops = [a for a in schedule.order if schedule.trip(a) > 1]
-        bodies = [_Body(0)]
+        bodies = [Body(0)]
         for axis in loops:
             slot = self._slot()
             self._loop_slot[axis] = slot
             self._trips[slot] = schedule.trip(axis)
             self._scopes[slot] = (*self._scopes[bodies[-1].slot], slot)
-            bodies.append(_Body(slot))
+            bodies.append(Body(slot))
         level: dict[k.Tile, int] = {}
         position = {axis: n + 1 for n, axis in enumerate(loops)}
         staged = self._stages()
@@ -138,7 +85,7 @@ class Lowering:
     def _op_at_level(
         self,
         op: k.KernelOp,
-        bodies: list[_Body],
+        bodies: list[Body],
         level: dict[k.Tile, int],
         position: dict[k.Axis, int],
         staged: dict[k.KernelOp, k.KernelOp],
@@ -161,7 +108,7 @@ class Lowering:
     def _axes(self, op: k.KernelOp) -> tuple[k.Axis, ...]:
         return k.axes_of(op.access.index) if isinstance(op, k.StoreTile) else op.out.axes
 
-    def _emit_stage(self, op: k.Contract | k.Fold, inside: list[k.KernelOp], body: _Body) -> None:
+    def _emit_stage(self, op: k.Contract | k.Fold, inside: list[k.KernelOp], body: Body) -> None:
         """Chunk loops of a reduction with everything that depends on the chunk."""
         self._define(op.out, body.slot)
         if isinstance(op, k.Contract) and split_sums(self.chip, op, self._roles):
@@ -177,7 +124,7 @@ class Lowering:
                 self._trips[slot] = self.schedule.trip(axis)
                 self._scopes[slot] = (*self._scopes[nested[-1].slot], slot)
                 self._stage_slots.append(slot)
-                nested.append(_Body(slot))
+                nested.append(Body(slot))
         for other in inside:
             self._emit(other, nested[-1])
         self._emit(op, nested[-1], initialised=True)
@@ -189,78 +136,9 @@ class Lowering:
 
     # ---- tiles
 
-    def _define(
-        self,
-        tile: k.Tile,
-        scope: int,
-        index: tuple[k.DimIndex, ...] | None = None,
-        order: list[int] | None = None,
-        cut: int | None = None,
-        room: int = 0,
-        together: bool = False,
-    ) -> None:
-        """Gives a tile room, at least `room` bytes: packed dimensions, in layout order or in the given one. Tiles that
-        are brought `together` come in parts from the cores of a cluster; dimension `cut` is rounded up to a multiple of
-        their number."""
-        if tile in self._number:
-            return
-        dims = index if index is not None else tile.index
-        rank = {axis: n for n, axis in enumerate(self.kernel.layout)}
-        if order is None:
-            order = sorted(range(len(dims)), key=lambda d: min((rank[a] for a, _ in dims[d].terms), default=0))
-        sizes = [self.schedule.extent(i) for i in dims]
-        if cut is not None:
-            sizes[cut] = _round_up(sizes[cut], self.chip.topology.cores)
-        stride = tile.dtype.bytes
-        strides: dict[k.Axis, int] = {}
-        by_dim = [0] * len(dims)
-        for d in reversed(order):
-            by_dim[d] = stride
-            for axis, coef in dims[d].terms:
-                strides[axis] = strides.get(axis, 0) + coef * stride
-            stride *= sizes[d]
-        self._dim_strides[tile] = tuple(n for n, i in zip(by_dim, dims, strict=True) if i.terms)
-        memory = memory_of(self.chip, self._roles[tile])
-        if memory is None:
-            raise DoesNotFit(
-                f"no local memory serves {', '.join(sorted(self._roles[tile]))}",
-                self.kernel.name,
-                "give one memory that reach",
-            )
-        streamed = self._roles[tile] - {"ve"}
-        depth = self.schedule.depth if scope and streamed else 1
-        room = _round_up(max(stride, room), ALIGNMENT)
-        self._strides[tile] = strides
-        shared = self._taken.get((self._rooms.get(tile, -1), scope))
-        if shared is not None and self._buffers[shared].bytes == room:
-            self._number[tile] = shared
-            return
-        self._number[tile] = len(self._buffers)
-        if tile in self._rooms:
-            self._taken[self._rooms[tile], scope] = self._number[tile]
-        self._buffers.append(LocalBuffer(tile.name, memory, room, depth, scope, together))
-
-    def _view(self, tile: k.Tile, axes: tuple[k.Axis, ...], base: Affine | None = None) -> View:
-        strides = self._strides[tile]
-        return View(self._number[tile], base or Affine(), tuple(strides.get(a, 0) for a in axes), tile.dtype)
-
-    def _turn(self, axis: k.Axis) -> Affine:
-        """The number of the present tile along the axis."""
-        terms: list[Term] = []
-        if axis in self._digit:
-            digit = self._digit[axis]
-            terms.append(Term(CORE, self.schedule.trip(axis), digit.div, digit.mod))
-        if axis in self._loop_slot:
-            terms.append(Term(self._loop_slot[axis], 1))
-        return Affine(0, tuple(terms))
-
-    def _origin(self, axis: k.Axis, coef: int) -> Affine:
-        """coef * (first element of the present tile along the axis)."""
-        return self._turn(axis) * (coef * self.schedule.tile[axis])
-
     # ---- ops
 
-    def _emit(self, op: k.KernelOp, body: _Body, initialised: bool = False) -> None:
+    def _emit(self, op: k.KernelOp, body: Body, initialised: bool = False) -> None:
         match op:
             case k.LoadTile():
                 self._load(op, body)
@@ -303,7 +181,7 @@ class Lowering:
         dim, listed = access.gather
         return c.Index(order.index(dim), View(self._number[listed], Affine(), (listed.dtype.bytes,), listed.dtype))
 
-    def _load(self, op: k.LoadTile, body: _Body) -> None:
+    def _load(self, op: k.LoadTile, body: Body) -> None:
         access = op.access
         packed = self.packs.packed(access, self.schedule, self.chip)
         if packed is not None:
@@ -316,7 +194,7 @@ class Lowering:
         )
         window, origin, extents = self._box(access, order)
         cluster = self.chip.topology.cores
-        sizes = [_round_up(n, cluster) if d == cut else n for d, n in enumerate(extents)]
+        sizes = [round_up(n, cluster) if d == cut else n for d, n in enumerate(extents)]
         strides = [0] * len(extents)
         stride = op.out.dtype.bytes
         for d in reversed(range(len(extents))):
@@ -334,7 +212,7 @@ class Lowering:
         load = c.Load(window, origin, extents, Affine(), local, cut is not None, indices)
         body.nodes.append(self._walked(load))
 
-    def _load_packed(self, op: k.LoadTile, packed: k.Buffer, body: _Body) -> None:
+    def _load_packed(self, op: k.LoadTile, packed: k.Buffer, body: Body) -> None:
         """A tile of a packed constant: one run, or as many as there are cores in the cluster."""
         access, size = op.access, op.out.dtype.bytes
         order = memory_order(access)
@@ -367,7 +245,7 @@ class Lowering:
         sizes = [self.schedule.extent(access.index[d]) for d in order]
         return divided_dimension(sizes, access.dtype.bytes, self.chip)
 
-    def _store(self, op: k.StoreTile, body: _Body) -> None:
+    def _store(self, op: k.StoreTile, body: Body) -> None:
         order = memory_order(op.access)
         window, origin, extents = self._box(op.access, order)
         index = [op.access.index[d] for d in order]
@@ -378,81 +256,7 @@ class Lowering:
         others = tuple(Term(t.slot, -1, t.div, t.mod) for a, t in self._digit.items() if a not in stored)
         body.nodes.append(c.If(Affine(1, others), (node,)) if others else node)
 
-    def _sizes(self, axes: tuple[k.Axis, ...]) -> list[int]:
-        return [self.schedule.tile[a] for a in axes]
-
-    def _initialise(self, op: k.Contract | k.Fold, body: _Body) -> None:
-        """The neutral element, where steps on the vector unit accumulate into the result."""
-        if isinstance(op, k.Contract):
-            if op.vector:
-                self._fill(op.out, 0.0, body)
-        elif self._by_steps(op):
-            self._fill(op.out, identity_of(op.fn, op.out.dtype), body)
-
-    def _fill(self, tile: k.Tile, value: float, body: _Body) -> None:
-        self._vector("copy", tile, (value,), body)
-
-    def _compute(self, tiles: tuple[DType, ...]) -> str:
-        if any(t.is_float for t in tiles):
-            return "f32"
-        return "i64" if any(t.bytes == 8 or t is DType.u32 for t in tiles) else "i32"
-
-    def _vector(
-        self,
-        fn: str,
-        out: k.Tile,
-        srcs: tuple[k.Tile | float, ...],
-        body: _Body,
-        reduce: tuple[k.Axis, ...] = (),
-        bases: dict[k.Tile, Affine] | None = None,
-        accumulate: Affine | None = None,
-        along: k.Axis | None = None,
-        extents: dict[k.Axis, int] | None = None,
-    ) -> None:
-        """Vector commands over out's axes (and trailing `reduce` ones, or its axis `along` last), collapsed to four
-        dimensions, loops around them."""
-        compute = self._compute(tuple(t.dtype for t in (out, *srcs) if isinstance(t, k.Tile)))
-        kept = tuple(a for a in self.kernel.layout if a in out.axes and a is not along)
-        axes = (*kept, *reduce, *((along,) if along else ()))
-        tiles = [t for t in (out, *srcs) if isinstance(t, k.Tile)]
-        cut = extents or {}
-        dims = [(cut.get(a, self.schedule.tile[a]), tuple(self._strides[t].get(a, 0) for t in tiles)) for a in axes]
-        if any(len(i.terms) > 1 for i in out.index):  # parts of a window: as it lies, not once for each tap
-            by_dim = list(zip(*(self._dim_strides[t] for t in tiles), strict=True))
-            dims = [(self.schedule.extent(i), strides) for i, strides in zip(out.index, by_dim, strict=True)]
-            dims.sort(key=lambda d: -d[1][0])
-            kept = tuple(out.axes[: len(dims)])
-        outer = collapse(dims[: len(kept)])
-        inner = collapse(dims[len(kept) :])
-        if not inner and fn not in ORDERED:
-            outer = _longest_last(outer, self.chip.vector.lanes[compute])
-        room = MAX_DIMS - len(inner)
-        loops, outer = (outer[: len(outer) - room], outer[len(outer) - room :]) if len(outer) > room else ([], outer)
-        shape = outer + inner or [(1, (0,) * len(tiles))]
-        slots = [self._slot() for _ in loops]
-        views: dict[k.Tile, View] = {}
-        for n, tile in enumerate(tiles):
-            base = (bases or {}).get(tile, Affine())
-            base = base + Affine(0, tuple(Term(s, strides[n]) for s, (_, strides) in zip(slots, loops, strict=True)))
-            views[tile] = View(self._number[tile], base, tuple(st[n] for _, st in shape), tile.dtype)
-        operands: tuple[Source, ...] = tuple(
-            views[s] if isinstance(s, k.Tile) else Immediate(s, DType.f32 if compute == "f32" else DType.i64)
-            for s in srcs
-        )
-        node: c.Node = c.Vector(
-            fn,
-            compute,
-            tuple(n for n, _ in shape),
-            views[out],
-            operands,
-            0 if along else len(inner),
-            accumulate or Affine(),
-        )
-        for slot, (trip, _) in zip(reversed(slots), reversed(loops), strict=True):
-            node = c.Loop(slot, Affine(trip), (node,))
-        body.nodes.append(node)
-
-    def _map(self, op: k.Map, body: _Body) -> None:
+    def _map(self, op: k.Map, body: Body) -> None:
         if op.fn in ("move", "drain"):
             self._move(op, body)
         elif op.fn == "not" and op.out.dtype is DType.b1:
@@ -460,7 +264,7 @@ class Lowering:
         else:
             self._vector(op.fn, op.out, op.srcs, body, along=op.along)
 
-    def _move(self, op: k.Map, body: _Body) -> None:
+    def _move(self, op: k.Map, body: Body) -> None:
         """A copy or a drain over out's axes, collapsed to four dimensions, loops around them."""
         src, *rest = op.srcs
         assert isinstance(src, k.Tile)
@@ -487,120 +291,7 @@ class Lowering:
             node = c.Loop(slot, Affine(trip), (node,))
         body.nodes.append(node)
 
-    def _by_steps(self, op: k.Fold) -> bool:
-        return bool(by_steps(self.kernel, op, self.chip, lambda axis: np.array(self.schedule.tile[axis])))
-
-    def _fold(self, op: k.Fold, body: _Body) -> None:
-        if not self._by_steps(op):
-            fn, axes = op.fn, op.reduce
-            if not fn.startswith("arg_"):  # their order is free: neighbours in memory become one long row
-                fn, strides = f"reduce_{fn}", self._strides[op.src]
-                axes = tuple(sorted(axes, key=lambda a: -strides.get(a, 0)))
-            counters = Affine(0, tuple(Term(s, 1) for s in self._stage_slots))
-            self._vector(fn, op.out, (op.src,), body, axes, accumulate=counters)
-            return
-        self._steps(
-            op.reduce,
-            body,
-            lambda base, inner: self._vector(
-                STEP[op.fn], op.out, (op.out, op.src), inner, bases={op.src: base(op.src)}
-            ),
-        )
-
-    def _steps(self, reduce: tuple[k.Axis, ...], body: _Body, emit: _Emit) -> None:
-        """Loops over every element of the reduced axes' tiles around what `emit` makes."""
-        slots = {a: self._slot() for a in reduce if self.schedule.tile[a] > 1}
-
-        def base(tile: k.Tile) -> Affine:
-            return Affine(0, tuple(Term(s, self._strides[tile].get(a, 0)) for a, s in slots.items()))
-
-        inner = _Body(body.slot)
-        emit(base, inner)
-        nodes = tuple(inner.nodes)
-        for axis, slot in reversed(slots.items()):
-            nodes = (c.Loop(slot, Affine(self.schedule.tile[axis]), nodes),)
-        body.nodes.extend(nodes)
-
-    def _vector_contract(self, op: k.Contract, body: _Body) -> None:
-        """Multiply-adds of rows, one for each element of the reduced axes, or for several at once that add to sums side
-        by side. A long float sum, in one tile or over the chunks of several, is made of partial sums of at most `RUN`
-        terms: its rounding error grows with the square root of the length otherwise."""
-        longest = max(op.reduce, key=lambda a: self.schedule.tile[a], default=None)
-        size = self.schedule.tile[longest] if longest else 1
-        sides = self._sides(op, size)
-        steps = size // sides
-        run = max(n for n in range(1, RUN + 1) if steps % n == 0)
-        chunks = prod(self._trips[s] for s in self._stage_slots)
-        short = sides == 1 and (size * chunks <= RUN or run * run < RUN)
-        if longest is None or short or not op.out.dtype.is_float:
-            self._multiply_add(op, op.out, {a: (self.schedule.tile[a], 1) for a in op.reduce}, {}, body)
-            return
-        partial = self._partial(op, longest, sides, body)
-        outer = {a: self._slot() for a in op.reduce if a is not longest and self.schedule.tile[a] > 1}
-        slot = self._slot()
-        inner = _Body(body.slot)
-        self._vector("copy", partial, (0.0,), inner, extents={longest: sides})
-        around = {slot: (a, 1) for a, slot in outer.items()} | ({slot: (longest, run * sides)} if steps > run else {})
-        self._multiply_add(op, partial, {longest: (run, sides)}, around, inner, {longest: sides})
-        left = sides
-        while left > 1:
-            left //= 2
-            half = Affine(left * self._strides[partial][longest])
-            upper = k.Tile(partial.name, partial.dtype, partial.index)
-            self._number[upper], self._strides[upper] = self._number[partial], self._strides[partial]
-            self._vector("add", partial, (partial, upper), inner, bases={upper: half}, extents={longest: left})
-        self._vector("add", op.out, (op.out, partial), inner)
-        nodes = tuple(inner.nodes)
-        if steps > run:
-            nodes = (c.Loop(slot, Affine(steps // run), nodes),)
-        for axis, around_slot in reversed(outer.items()):
-            nodes = (c.Loop(around_slot, Affine(self.schedule.tile[axis]), nodes),)
-        body.nodes.extend(nodes)
-
-    def _sides(self, op: k.Contract, size: int) -> int:
-        if not op.out.dtype.is_float:
-            return 1
-        elements = prod(self.schedule.tile[a] for a in op.out.axes)
-        return int(sides_of_sum(self.chip, np.array(float(elements)), np.array(float(size)))[0])
-
-    def _partial(self, op: k.Contract, longest: k.Axis, sides: int, body: _Body) -> k.Tile:
-        """Room for partial sums like the result, `sides` times."""
-        partial = k.Tile(f"{op.out.name}.part", op.out.dtype, (k.DimIndex(((longest, 1),)), *op.out.index))
-        self._roles[partial] = {"ve"}
-        self._define(partial, body.slot, op.out.index)
-        number = self._number[partial]
-        room = self._buffers[number].bytes
-        self._buffers[number] = replace(self._buffers[number], bytes=room * sides)
-        self._strides[partial][longest] = room
-        return partial
-
-    def _multiply_add(
-        self,
-        op: k.Contract,
-        out: k.Tile,
-        steps: dict[k.Axis, tuple[int, int]],
-        around: dict[int, tuple[k.Axis, int]],
-        body: _Body,
-        extents: dict[k.Axis, int] | None = None,
-    ) -> None:
-        """out += a * b, so many times for each axis of `steps`, which goes on by so many elements; the loops `around`
-        (by slot) advance an axis by some elements as well. `extents`: what one command covers of an axis."""
-        slots = {a: self._slot() for a, (count, _) in steps.items() if count > 1}
-
-        def base(tile: k.Tile) -> Affine:
-            strides = self._strides[tile]
-            own = [Term(s, steps[a][1] * strides.get(a, 0)) for a, s in slots.items()]
-            return Affine(0, (*own, *(Term(s, by * strides.get(a, 0)) for s, (a, by) in around.items())))
-
-        inner = _Body(body.slot)
-        bases = {op.a: base(op.a), op.b: base(op.b)}
-        self._vector("fma", out, (op.a, op.b, out), inner, bases=bases, extents=extents)
-        nodes = tuple(inner.nodes)
-        for axis, slot in reversed(slots.items()):
-            nodes = (c.Loop(slot, Affine(steps[axis][0]), nodes),)
-        body.nodes.extend(nodes)
-
-    def _matmul(self, op: k.Contract, body: _Body) -> None:
+    def _matmul(self, op: k.Contract, body: Body) -> None:
         """One command per pair: m from a, n from b, k from the reduced axes; further dimensions become loops. The last
         pair is that of the leading parts."""
         a, b, out = op.a, op.b, op.out
@@ -654,19 +345,6 @@ class Lowering:
         for slot, (trip, _) in zip(reversed(slots), reversed(every), strict=True):
             body_nodes = (c.Loop(slot, Affine(trip), body_nodes),)
         body.nodes.extend(body_nodes)
-
-
-def _longest_last(dims: list[tuple[int, tuple[int, ...]]], lanes: int) -> list[tuple[int, tuple[int, ...]]]:
-    """Dimensions of an elementwise command, the one last that fills the lanes best: a command takes whole vectors for
-    each row of its last dimension."""
-    if len(dims) < 2:
-        return dims
-    last = min(reversed(range(len(dims))), key=lambda d: -(-dims[d][0] // lanes) / dims[d][0])
-    return [*dims[:last], *dims[last + 1 :], dims[last]]
-
-
-def _round_up(n: int, quantum: int) -> int:
-    return -(-n // quantum) * quantum
 
 
 def lower(kernel: k.KernelSpec, schedule: Schedule, chip: Chip, packs: Packs | None = None) -> TileProgram:
