@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tapeout.ir import Builder, DType, TensorType
-from tapeout.report.numerics import Error, error, judge, references, verdict
+from tapeout.ir import graph as g
+from tapeout.report.numerics import Error, References, error, judge, references, verdict
 
 ULP = 2.0**-23
 
@@ -79,3 +80,61 @@ def test_a_model_is_held_against_itself() -> None:
     assert all(v.right for v in judge(reference.narrow.outputs, reference, reference.narrow.states))
     cut = (reference.wide.outputs["y"] * 0.97).astype(ml_dtypes.bfloat16)
     assert not judge({"y": cut}, reference)[0].right
+
+
+def quantised(values: np.ndarray) -> tuple[References, np.ndarray]:
+    """References of y = round(x * 0.1 / 0.1), whose arguments are off by roundings of f32, and the op-by-op result."""
+    build = Builder()
+    x = build.input("x", TensorType(DType.f32, values.shape))
+    build.output("y", build.unary("round", build.div(build.binary_scalar("mul", x, 0.1), build.full(0.1, x.type))))
+    reference = references(build.finish(), {"x": values})
+    return reference, reference.narrow.outputs["y"].copy()
+
+
+def test_a_borderline_rounding_may_fall_to_either_side() -> None:
+    """3.5 is as close to 3 as to 4; 3.2 is not."""
+    near = np.concatenate([[3.5], np.arange(-50, 50) + 0.2]).astype(np.float32)
+    reference, found = quantised(near)
+    assert reference.fallen is not None
+    for y in (3.0, 4.0):
+        other = found.copy()
+        other[0] = y
+        assert judge({"y": other}, reference)[0].right
+    wrong = found.copy()
+    wrong[3] += 3
+    assert not judge({"y": wrong}, reference)[0].right
+
+
+def test_a_clear_rounding_may_not() -> None:
+    reference, found = quantised(np.concatenate([[3.3], np.arange(-50, 50) + 0.2]).astype(np.float32))
+    assert reference.fallen is None
+    assert judge({"y": found}, reference)[0].right
+    found[0] += 1
+    assert not judge({"y": found}, reference)[0].right
+
+
+def test_the_op_by_op_run_follows_float64_over_a_step() -> None:
+    """So that a step which it alone takes the wrong way does not loosen the bound of every value."""
+    near = np.full(1000, 3.5, np.float32) + np.linspace(-1e-6, 1e-6, 1000, dtype=np.float32)
+    reference, found = quantised(near)
+    np.testing.assert_array_equal(found, reference.wide.outputs["y"])
+
+
+@pytest.mark.parametrize(("step", "limit", "wide", "narrow"), [(0.04, 1.0, 26, 25), (0.05, 2.0, 40, 41)])
+def test_a_loop_may_take_another_turn_than_in_float64(step: float, limit: float, wide: int, narrow: int) -> None:
+    """As where 25 times 0.04, the f32 number, are less than 1 in float64 and 1 in f32."""
+    build = Builder()
+    kind = TensorType(DType.f32, ())
+    x = build.input("x", kind)
+
+    def again(i: Builder, at: g.Value, _: g.Value) -> tuple[g.Value]:
+        return (i.compare("lt", at, i.scalar(limit, DType.f32)),)
+
+    def turn(i: Builder, at: g.Value, count: g.Value) -> tuple[g.Value, g.Value]:
+        return i.binary_scalar("add", at, step), i.add(count, i.unary("ceil", i.binary_scalar("add", at, step / 2)))
+
+    more, body = (build.region([kind] * 2, part) for part in (again, turn))
+    build.output("at", build.emit(g.While((x, build.scalar(0, DType.f32)), more, body))[0])
+    reference = references(build.finish(), {"x": np.array(0, np.float32)})
+    for result, turns in ((reference.wide, wide), (reference.narrow, narrow)):
+        assert float(result.outputs["at"]) == pytest.approx(turns * step, rel=1e-5)

@@ -21,8 +21,14 @@ from tapeout.ir import interp_window as window
 from tapeout.ir.bind import bind_graph, check_arrays, infer_binding
 from tapeout.ir.infer import describe, infer
 from tapeout.ir.special import Array, random_words
+from tapeout.ir.types import DType
 
 Observer = Callable[[str, Array], None]
+Function = Callable[[Array], Array]
+Step = Callable[[str, Function, Array], Array]
+"""Given the name of a result, the function that jumps and its argument: what it gives, by default `fn(x)`."""
+
+JUMPS = frozenset(("floor", "ceil", "round"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +47,15 @@ def interpret(
     wide: bool = False,
     values: bool = False,
     observe: Observer | None = None,
+    step: Step | None = None,
 ) -> Result:
     """Runs `graph` on `inputs`; states that `states` leaves out have their initial contents.
 
     Arrays must have the declared element types (a wide run takes float64 too) and shapes that some binding
     of the symbols explains, else `UserError`. Results of a wide run hold float64 for every float. `values`
     returns all values outside regions too, so that the first wrong one can be found; `observe` is shown each of them,
-    with its name, as soon as it is known, and none is kept for it.
+    with its name, as soon as it is known, and none is kept for it. `step` decides what roundings of floats to whole
+    numbers give.
     """
     check_arrays({v.name: v.type for v in graph.inputs}, inputs, "input", wide)
     binding = infer_binding(graph, {name: array.shape for name, array in inputs.items()})
@@ -59,7 +67,7 @@ def interpret(
     given = [inputs[v.name] for v in bound.inputs] + _entering_states(bound, states or {}, wide)
     record: dict[str, Array] = {}
     observe = record.__setitem__ if values else observe
-    machine = _Machine(wide)
+    machine = _Machine(wide, step)
     with np.errstate(all="ignore"):  # infinities and NaN are values like others
         entered = [
             np.asarray(a).astype(m.storage(v.type.dtype, wide), copy=False)
@@ -88,8 +96,9 @@ def _entering_states(graph: g.Graph, states: Mapping[str, Array], wide: bool) ->
 class _Machine:
     """Runs regions; remembers for each where its values die."""
 
-    def __init__(self, wide: bool) -> None:
+    def __init__(self, wide: bool, step: Step | None) -> None:
         self.wide = wide
+        self.step = step
         self._deaths: dict[g.Region, list[list[g.Value]]] = {}
 
     def run(self, region: g.Region, given: list[Array], observe: Observer | None = None) -> tuple[Array, ...]:
@@ -135,6 +144,8 @@ class _Machine:
                 return _host_call(op, [at[v] for v in op.operands], self.wide)
             case g.Sort():
                 return index.sort(at[op.x], op.axis, op.descending)
+            case g.Unary() | g.Convert() if self.step is not None and _jumps(op):
+                return (self.step(op.out.name, lambda x: np.asarray(_evaluate(op, {op.x: x}, self.wide)), at[op.x]),)
             case _:
                 return (np.asarray(_evaluate(op, at, self.wide)),)
 
@@ -148,6 +159,13 @@ class _Machine:
             for stack, result in zip(stacks, results[kept:], strict=True):
                 stack[i] = result
         return (*carry, *stacks)
+
+
+def _jumps(op: g.Unary | g.Convert) -> bool:
+    """Whether values that hardly differ may give whole numbers that do."""
+    if isinstance(op, g.Unary):
+        return op.fn in JUMPS
+    return op.x.type.dtype.is_float and not op.dtype.is_float and op.dtype is not DType.b1
 
 
 _Simple = (

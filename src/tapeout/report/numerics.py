@@ -2,12 +2,14 @@
 
 The reference computes every float in float64. The yardstick runs op by op in the model's own types, as PyTorch and ONNX
 Runtime do; its error is what these types cost. A result is right when its error is at most twice that and one unit in
-the last place.
+the last place. Where a model rounds to whole numbers, as quantised ones do, a value within the error of these types
+may fall to either side of a step, and every value behind it with it: then the second yardstick is a run in which all
+of these fall to the other side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf, sqrt
 from typing import Any
@@ -16,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tapeout.ir import graph as g
-from tapeout.ir.interp import Result, interpret
+from tapeout.ir.interp import Function, Result, interpret
 from tapeout.ir.types import DType
 
 Array = npt.NDArray[Any]
@@ -56,40 +58,92 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """Outputs and states of the two reference runs."""
+    """Outputs and states of the reference runs: `wide` in float64, `narrow` op by op.
+
+    `fallen` makes a run in float64 with all borderline roundings the other way; None where there are none.
+    """
 
     wide: Result
     narrow: Result
+    fallen: Callable[[], Result] | None = None
 
 
 def references(graph: g.Graph, inputs: Mapping[str, Array], states: Mapping[str, Array] | None = None) -> References:
-    """Both reference runs of `graph`."""
-    return References(interpret(graph, inputs, states, wide=True), interpret(graph, inputs, states))
+    """The reference runs of `graph`."""
+    steps = _Steps()
+    wide = interpret(graph, inputs, states, wide=True, step=steps.keep)
+    narrow = interpret(graph, inputs, states, step=steps.follow)
+    if not steps.borderline:
+        return References(wide, narrow)
+    return References(wide, narrow, lambda: interpret(graph, inputs, states, wide=True, step=steps.fall))
+
+
+class _Steps:
+    """Roundings to whole numbers in the reference runs.
+
+    The op-by-op run follows the float64 run over each of them, so that its error is that of the types alone: how far
+    an argument may be off. What lies closer to a step than that may fall to either side.
+    """
+
+    def __init__(self) -> None:
+        self.borderline = False
+        self._exact: dict[str, list[Array]] = {}  # arguments in float64, by result
+        self._slack: dict[str, float] = {}
+
+    def keep(self, name: str, fn: Function, x: Array) -> Array:
+        self._exact.setdefault(name, []).append(x)
+        return fn(x)
+
+    def follow(self, name: str, fn: Function, x: Array) -> Array:
+        waiting = self._exact.get(name, [])
+        if not waiting or waiting[0].shape != x.shape:
+            return fn(x)  # a loop takes another turn than in float64
+        exact = waiting.pop(0)
+        with np.errstate(all="ignore"):
+            apart = np.abs(x - exact)
+        off = FACTOR * float(np.max(apart, initial=0.0, where=np.isfinite(apart)))
+        self._slack[name] = max(off, self._slack.get(name, 0.0))
+        self.borderline = self.borderline or bool(np.any(fn(exact - off) != fn(exact + off)))
+        return fn(exact.astype(x.dtype))
+
+    def fall(self, name: str, fn: Function, x: Array) -> Array:
+        off = self._slack.get(name, 0.0)
+        usual, lower, upper = fn(x), fn(x - off), fn(x + off)
+        return np.where(lower == upper, usual, np.where(usual == lower, upper, lower))
 
 
 def judge(
     found: Mapping[str, Array], reference: References, states: Mapping[str, Array] | None = None
 ) -> tuple[Verdict, ...]:
     """A verdict for every output, and for every state that is given."""
-    verdicts = [
-        verdict(name, array, reference.wide.outputs[name], reference.narrow.outputs[name])
-        for name, array in found.items()
-    ]
-    verdicts += [
-        verdict(f"state {name}", array, reference.wide.states[name], reference.narrow.states[name])
-        for name, array in (states or {}).items()
-    ]
-    return tuple(verdicts)
+    verdicts = _verdicts(found, states or {}, reference, None)
+    if reference.fallen is None or all(v.right for v in verdicts):
+        return verdicts
+    return _verdicts(found, states or {}, reference, reference.fallen())
 
 
-def verdict(name: str, found: Array, wide: Array, narrow: Array) -> Verdict:
-    """Holds one array against the reference `wide` and the op-by-op run `narrow`."""
+def _verdicts(
+    found: Mapping[str, Array], states: Mapping[str, Array], reference: References, fallen: Result | None
+) -> tuple[Verdict, ...]:
+    wide, narrow = reference.wide, reference.narrow
+    other = fallen or wide
+    return (
+        *(verdict(n, a, wide.outputs[n], narrow.outputs[n], other.outputs[n]) for n, a in found.items()),
+        *(verdict(f"state {n}", a, wide.states[n], narrow.states[n], other.states[n]) for n, a in states.items()),
+    )
+
+
+def verdict(name: str, found: Array, wide: Array, narrow: Array, fallen: Array | None = None) -> Verdict:
+    """Holds one array against the reference `wide`, the op-by-op run `narrow` and, if that is not enough, `fallen`."""
     dtype = DType.of(narrow.dtype)
     if found.shape != narrow.shape or found.dtype != narrow.dtype:
         return Verdict(name, dtype.value, Error(inf, inf), Error(0.0, 0.0), Error(0.0, 0.0))
     own, yardstick = error(found, wide), error(narrow, wide)
     ulp = dtype.epsilon if dtype.is_float else 0.0
     bound = Error(FACTOR * yardstick.rms + ulp, FACTOR * yardstick.largest + ulp)
+    if fallen is not None and not own.within(bound):
+        steps = error(fallen, wide)
+        bound = Error(bound.rms + FACTOR * steps.rms, bound.largest + FACTOR * steps.largest)
     return Verdict(name, dtype.value, own, bound, yardstick)
 
 
