@@ -345,7 +345,7 @@ class _Cost:
         """The resources that a load or store takes."""
         chip = self.chip
         cores = self.factor.prod(axis=1)
-        size = self._dma_bytes(op.access)
+        size = self._dma_bytes(op.access, isinstance(op, k.StoreTile))
         name = "ld" if isinstance(op, k.LoadTile) else "st"
         distinct = np.ones(self.rows)
         for a in axes:
@@ -386,25 +386,43 @@ class _Cost:
         if dies > 1 and self.chip.die_link.bytes_per_cycle:
             use.add("die", moved / dies**2 / self.chip.die_link.bytes_per_cycle, turns)
 
-    def _dma_bytes(self, access: k.Access) -> Array:
-        """Bytes charged for one box: whole granules for each row."""
-        size = access.buffer.dtype.bytes
+    def _dma_bytes(self, access: k.Access, stored: bool) -> Array:
+        """Bytes charged for one box (docs/timing.md, rules 9 and 10): each contiguous run in whole granules, those that a
+        store covers in part twice."""
+        size, granule = access.buffer.dtype.bytes, self.chip.dram.granule_bytes
         total = self.elements(access.index) * size
         if access.buffer.space:
             return total
         if packable(access):
-            return _ceil(total, self.chip.dram.granule_bytes) * self.chip.dram.granule_bytes
-        packed = min(
-            (d for d in range(len(access.strides)) if access.strides[d]), key=lambda d: access.strides[d], default=None
-        )
-        if packed is None:
-            return total
-        if access.strides[packed] != 1:
-            return self.elements(access.index) * self.chip.dram.granule_bytes
-        row = np.maximum(1, np.minimum(self.extent(access.index[packed]), access.extents[packed])) * size
-        whole = (row >= access.extents[packed] * size) & (access.extents[packed] * size >= 64)
-        granule = self.chip.dram.granule_bytes
-        return np.where(whole, total, total / row * _ceil(row, granule) * granule)
+            return _ceil(total, granule) * granule
+        run, aligned = self._runs(access)
+        run, total = run * size, np.minimum(total, self._inside(access) * size)
+        ends = np.where(aligned, 0.0, 2.0)
+        touched = np.where(aligned, run / granule, (run + granule - size) / granule)  # begins anywhere in a granule
+        again = np.minimum(touched, ends) if stored else 0.0
+        return total / run * (touched + again) * granule
+
+    def _inside(self, access: k.Access) -> Array:
+        """Elements of a box that lie in the tensor."""
+        total = np.ones(self.rows)
+        for i, extent in zip(access.index, access.extents, strict=True):
+            total = total * np.minimum(self.extent(i), extent)
+        return total
+
+    def _runs(self, access: k.Access) -> tuple[Array, Array]:
+        """Elements of a contiguous run of a box, and whether every run begins and ends with a granule."""
+        size, granule = access.buffer.dtype.bytes, self.chip.dram.granule_bytes
+        run, joined = np.ones(self.rows), np.ones(self.rows, dtype=bool)
+        aligned = np.full(self.rows, access.offset * size % granule == 0)
+        for d in sorted(range(len(access.index)), key=lambda d: abs(access.strides[d])):
+            count = np.minimum(self.extent(access.index[d]), access.extents[d])
+            listed = access.gather is not None and access.gather[0] == d
+            longer = joined & (run == access.strides[d]) & (not listed)
+            joined &= longer | (count == 1)
+            run = np.where(longer, run * count, run)
+            if access.strides[d] * size % granule:  # what is walked in such steps is aligned as part of a run only
+                aligned &= longer | (count >= access.extents[d]) & (count == 1)
+        return run, aligned & (run * size % granule == 0)
 
 
 def _candidates(kernel: k.KernelSpec, chip: Chip, limit: int, small: bool) -> _Space:
