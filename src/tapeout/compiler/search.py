@@ -7,8 +7,8 @@ really takes is the timing executor's business.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import permutations
+from dataclasses import dataclass, replace
+from itertools import combinations, permutations, product
 from math import prod
 
 import numpy as np
@@ -35,6 +35,13 @@ from tapeout.isa.commands import VECTOR_SPECIAL
 Array = npt.NDArray[np.float64]
 MAX_SPREADS = 64
 MAX_TILINGS = 4096
+STARTS = 3
+"""Spreads whose best records are looked around of."""
+STEPS = 8
+KEPT = 64
+"""Records that are tried in every order of their loops."""
+CLOSE = 0.99
+"""What is not better by this is not looked around of any more."""
 
 
 def _ceil(a: Array | float, b: Array | float) -> Array:
@@ -104,9 +111,13 @@ def _thin(choices: list[list[int]], limit: int, small: bool) -> list[list[int]]:
     return choices
 
 
+CHAINED = ("ld", "dram ld", "mm", "ve", "st")
+"""Resources whose single turns wait for one another."""
+
+
 class _Use:
     """Cycles of every resource: in all turns (`total`), in one turn of each op (`path`), and in each of the `whole`
-    turns on average, without what is done once (`turn`)."""
+    turns on average, without what is done once (`turn`, of `CHAINED` only)."""
 
     def __init__(self, whole: Array) -> None:
         self.whole = whole
@@ -118,12 +129,11 @@ class _Use:
 
     def add(self, name: str, each: Array, turns: Array) -> None:
         """`each` cycles in each of so many turns."""
-        for held, cycles in (
-            (self.total, each * turns),
-            (self.path, each),
-            (self.turn, np.where(turns > 1, each * turns / self.whole, 0.0)),
-        ):
-            held[name] = held.get(name, 0.0) + cycles
+        total = each * turns
+        self.total[name] = self.total.get(name, 0.0) + total
+        self.path[name] = self.path.get(name, 0.0) + each
+        if name in CHAINED:
+            self.turn[name] = self.turn.get(name, 0.0) + np.where(turns > 1, total / self.whole, 0.0)
 
 
 class _Cost:
@@ -137,6 +147,8 @@ class _Cost:
         self.trip = _ceil(_ceil(extents, self.tile), self.factor)
         self.roles = roles_of(kernel)
         self.rows = len(self.tile)
+        self._extents: dict[tuple[tuple[k.Axis, int], ...], Array] = {}
+        self._turns: dict[tuple[frozenset[k.Axis], tuple[k.Axis, ...]], Array] = {}
 
     def size(self, axis: k.Axis) -> Array:
         return self.tile[:, self.column[axis]]
@@ -145,10 +157,12 @@ class _Cost:
         return self.trip[:, self.column[axis]]
 
     def extent(self, index: k.DimIndex) -> Array:
-        total = np.ones(self.rows)
-        for axis, coef in index.terms:
-            total = total + coef * (self.size(axis) - 1)
-        return total
+        if index.terms not in self._extents:
+            total = np.ones(self.rows)
+            for axis, coef in index.terms:
+                total = total + coef * (self.size(axis) - 1)
+            self._extents[index.terms] = total
+        return self._extents[index.terms]
 
     def elements(self, index: tuple[k.DimIndex, ...]) -> Array:
         total = np.ones(self.rows)
@@ -159,13 +173,16 @@ class _Cost:
     def turns(self, axes: set[k.Axis], loops: tuple[k.Axis, ...]) -> Array:
         """How often something that depends on `axes` is done on one core: all loops down to the deepest it depends
         on."""
-        count = np.ones(self.rows)
-        inside = np.zeros(self.rows, dtype=bool)
-        for axis in reversed(loops):
-            trip = self.trips(axis)
-            inside = inside | ((axis in axes) & (trip > 1))
-            count = np.where(inside, count * trip, count)
-        return count
+        key = frozenset(axes & set(loops)), loops
+        if key not in self._turns:
+            count = np.ones(self.rows)
+            inside = np.zeros(self.rows, dtype=bool)
+            for axis in reversed(loops):
+                trip = self.trips(axis)
+                inside = inside | ((axis in axes) & (trip > 1))
+                count = np.where(inside, count * trip, count)
+            self._turns[key] = count
+        return self._turns[key]
 
     def loops_of(self, op: k.KernelOp) -> tuple[k.Axis, ...]:
         """Loops around an op: the parallel ones, then the chunks of the reduction that it feeds."""
@@ -387,8 +404,8 @@ class _Cost:
             use.add("die", moved / dies**2 / self.chip.die_link.bytes_per_cycle, turns)
 
     def _dma_bytes(self, access: k.Access, stored: bool) -> Array:
-        """Bytes charged for one box (docs/timing.md, rules 9 and 10): each contiguous run in whole granules, those that a
-        store covers in part twice."""
+        """Bytes charged for one box (docs/timing.md, rule 9): each contiguous run in whole granules, those that a store
+        covers in part twice."""
         size, granule = access.buffer.dtype.bytes, self.chip.dram.granule_bytes
         total = self.elements(access.index) * size
         if access.buffer.space:
@@ -406,7 +423,7 @@ class _Cost:
         """Elements of a box that lie in the tensor."""
         total = np.ones(self.rows)
         for i, extent in zip(access.index, access.extents, strict=True):
-            total = total * np.minimum(self.extent(i), extent)
+            total = total * np.minimum(self.extent(i), max(1, extent))
         return total
 
     def _runs(self, access: k.Access) -> tuple[Array, Array]:
@@ -415,7 +432,7 @@ class _Cost:
         run, joined = np.ones(self.rows), np.ones(self.rows, dtype=bool)
         aligned = np.full(self.rows, access.offset * size % granule == 0)
         for d in sorted(range(len(access.index)), key=lambda d: abs(access.strides[d])):
-            count = np.minimum(self.extent(access.index[d]), access.extents[d])
+            count = np.minimum(self.extent(access.index[d]), max(1, access.extents[d]))
             listed = access.gather is not None and access.gather[0] == d
             longer = joined & (run == access.strides[d]) & (not listed)
             joined &= longer | (count == 1)
@@ -494,17 +511,117 @@ def search(
             "use a chip with larger local memories",
         )
     space = _Space(space.tile[fits], space.factor[fits])
-    best: Schedule | None = None
-    spreadable = [a for n, a in enumerate(kernel.layout) if (space.factor[:, n] > 1).any()]
+    best: _Choice | None = None
+    for start in _starts(kernel, chip, space, depth):
+        found = _descend(kernel, chip, start, depth, part)
+        if best is None or found.cycles < best.cycles:
+            best = found
+    assert best is not None
+    return _record(kernel, best, depth)
+
+
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """One record under consideration: tile and parts of each axis, the order of the loops, the axis of the core
+    number's lowest digit, and the predicted cycles."""
+
+    tile: Array
+    factor: Array
+    order: tuple[k.Axis, ...]
+    inner: k.Axis | None
+    cycles: float
+
+
+def _best(kernel: k.KernelSpec, chip: Chip, space: _Space, depth: int) -> _Choice:
+    """The best of a space in all orders of its loops."""
+    best: _Choice | None = None
     for order in _orders(kernel, space):
         cost = _Cost(kernel, chip, order, space)
-        for inner in (spreadable if chip.multicast else spreadable[-1:]) or [None]:
+        for inner in _inners(kernel, chip, space):
             cycles = cost.cycles(depth, inner)
             row = int(cycles.argmin())
             if best is None or cycles[row] < best.cycles:
-                best = _record(kernel, order, space, row, depth, float(cycles[row]), inner)
+                best = _Choice(space.tile[row], space.factor[row], order, inner, float(cycles[row]))
     assert best is not None
     return best
+
+
+def _inners(kernel: k.KernelSpec, chip: Chip, space: _Space) -> list[k.Axis] | list[None]:
+    """Axes that the lowest digit of the core number may belong to; only multicast cares."""
+    spread = [a for n, a in enumerate(kernel.layout) if (space.factor[:, n] > 1).any()]
+    return (spread if chip.multicast else spread[-1:]) or [None]
+
+
+def _starts(kernel: k.KernelSpec, chip: Chip, space: _Space, depth: int) -> list[_Choice]:
+    """The best records of the coarse space, each of another spread."""
+    costs = [_Cost(kernel, chip, order, space) for order in _orders(kernel, space)]
+    *others, last = _inners(kernel, chip, space)
+    tried = [*((cost, last) for cost in costs), *((costs[0], inner) for inner in others)]
+    cycles = np.minimum.reduce([cost.cycles(depth, inner) for cost, inner in tried])
+    spreads: dict[bytes, list[int]] = {}
+    for row in cycles.argsort(kind="stable"):
+        spreads.setdefault(space.factor[row].tobytes(), []).append(int(row))
+        if len(spreads) > STARTS:
+            break
+    rows = [found[:KEPT] for found in [*spreads.values()][:STARTS]]
+    return [_best(kernel, chip, _Space(space.tile[r], space.factor[r]), depth) for r in rows]
+
+
+def _descend(kernel: k.KernelSpec, chip: Chip, best: _Choice, depth: int, part: float) -> _Choice:
+    """From a record to the best near it, as long as that becomes better: two axes at a time are cut otherwise, or
+    dealt out to other numbers of cores; where that ends the loops are ordered anew."""
+    for _ in range(STEPS):
+        space = _near(kernel, chip, best)
+        cost = _Cost(kernel, chip, best.order, space)
+        cycles = np.where(cost.memory(part)[0 if depth > 1 else 1] > 0, np.inf, cost.cycles(depth, best.inner))
+        row = int(cycles.argmin())
+        before = best
+        if cycles[row] < best.cycles:
+            best = replace(best, tile=space.tile[row], factor=space.factor[row], cycles=float(cycles[row]))
+        if best.cycles >= before.cycles * CLOSE:
+            again = _best(kernel, chip, _Space(best.tile[None, :], best.factor[None, :]), depth)
+            if again.cycles >= best.cycles * CLOSE:
+                return min(best, again, key=lambda choice: choice.cycles)
+            best = again
+    return best
+
+
+def _near(kernel: k.KernelSpec, chip: Chip, at: _Choice) -> _Space:
+    """Records that differ in the tiles of two axes, or in the parts and tiles of two."""
+    quanta = _quanta(kernel, chip)
+    extents = {a: a.extent for a in kernel.layout}
+    column = {a: n for n, a in enumerate(kernel.layout)}
+    tiles, factors = [at.tile[None, :]], [at.factor[None, :]]
+
+    def choices(axis: k.Axis, parts: int, count: int) -> list[int]:
+        """Tile sizes around the present one, and the largest and smallest."""
+        if axis in kernel.resident:
+            return [axis.extent]
+        if axis in kernel.sequential:
+            return _chunks(kernel, axis, quanta.get(axis, 1))
+        found = _tile_choices(-(-extents[axis] // parts), quanta.get(axis, 1))
+        place = sum(size > at.tile[column[axis]] for size in found)
+        return sorted({*found[max(0, place - count) : place + count + 1], found[0], found[-1]})
+
+    def add(pair: tuple[k.Axis, k.Axis], parts: tuple[int, int], count: int) -> None:
+        grid = np.meshgrid(*(np.array(choices(a, f, count), float) for a, f in zip(pair, parts, strict=True)))
+        tile, factor = (np.tile(row, (grid[0].size, 1)) for row in (at.tile, at.factor))
+        for axis, sizes, number in zip(pair, grid, parts, strict=True):
+            tile[:, column[axis]], factor[:, column[axis]] = sizes.ravel(), number
+        tiles.append(tile)
+        factors.append(factor)
+
+    for pair in combinations(kernel.layout, 2):
+        first, second = (int(at.factor[column[a]]) for a in pair)
+        add(pair, (first, second), 5)
+    every = float(at.factor.prod())
+    for pair in combinations(kernel.spreadable, 2):
+        first, second = (int(at.factor[column[a]]) for a in pair)
+        others = every / (first * second)
+        for parts in product(_factors(pair[0], chip.cores), _factors(pair[1], chip.cores)):
+            if parts != (first, second) and every * 0.7 <= others * prod(parts) <= chip.cores:
+                add(pair, parts, 1)
+    return _Space(np.concatenate(tiles), np.concatenate(factors))
 
 
 def _orders(kernel: k.KernelSpec, space: _Space) -> list[tuple[k.Axis, ...]]:
@@ -522,18 +639,8 @@ def _orders(kernel: k.KernelSpec, space: _Space) -> list[tuple[k.Axis, ...]]:
     return [(*outside, *p) for p in permutations(cut)]
 
 
-def _record(
-    kernel: k.KernelSpec,
-    order: tuple[k.Axis, ...],
-    space: _Space,
-    row: int,
-    depth: int,
-    cycles: float,
-    inner: k.Axis | None,
-) -> Schedule:
-    tile = {a: int(space.tile[row, n]) for n, a in enumerate(kernel.layout)}
-    parts = [
-        (a, int(space.factor[row, n])) for n, a in reversed(list(enumerate(kernel.layout))) if space.factor[row, n] > 1
-    ]
-    parts.sort(key=lambda p: p[0] is not inner)
-    return Schedule(tile, tuple(parts), order, depth, cycles)
+def _record(kernel: k.KernelSpec, choice: _Choice, depth: int) -> Schedule:
+    tile = {a: int(choice.tile[n]) for n, a in enumerate(kernel.layout)}
+    parts = [(a, int(choice.factor[n])) for n, a in reversed(list(enumerate(kernel.layout))) if choice.factor[n] > 1]
+    parts.sort(key=lambda p: p[0] is not choice.inner)
+    return Schedule(tile, tuple(parts), choice.order, depth, choice.cycles)
