@@ -399,6 +399,42 @@ def _at_least_zero(value: g.Value, r: Rewriter) -> bool:
             return False
 
 
+def narrow_before_concat(op: g.Op, r: Rewriter) -> g.Value | None:
+    """What only narrows a concatenation, element by element, is done to its operands: they are joined narrow, and may be
+    narrowed where they are made."""
+    if not isinstance(op, g.Convert) or op.dtype.bytes >= op.x.type.dtype.bytes:
+        return None
+    chain: list[g.Unary | g.Binary | g.Convert] = [op]
+    value = op.x
+    while (inner := r.op(value)) is not None and value in r.single_use:
+        if isinstance(inner, g.Concat):
+            pieces = tuple(_again(r, chain[::-1], x) for x in inner.xs)
+            return r.add(g.Concat(pieces, inner.axis, source=inner.source))
+        if isinstance(inner, g.Binary) and ((factor := r.spread(inner.y)) is None or factor[0].size != 1):
+            return None
+        if not isinstance(inner, g.Unary | g.Binary):
+            return None
+        chain.append(inner)
+        value = inner.x
+    return None
+
+
+def _again(r: Rewriter, chain: list[g.Unary | g.Binary | g.Convert], x: g.Value) -> g.Value:
+    """`chain`, ops that each take the result of the one before and one number, on another value."""
+    for op in chain:
+        number = {"y": _spread(r, op.y, x.type.static_shape)} if isinstance(op, g.Binary) else {}
+        x = r.add(dataclasses.replace(op, x=x, outs=(), **number))
+        r.single_use.add(x)
+    return x
+
+
+def _spread(r: Rewriter, value: g.Value, shape: tuple[int, ...]) -> g.Value:
+    """The one number behind a value, spread over a shape."""
+    found = r.spread(value)
+    assert found is not None, "only what is one number is asked for"
+    return r.add(g.Broadcast(r.array(found[0].reshape(())), shape, ()))
+
+
 def split_groups(op: g.Op, r: Rewriter) -> g.Value | None:
     """A grouped convolution that is neither plain nor depthwise is one convolution per group."""
     if not isinstance(op, g.Conv) or op.groups == 1:
@@ -452,6 +488,7 @@ RULES: tuple[Rule, ...] = (
     scale_behind_pool,
     round_of_quotient,
     scale_weights,
+    narrow_before_concat,
     plain_scatter,
     plain_indices,
     split_groups,

@@ -117,9 +117,7 @@ class Former:
         for op in group.ops:
             for out in op.outs:
                 if out in self.grouping.stored and out in self._tiles:
-                    order = self.grouping.orders[out]
-                    place = whole(self.grouping.buffer(out), out.type.static_shape, order)
-                    self._store(self.typed(out), place, self.index(group.dims[out]))
+                    self._store(self.typed(out), self.grouping.home(out), self.index(group.dims[out]))
         return self._finish()
 
     def _store(
@@ -361,9 +359,7 @@ class Former:
         x = op.xs[self.group.piece]
         dims = self.group.dims[x]
         start = sum(y.type.static_shape[op.axis] for y in op.xs[: self.group.piece])
-        place = whole(self.grouping.buffer(op.out), op.out.type.static_shape, self.grouping.orders[op.out])
-        piece = replace(place, extents=x.type.static_shape, offset=place.offset + start * place.strides[op.axis])
-        self._move_whole(self.grouping.place(x), piece, dims)
+        self._move_whole(self.grouping.place(x), self.grouping.piece(op, x, start), dims)
 
     def _form_copy(self, value: g.Value) -> None:
         buffer, source, order = self.grouping.copy_made_by(self.group)

@@ -8,7 +8,7 @@ follow.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tapeout.chip.spec import Chip
 from tapeout.compiler.fusion import ELEMENTWISE, Fusion
@@ -116,6 +116,7 @@ class Grouping:
         """Where outputs lie after a run; not always where their readers find them."""
         self._wide = widenings(graph)
         self._deferred = self._widenings_to_defer()
+        self._pieces = self._pieces_in_place()
 
     def _widenings_to_defer(self) -> set[g.Op]:
         """Widenings with one elementwise reader: they are computed in its group, whatever made the narrow value."""
@@ -128,7 +129,44 @@ class Grouping:
                 found.add(op)
         return found
 
+    def _pieces_in_place(self) -> dict[g.Value, tuple[g.Concat, int]]:
+        """Operands of concatenations that are written where the result holds them, with the place of their first row.
+
+        Not what is an output itself, or has to be packed for a reader that takes it for another shape.
+        """
+        found: dict[g.Value, tuple[g.Concat, int]] = {}
+        for op in self.graph.ops:
+            if not isinstance(op, g.Concat):
+                continue
+            start = 0
+            for x in op.xs:
+                if x not in found and op.xs.count(x) == 1 and self._lies_anywhere(x):
+                    found[x] = (op, start)
+                start += x.type.static_shape[op.axis]
+        return found
+
+    def _lies_anywhere(self, value: g.Value) -> bool:
+        """Whether a value may lie in a part of another's buffer."""
+        op = self.producer.get(value)
+        if op is None or isinstance(op, (*VIEWS, g.Constant, g.Scatter)) or op in self._deferred:
+            return False
+        readers = self._readers.get(value, ())
+        return value not in self._exits and not any(isinstance(r, g.Reshape | g.Scatter) for r in readers)
+
     # ---- places
+
+    def home(self, value: g.Value) -> Place:
+        """Where a value that is not a view is written."""
+        if value not in self._pieces:
+            return whole(self.buffer(value), value.type.static_shape, self.orders[value])
+        op, start = self._pieces[value]
+        return self.piece(op, value, start)
+
+    def piece(self, op: g.Concat, value: g.Value, start: int) -> Place:
+        """The part of a concatenation's result that holds an operand, `start` rows behind the first one."""
+        joined = self.place(op.out)
+        offset = joined.offset + start * joined.strides[op.axis]
+        return replace(joined, extents=value.type.static_shape, offset=offset)
 
     def buffer(self, value: g.Value) -> Buffer:
         """The buffer of a value that is not a view."""
@@ -159,7 +197,7 @@ class Grouping:
                     what = f"{type(op).__name__} of {op.x.type}"
                     raise UnsupportedOp(what, op.source, "give the value of the pad as a constant")
         else:
-            found = whole(self.buffer(value), value.type.static_shape, self.orders[value])
+            found = self.home(value)
             if op is not None and not isinstance(op, g.Constant):
                 self.stored.add(value)
         self.places[value] = found
@@ -220,15 +258,21 @@ class Grouping:
         return self.groups[-1]
 
     def _add_pieces(self, op: g.Concat) -> None:
-        """A group for each operand of a concatenation; the last one stands for the whole."""
+        """A group for each operand of a concatenation that is not written in its place; the last one stands for all."""
         before = 0
         for number, x in enumerate(op.xs):
+            if self._in_place(op, x):
+                self.place(x)
+                continue
             group = self._new_group(piece=number)
             self._add(op, group)
             group.needs = self._needs(x) | before
             before |= (1 << group.number) | group.needs
             group.dims[x] = self._fresh(x)
         self.place(op.out)
+
+    def _in_place(self, op: g.Concat, x: g.Value) -> bool:
+        return x in self._pieces and self._pieces[x][0] is op
 
     def _readers_of(self, value: g.Value) -> list[g.Op]:
         """Ops that read a value, through views too."""
@@ -344,6 +388,9 @@ class Grouping:
             return self._needs(g.operands(source)[0])
         group = self.group_of.get(root)
         bits = (1 << group.number) | group.needs if group else 0
+        if isinstance(source, g.Concat):
+            for x in source.xs:
+                bits |= self._needs(x) if self._in_place(source, x) else 0
         place = self.places.get(value)
         if place is not None and place.buffer in self.group_of_buffer:
             copy = self.group_of_buffer[place.buffer]
