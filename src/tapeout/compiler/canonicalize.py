@@ -399,40 +399,68 @@ def _at_least_zero(value: g.Value, r: Rewriter) -> bool:
             return False
 
 
+Plain = g.Unary | g.Binary | g.Convert
+
+
+def before_moves(op: g.Op, r: Rewriter) -> g.Value | None:
+    """What is done to each element of a moved or repeated value is done before that is moved, where it is made."""
+    if not isinstance(op, Plain) or (value := _argument(op, r)) is None or value not in r.single_use:
+        return None
+    inner = r.op(value)
+    if not isinstance(inner, g.Reshape | g.Transpose | g.Broadcast) or _widens(op, value):
+        return None
+    if (maker := r.op(inner.x)) is None or isinstance(maker, g.Constant):
+        return None
+    return r.add(dataclasses.replace(inner, x=_again(op, inner.x, r), outs=()))
+
+
 def narrow_before_concat(op: g.Op, r: Rewriter) -> g.Value | None:
-    """What only narrows a concatenation, element by element, is done to its operands: they are joined narrow, and may be
-    narrowed where they are made."""
+    """What only narrows a concatenation, element by element, is done to its operands: they are joined narrow, and may
+    be narrowed where they are made."""
     if not isinstance(op, g.Convert) or op.dtype.bytes >= op.x.type.dtype.bytes:
         return None
-    chain: list[g.Unary | g.Binary | g.Convert] = [op]
-    value = op.x
-    while (inner := r.op(value)) is not None and value in r.single_use:
-        if isinstance(inner, g.Concat):
-            pieces = tuple(_again(r, chain[::-1], x) for x in inner.xs)
-            return r.add(g.Concat(pieces, inner.axis, source=inner.source))
-        if isinstance(inner, g.Binary) and ((factor := r.spread(inner.y)) is None or factor[0].size != 1):
-            return None
-        if not isinstance(inner, g.Unary | g.Binary):
-            return None
+    chain: list[Plain] = [op]
+    value: g.Value | None = op.x
+    while value in r.single_use and isinstance(inner := r.op(value), Plain):
         chain.append(inner)
-        value = inner.x
-    return None
+        value = _argument(inner, r)
+    joined = r.op(value) if value in r.single_use else None
+    if not isinstance(joined, g.Concat):
+        return None
+    pieces = list(joined.xs)
+    for each in reversed(chain):
+        pieces = [_again(each, x, r) for x in pieces]
+    return r.add(g.Concat(tuple(pieces), joined.axis, source=joined.source))
 
 
-def _again(r: Rewriter, chain: list[g.Unary | g.Binary | g.Convert], x: g.Value) -> g.Value:
-    """`chain`, ops that each take the result of the one before and one number, on another value."""
-    for op in chain:
-        number = {"y": _spread(r, op.y, x.type.static_shape)} if isinstance(op, g.Binary) else {}
-        x = r.add(dataclasses.replace(op, x=x, outs=(), **number))
-        r.single_use.add(x)
-    return x
+def _argument(op: Plain, r: Rewriter) -> g.Value | None:
+    """The operand of an op whose other one, if any, is the same number for all elements."""
+    found = [v for v in g.operands(op) if not _is_number(v, r)]
+    return found[0] if len(found) == 1 else None
 
 
-def _spread(r: Rewriter, value: g.Value, shape: tuple[int, ...]) -> g.Value:
-    """The one number behind a value, spread over a shape."""
-    found = r.spread(value)
-    assert found is not None, "only what is one number is asked for"
-    return r.add(g.Broadcast(r.array(found[0].reshape(())), shape, ()))
+def _is_number(value: g.Value, r: Rewriter) -> bool:
+    return (known := r.spread(value)) is not None and known[0].size == 1
+
+
+def _widens(op: Plain, value: g.Value) -> bool:
+    return isinstance(op, g.Convert) and op.dtype.bytes > value.type.dtype.bytes
+
+
+def _again(op: Plain, x: g.Value, r: Rewriter) -> g.Value:
+    """An op with one argument, beside numbers, on another value."""
+    shape = x.type.static_shape
+    operands = {v: _number(v, shape, r) if _is_number(v, r) else x for v in g.operands(op)}
+    made = r.add(dataclasses.replace(g.substitute(op, operands), outs=()))
+    r.single_use.add(made)
+    return made
+
+
+def _number(value: g.Value, shape: tuple[int, ...], r: Rewriter) -> g.Value:
+    """The number that a value is everywhere, for another shape."""
+    known = r.spread(value)
+    assert known is not None, "asked for what is one number"
+    return r.add(g.Broadcast(r.array(known[0].reshape(())), shape, ()))
 
 
 def split_groups(op: g.Op, r: Rewriter) -> g.Value | None:
@@ -488,6 +516,7 @@ RULES: tuple[Rule, ...] = (
     scale_behind_pool,
     round_of_quotient,
     scale_weights,
+    before_moves,
     narrow_before_concat,
     plain_scatter,
     plain_indices,

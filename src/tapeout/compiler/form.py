@@ -367,8 +367,7 @@ class Former:
 
     def _move_whole(self, source: Place, target: Place, dims: Dims) -> None:
         """A kernel that only loads and stores."""
-        tile = self.load(source, self.index(dims), frozenset(d for d, a in enumerate(dims) if a is not None))
-        self._store(tile, target, self.index(dims))
+        self._store(self.load(source, self.index(dims)), target, self.index(dims))
 
     # ---- the finished kernel
 
