@@ -93,9 +93,22 @@ class Fusion:
         tile_rows = max(1, min(room // 2 // max(1, row), rows // self.chip.cores))
         if join.other is not None and tile_rows < min(self._busy_rows(), rows // self.chip.cores):
             return False
+        if self._shreds(join, whole, tile_rows):
+            return False
         again = [join.other] if join.other is not None else []
         again += [r for o in self.group.ops if isinstance(o, g.Dot | g.Conv) for r in self._rereads(o, whole)]
         return sum(self._extra(r, rows, tile_rows) for r in again) <= saved
+
+    def _shreds(self, join: _Join, whole: set[int], tile_rows: int) -> bool:
+        """Whether tiles of whole rows hold so few of them that what lies side by side in memory comes in less than
+        granules: as where an image is summed whose channels lie innermost."""
+        root = self.grouping.root(join.value)
+        order = self.grouping.orders[root]
+        inner = self.group.dims[root][order[-1]] if order else None
+        if inner is None or (side := self.grouping.axes.find(inner)) in whole | self._resident:
+            return False
+        beside = self._extent({side})
+        return min(tile_rows, beside) * root.type.dtype.bytes < min(self.chip.dram.granule_bytes, beside)
 
     def _room(self, resident: set[int]) -> int:
         """Bytes of the vector unit's memory that are left for rows beside the operands that lie whole in a memory; none
