@@ -4,7 +4,7 @@ is read again for every tile of rows must be less than the traffic that is saved
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
 from typing import TYPE_CHECKING
 
 from tapeout.compiler.engines import parts_on_matrix
@@ -91,13 +91,37 @@ class Fusion:
             return False
         saved = 2 * self._extent(self._found(join.dims)) * join.value.type.dtype.bytes
         tile_rows = max(1, min(room // 2 // max(1, row), rows // self.chip.cores))
-        if join.other is not None and tile_rows < min(self._busy_rows(), rows // self.chip.cores):
+        if join.other is not None and self._stalls(op, tile_rows, rows) > self._cycles(saved, join.value):
             return False
         if self._shreds(join, whole, tile_rows):
             return False
         again = [join.other] if join.other is not None else []
         again += [r for o in self.group.ops if isinstance(o, g.Dot | g.Conv) for r in self._rereads(o, whole)]
         return sum(self._extra(r, rows, tile_rows) for r in again) <= saved
+
+    def _stalls(self, op: g.Op, tile_rows: int, rows: int) -> float:
+        """Cycles that the matrix units wait for weights, since tiles have too few rows, in all contractions of the group
+        and in `op`."""
+        unit = self.chip.matrix
+        if tile_rows >= min(self._busy_rows(), rows // self.chip.cores):
+            return 0.0
+        shape = max(unit.geometry.values(), key=lambda kind: kind.macs)
+        passes = sum(
+            ceil(o.out.type.elements / rows / shape.n0) * ceil(_depth(o) / shape.k0)
+            for o in (*self.group.ops, op)
+            if isinstance(o, g.Dot | g.Conv)
+        )
+        return rows / tile_rows / self.chip.cores * passes * (unit.load_cycles - tile_rows / shape.m0)
+
+    def _cycles(self, moved: int, value: g.Value) -> float:
+        """Cycles of moving so many bytes of a value between its makers and readers, where it is likely to lie."""
+        size = value.type.elements * value.type.dtype.bytes
+        rates = [
+            level.bytes_per_cycle * (self.chip.clusters if level.scope == "distributed" else 1)
+            for level in self.chip.spaces
+            if self.chip.reached_by_all(level) and size <= self.chip.shared_bytes(level)
+        ]
+        return moved / max([self.chip.dram_bytes_per_cycle, *rates])
 
     def _shreds(self, join: _Join, whole: set[int], tile_rows: int) -> bool:
         """Whether tiles of whole rows hold so few of them that what lies side by side in memory comes in less than
@@ -176,3 +200,10 @@ class Fusion:
         if self._part(operand) <= self._memory("b") // 2:  # it stays while the row tiles of its part pass by
             times = min(times, -(-self.chip.cores // parts))
         return operand.bytes * max(0, times - 1)
+
+
+def _depth(op: g.Dot | g.Conv) -> int:
+    """Products that are summed for one result."""
+    if isinstance(op, g.Conv):
+        return prod(op.w.type.static_shape[1:])
+    return prod(op.lhs.type.static_shape[d] for d in op.lhs_contract)

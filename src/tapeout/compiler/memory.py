@@ -78,7 +78,7 @@ def buffers_of(program: TileProgram) -> tuple[Buffer, ...]:
 
 def on_chip(kernels: Sequence[KernelSpec], kept: frozenset[Buffer], chip: Chip) -> dict[Buffer, tuple[int, int]]:
     """Space and address of the temporaries that lie in shared memories on the chip; `kept` ones stay in DRAM."""
-    uses = [[op.access.buffer for op in kernel.ops if isinstance(op, LoadTile | StoreTile)] for kernel in kernels]
+    uses = [_touched(kernel) for kernel in kernels]
     spans = lifetimes(uses, frozenset())
     touches = Counter(buffer for buffers in uses for buffer in buffers)
     able = [b for b in spans if b.role == "temporary" and b not in kept and b.bytes]
@@ -94,6 +94,33 @@ def on_chip(kernels: Sequence[KernelSpec], kept: frozenset[Buffer], chip: Chip) 
                 found[buffer] = (space, at)
                 break
     return found
+
+
+class Rooms:
+    """What is left of the memories on the chip that all cores reach, kernel by kernel."""
+
+    def __init__(self, kernels: Sequence[KernelSpec], near: Mapping[Buffer, int], chip: Chip) -> None:
+        levels = enumerate(chip.spaces, 1)
+        self.spaces = {space: chip.shared_bytes(level) for space, level in levels if chip.reached_by_all(level)}
+        self._arenas = {space: _Arena() for space in self.spaces}
+        for buffer, span in lifetimes([_touched(kernel) for kernel in kernels], frozenset()).items():
+            if buffer in near:
+                self._arenas[buffer.space].take(near[buffer], _aligned(buffer.bytes), span)
+
+    def find(self, size: int, kernel: int) -> tuple[int, int] | None:
+        """A memory and an address in it that are free while a kernel runs."""
+        for space, arena in self._arenas.items():
+            at = arena.find(_aligned(size), (kernel, kernel))
+            if at + _aligned(size) <= self.spaces[space]:
+                return space, at
+        return None
+
+    def take(self, space: int, at: int, size: int, kernel: int) -> None:
+        self._arenas[space].take(at, _aligned(size), (kernel, kernel))
+
+
+def _touched(kernel: KernelSpec) -> list[Buffer]:
+    return [op.access.buffer for op in kernel.ops if isinstance(op, LoadTile | StoreTile)]
 
 
 def placed(

@@ -20,6 +20,7 @@ from tapeout.compiler.schedule_cache import ScheduleCache
 from tapeout.compiler.schedule_verify import verify_schedule
 from tapeout.compiler.search import search
 from tapeout.compiler.signature import signature
+from tapeout.compiler.staging import staged
 from tapeout.compiler.support import check_control, check_supported
 from tapeout.compiler.sync import Semaphores, synchronise
 from tapeout.compiler.tile import TileProgram, Window, local_bytes
@@ -133,7 +134,9 @@ def plan_kernels(graph: g.Graph, chip: Chip, progress: Progress = _quiet, cache:
             except DoesNotFit as error:
                 crowded.append((group, error))
         if not crowded:
-            return Plan(grouping, kernels, tuple(schedules), near)
+            return Plan(
+                grouping, *staged(kernels, schedules, near, chip, lambda x: schedule_kernel(x, chip, known, cache))
+            )
         for group, error in crowded:
             split = split_point(group, apart)
             if split is None:

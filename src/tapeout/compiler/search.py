@@ -367,10 +367,7 @@ class _Cost:
         distinct = np.ones(self.rows)
         for a in axes:
             distinct = distinct * self.factor[:, self.column[a]]
-        together = np.ones(self.rows)
-        if name == "ld" and chip.multicast and inner is not None and inner not in axes:
-            whole_clusters = self.factor[:, self.column[inner]] % chip.topology.cores == 0
-            together = np.where(whole_clusters & (size >= MULTICAST_BYTES), chip.topology.cores, 1)
+        together = self._together(op, axes, size, inner)
         near = chip.spaces[op.access.buffer.space - 1] if op.access.buffer.space else None
         latency = chip.cluster_port.latency_cycles + near.latency_cycles if near else chip.dram_way_cycles
         use.add(name, size / together / chip.dma_bytes_per_cycle(latency) + chip.dma.setup_cycles, turns)
@@ -396,6 +393,19 @@ class _Cost:
         self._across_dies(size * loads, turns, use)
         if name == "ld":
             use.add("dram ld", size * loads / chip.dram_bytes_per_cycle, turns)
+
+    def _together(self, op: k.LoadTile | k.StoreTile, axes: set[k.Axis], size: Array, inner: k.Axis | None) -> Array:
+        """How many cores one transfer serves."""
+        if isinstance(op, k.StoreTile) or not self.chip.multicast or inner is None or inner in axes:
+            return np.ones(self.rows)
+        whole_clusters = self.factor[:, self.column[inner]] % self.chip.topology.cores == 0
+        return np.where(whole_clusters & (size >= MULTICAST_BYTES), self.chip.topology.cores, 1)
+
+    def read_bytes(self, op: k.LoadTile, inner: k.Axis | None) -> Array:
+        """Bytes that all cores together ask the memory for."""
+        axes, size = set(op.out.axes), self._dma_bytes(op.access, False)
+        transfers = self.factor.prod(axis=1) / self._together(op, axes, size, inner)
+        return size * transfers * self.turns(axes, self.loops_of(op))
 
     def _across_dies(self, moved: Array, turns: Array, use: _Use) -> None:
         """What interleaved memory moves over each link between two dies."""
@@ -622,6 +632,16 @@ def _near(kernel: k.KernelSpec, chip: Chip, at: _Choice) -> _Space:
             if parts != (first, second) and every * 0.7 <= others * prod(parts) <= chip.cores:
                 add(pair, parts, 1)
     return _Space(np.concatenate(tiles), np.concatenate(factors))
+
+
+def read_bytes(kernel: k.KernelSpec, chip: Chip, schedule: Schedule) -> dict[k.LoadTile, int]:
+    """Bytes that each load asks its memory for under a schedule, all cores together."""
+    parts = dict(schedule.spread)
+    tile = np.array([[float(schedule.tile[a]) for a in kernel.layout]])
+    factor = np.array([[float(parts.get(a, 1)) for a in kernel.layout]])
+    cost = _Cost(kernel, chip, schedule.order, _Space(tile, factor))
+    inner = schedule.spread[0][0] if schedule.spread else None
+    return {op: int(cost.read_bytes(op, inner)[0]) for op in kernel.ops if isinstance(op, k.LoadTile)}
 
 
 def _orders(kernel: k.KernelSpec, space: _Space) -> list[tuple[k.Axis, ...]]:
