@@ -100,8 +100,8 @@ class Fusion:
         return sum(self._extra(r, rows, tile_rows) for r in again) <= saved
 
     def _stalls(self, op: g.Op, tile_rows: int, rows: int) -> float:
-        """Cycles that the matrix units wait for weights, since tiles have too few rows, in all contractions of the group
-        and in `op`."""
+        """Cycles of the matrix units where tiles have too few rows to hide the loading of weights: contractions of the
+        group and `op`, one behind the other with the vector unit's work in between."""
         unit = self.chip.matrix
         if tile_rows >= min(self._busy_rows(), rows // self.chip.cores):
             return 0.0
@@ -111,7 +111,7 @@ class Fusion:
             for o in (*self.group.ops, op)
             if isinstance(o, g.Dot | g.Conv)
         )
-        return rows / tile_rows / self.chip.cores * passes * (unit.load_cycles - tile_rows / shape.m0)
+        return rows / tile_rows / self.chip.cores * passes * unit.load_cycles
 
     def _cycles(self, moved: int, value: g.Value) -> float:
         """Cycles of moving so many bytes of a value between its makers and readers, where it is likely to lie."""
@@ -121,7 +121,11 @@ class Fusion:
             for level in self.chip.spaces
             if self.chip.reached_by_all(level) and size <= self.chip.shared_bytes(level)
         ]
-        return moved / max([self.chip.dram_bytes_per_cycle, *rates])
+        if rates:
+            return moved / max(self.chip.dram_bytes_per_cycle, *rates)
+        cache = self.chip.cache
+        hits = moved // 2 if cache is not None and size <= cache.bytes // 2 else 0
+        return (moved - hits) / self.chip.dram_bytes_per_cycle
 
     def _shreds(self, join: _Join, whole: set[int], tile_rows: int) -> bool:
         """Whether tiles of whole rows hold so few of them that what lies side by side in memory comes in less than

@@ -1,5 +1,5 @@
-"""Staging: what a kernel's cores read from DRAM again and again is first brought, once, into a memory on the chip that all
-of them reach, where there is room beside the temporaries.
+"""Staging: what a kernel's cores read from DRAM again and again is first brought, once, into a memory on the chip that
+all of them reach, where there is room beside the temporaries.
 
 Whether it pays is the same prediction that ranks schedules: of the copy and of the kernel that reads it.
 """
