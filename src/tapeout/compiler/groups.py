@@ -39,11 +39,13 @@ ANCHORS = (
 
 
 class Axes:
-    """Axis numbers with their extents; equal ones are united."""
+    """Axis numbers with their extents; equal ones are united. An axis may have two parts, `outer * extent(inner) +
+    inner`: the channels of a grouped convolution are its groups and the channels of each."""
 
     def __init__(self) -> None:
         self._parent: list[int] = []
         self.extent: list[int] = []
+        self._parts: dict[int, tuple[int, int]] = {}
 
     def new(self, extent: int) -> int:
         self._parent.append(len(self._parent))
@@ -56,7 +58,24 @@ class Axes:
         return a
 
     def unite(self, a: int, b: int) -> None:
-        self._parent[self.find(b)] = self.find(a)
+        a, b = self.find(a), self.find(b)
+        if b in self._parts and a != b:
+            assert a not in self._parts, "two axes of a group are divided"
+            self._parts[a] = self._parts.pop(b)
+        self._parent[b] = a
+
+    def of_parts(self, outer: int, inner: int | None) -> int:
+        """The axis that has these parts."""
+        if inner is None:
+            return outer
+        whole = self.new(self.extent[outer] * self.extent[inner])
+        self._parts[whole] = (outer, inner)
+        return whole
+
+    def parts(self, a: int) -> tuple[int, ...]:
+        """The parts of an axis, outer one first; itself where it has none."""
+        root = self.find(a)
+        return tuple(map(self.find, self._parts.get(root, (root,))))
 
 
 @dataclass(eq=False, slots=True)
@@ -389,6 +408,8 @@ class Grouping:
                 return False
         if isinstance(op, g.Dot):
             return self.trace(op.rhs, group) is None or self.trace(op.lhs, group) is None
+        if isinstance(op, g.ArgReduce):
+            return all(a is None or len(self.axes.parts(a)) == 1 for a in self.trace(op.x, group) or ())
         if isinstance(op, ELEMENTWISE):
             inside = [dims for x in g.operands(op) if (dims := self.trace(x, group)) is not None]
             return not self._clash(group, inside)
@@ -522,12 +543,16 @@ class Grouping:
         self._plain(op, op.x, 0.0, group)
         out = self._fresh(op.out)
         w = op.w.type.static_shape
-        depthwise = op.groups > 1
-        channel = None if depthwise or w[1] == 1 else self.axes.new(w[1])
+        channel = self.axes.new(w[1]) if w[1] != 1 else None
         window = [self.axes.new(n) if n != 1 else None for n in w[2:]]
-        group.dims[op.out] = out
-        group.operand_dims[op, 1] = (out[1], channel, *window)
-        group.operand_dims[op, 0] = (out[0], out[1] if depthwise else channel, *out[2:])
+        made, read = out[1], channel
+        if op.groups > 1:
+            each, number = w[0] // op.groups, self.axes.new(op.groups)
+            made = self.axes.of_parts(number, self.axes.new(each) if each != 1 else None)
+            read = self.axes.of_parts(number, channel)
+        group.dims[op.out] = (out[0], made, *out[2:])
+        group.operand_dims[op, 1] = (made, channel, *window)
+        group.operand_dims[op, 0] = (out[0], read, *out[2:])
         group.reduce[op] = tuple(a for a in (channel, *window) if a is not None)
 
     def _plain(self, op: g.Op, value: g.Value, fill: float | None, group: Group) -> None:

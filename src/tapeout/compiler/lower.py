@@ -271,7 +271,9 @@ class Lowering(VectorLowering):
         axes = tuple(a for a in self.kernel.layout if a in op.out.axes)
         tiles = [op.out, src, *(t for t in rest[:2] if isinstance(t, k.Tile))]
         dims = collapse([(self.schedule.tile[a], tuple(self._strides[t].get(a, 0) for t in tiles)) for a in axes])
-        loops, dims = dims[: max(0, len(dims) - MAX_DIMS)], dims[max(0, len(dims) - MAX_DIMS) :]
+        varying = [n for n, (_, strides) in enumerate(dims[:-1], 1) if any(strides[2:])]
+        outside = max([0, len(dims) - MAX_DIMS, *varying])  # scale and bias repeat over all but the last dimension
+        loops, dims = dims[:outside], dims[outside:]
         slots = [self._slot() for _ in loops]
         shape = dims or [(1, (0,) * len(tiles))]
         views: dict[k.Tile, View] = {}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tapeout.chip.spec import Chip
+from tapeout.compiler.block_diagonal import pack_groups
 from tapeout.compiler.canonicalize import canonicalize
 from tapeout.compiler.emit import emit
 from tapeout.compiler.form import form_kernels
@@ -72,7 +73,7 @@ def compile_graph(
 ) -> Compiled:
     """Compiles a graph whose shapes are all known. `cache`: schedules found before."""
     progress("canonicalize", 0, 1)
-    canonical = canonical_form(graph)
+    canonical = canonical_form(graph, chip)
     check_supported(canonical)
     planned = plan_kernels(canonical, chip, progress, cache)
     grouping, kernels, schedules = planned.grouping, planned.kernels, planned.schedules
@@ -104,11 +105,11 @@ def compile_graph(
     return Compiled(graph, canonical, kernels, schedules, tuple(tiles), plan, program, inputs, outputs, states)
 
 
-def canonical_form(graph: g.Graph) -> g.Graph:
-    """The graph that kernels are formed from."""
+def canonical_form(graph: g.Graph, chip: Chip) -> g.Graph:
+    """The graph that kernels are formed from; the chip decides which groups of convolutions are packed."""
     plain = unroll_scans(graph)
     check_control(plain)
-    canonical = private_widenings(canonicalize(plain))
+    canonical = pack_groups(private_widenings(canonicalize(plain)), chip)
     verify(canonical, "canonicalization")
     return canonical
 
