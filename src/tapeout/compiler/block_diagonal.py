@@ -52,12 +52,11 @@ def groups_to_pack(op: g.Conv, chip: Chip) -> int:
     taps, rows = prod(op.w.type.static_shape[2:]), op.out.type.elements // op.w.type.static_shape[0]
 
     def cycles(count: int) -> float:
-        return grouped_cycles(
-            chip, Extents(op.groups // count, rows, outputs * count, channels * taps * count), x
-        )
+        size = Extents(op.groups // count, rows, outputs * count, channels * taps * count)
+        return grouped_cycles(chip, size, channels * count, x)
 
     best = min((n for n in range(1, op.groups + 1) if op.groups % n == 0), key=cycles)
-    if outputs == channels == 1 and depthwise_cycles(chip, rows * op.groups, taps) <= cycles(best):
+    if outputs == channels == 1 and depthwise_cycles(chip, rows, op.groups, taps) <= cycles(best):
         return 1
     return best
 

@@ -81,12 +81,14 @@ def prefers_vector(chip: Chip, size: Extents, a: DType, b: DType) -> bool:
     return 1.5 * vector_cycles(chip, size, compute) < matrix_cycles(chip, size, kind, len(PAIRS[count]))
 
 
-def grouped_cycles(chip: Chip, size: Extents, kind: DType) -> float:
-    """Cycles of a convolution with `size.batch` groups on the matrix units of all cores, one command for each group,
-    until its sums are drained; its weights are brought first. Cores divide groups and rows between them."""
+def grouped_cycles(chip: Chip, size: Extents, channels: int, kind: DType) -> float:
+    """Cycles of a convolution with `size.batch` groups of so many `channels` on the matrix units of all cores: its
+    weights and channels are brought, each group is one command for the array, and the sums are drained. Cores divide
+    groups and rows between them."""
     unit, shape = chip.matrix, chip.matrix.geometry_of(kind.value, kind.value)
+    weights = size.n * size.k * kind.bytes
     best = inf
-    for pieces in {1, *(2**n for n in range(chip.cores.bit_length())), chip.cores}:
+    for pieces in {*(2**n for n in range(chip.cores.bit_length())), chip.cores}:
         commands, rows = ceil(size.batch * pieces / chip.cores), ceil(size.m / pieces)
         m, n, k = ceil(rows / shape.m0), ceil(size.n / shape.n0), ceil(size.k / shape.k0)
         passes, stream = _passes(unit.stationary, m, n, k)
@@ -94,15 +96,25 @@ def grouped_cycles(chip: Chip, size: Extents, kind: DType) -> float:
             array = unit.load_cycles + (passes - 1) * max(stream, unit.load_cycles) + stream + unit.fill_cycles
         else:
             array = passes * (unit.load_cycles + stream + unit.fill_cycles)
-        weights = size.n * size.k * kind.bytes
-        moved = max(size.batch * weights / chip.dram_bytes_per_cycle, commands * weights / chip.dma_bytes_per_cycle(chip.dram_way_cycles))
         drained = chip.move.startup_cycles + commands * rows * size.n / chip.move.drain_elements_per_cycle
+        run = min(commands, size.batch) * channels * kind.bytes
+        moved = _load_cycles(chip, size.batch * weights, commands * weights)
+        moved += _load_cycles(chip, size.batch * size.m * channels * kind.bytes, rows * run, run)
         best = min(best, commands * array + drained + moved)
     return best
 
 
-def depthwise_cycles(chip: Chip, elements: int, taps: int) -> float:
-    """Cycles of a depthwise convolution of integers on the vector units of all cores: a pass over its results for each
-    tap, and those that a drain would have spared it."""
-    unit = chip.vector
-    return (taps + DRAINED) * (unit.startup_cycles + ceil(elements / chip.cores / unit.lanes["i32"]))
+def depthwise_cycles(chip: Chip, rows: int, channels: int, taps: int) -> float:
+    """Cycles of a depthwise convolution of bytes on the vector units of all cores: its channels are brought, then a
+    pass over the results for each tap, and the passes that a drain would have spared."""
+    unit, elements = chip.vector, rows * channels
+    each = unit.startup_cycles + ceil(elements / chip.cores / unit.lanes["i32"])
+    return (taps + DRAINED) * each + _load_cycles(chip, elements, elements / chip.cores)
+
+
+def _load_cycles(chip: Chip, total: float, core: float, run: int = 0) -> float:
+    """Cycles in which so many bytes come from DRAM, so many of them to one core; in runs of `run` bytes, that are whole
+    granules in DRAM."""
+    granules = ceil(run / chip.dram.granule_bytes) * chip.dram.granule_bytes / run if run else 1
+    own = chip.dma_bytes_per_cycle(chip.dram_way_cycles)
+    return granules * max(total / chip.dram_bytes_per_cycle, core / own)

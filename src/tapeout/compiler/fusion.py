@@ -41,12 +41,17 @@ class Fusion:
 
     def __init__(self, grouping: Grouping, group: Group) -> None:
         self.grouping, self.group, self.chip = grouping, group, grouping.chip
-        find = grouping.axes.find
-        self._resident = {find(a) for a in group.resident}
-        self._reduced = {find(a) for axes in group.reduce.values() for a in axes}
+        parts = grouping.axes.parts
+        self._resident = {p for a in group.resident for p in parts(a)} | self._channels()
+        self._reduced = {p for axes in group.reduce.values() for a in axes for p in parts(a)}
+
+    def _channels(self) -> set[int]:
+        """The channels of one group of a grouped convolution, which are best computed together."""
+        dims = (d for op in self.group.ops for out in op.outs for d in self.group.dims.get(out, ()) if d is not None)
+        return {p for d in dims for p in self.grouping.axes.parts(d)[1:]}
 
     def _found(self, dims: Dims) -> set[int]:
-        return {self.grouping.axes.find(a) for a in dims if a is not None}
+        return {p for a in dims if a is not None for p in self.grouping.axes.parts(a)}
 
     def _extent(self, axes: set[int] | frozenset[int]) -> int:
         return prod(self.grouping.axes.extent[a] for a in axes)

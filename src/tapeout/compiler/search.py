@@ -394,15 +394,21 @@ class _Cost:
             return total
         if packable(access):
             return _ceil(total, self.chip.dram.granule_bytes) * self.chip.dram.granule_bytes
-        packed = min(
-            (d for d in range(len(access.strides)) if access.strides[d]), key=lambda d: access.strides[d], default=None
+        inside_out = sorted(
+            (d for d, n in enumerate(access.strides) if n and access.extents[d] != 1), key=lambda d: access.strides[d]
         )
-        if packed is None:
+        if not inside_out:
             return total
-        if access.strides[packed] != 1:
+        if access.strides[inside_out[0]] != 1:
             return self.elements(access.index) * self.chip.dram.granule_bytes
-        row = np.maximum(1, np.minimum(self.extent(access.index[packed]), access.extents[packed])) * size
-        whole = (row >= access.extents[packed] * size) & (access.extents[packed] * size >= 64)
+        row, full = np.full(self.rows, size, np.float64), size
+        for d in inside_out:  # what is read whole goes on in the next dimension, where that follows at once
+            if access.strides[d] * size != full:
+                break
+            part = np.maximum(1, np.minimum(self.extent(access.index[d]), access.extents[d]))
+            row = np.where(row == full, row * part, row)
+            full *= access.extents[d]
+        whole = (row >= full) & (full >= 64)
         granule = self.chip.dram.granule_bytes
         return np.where(whole, total, total / row * _ceil(row, granule) * granule)
 
