@@ -14,7 +14,7 @@ SPLITS = {DType.f32: ((DType.bf16, 3),), DType.f16: ((DType.bf16, 2), (DType.f32
 """How a contraction of a type that the matrix unit lacks runs on another: as a sum of products of that many parts."""
 PAIRS = {1: ((0, 0),), 2: ((1, 1), (1, 0), (0, 1), (0, 0)), 3: ((2, 0), (1, 1), (0, 2), (1, 0), (0, 1), (0, 0))}
 """Which products of parts are kept, smallest first."""
-DRAINED = 2
+DRAINED = 5
 """Passes of the vector unit that a drain does: zeros to begin with, factor and offset of the sums."""
 ROW = 4096
 """Elements that one vector command of a contraction works on, about."""

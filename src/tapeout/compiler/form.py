@@ -36,7 +36,9 @@ class Former:
         self._layout: list[k.Axis] = []
         self._ordered: set[k.Axis] = set()
         self._inner: set[k.Axis] = set()
+        """Inner parts of axes."""
         self._whole: set[k.Axis] = set()
+        """Those of them that are not cut."""
         self._count = 0
 
     # ---- axes and tiles
@@ -66,10 +68,13 @@ class Former:
         return len(index.terms) == 2 and index.terms[1][0] in self._inner
 
     def tile(self, name: str, dtype: DType, index: tuple[k.DimIndex, ...]) -> k.Tile:
-        """A tile; what is computed has a dimension for each part of an axis."""
         self._count += 1
-        parts = [d for i in index if i.terms for d in (_by_parts(i) if self._divides(i) else (i,))]
-        return k.Tile(f"{name}.{self._count}", dtype, tuple(parts))
+        return k.Tile(f"{name}.{self._count}", dtype, tuple(i for i in index if i.terms))
+
+    def computed(self, name: str, dtype: DType, dims: Dims) -> k.Tile:
+        """A tile that is computed: it has a dimension for each axis, and for each part of one."""
+        axes = self.axes(a for a in dims if a is not None)
+        return self.tile(name, dtype, tuple(k.DimIndex(((axis, 1),)) for axis in axes))
 
     def load(
         self,
@@ -98,9 +103,7 @@ class Former:
         key = (place.buffer, moved, access.offset, access.extents, access.strides, outside, place.read_as)
         if key in self._loads and gather is None:
             return self._loads[key]
-        self._count += 1
-        name = f"{place.buffer.name}.{self._count}"
-        out = k.Tile(name, place.dtype, tuple(i for i in moved if i.terms))
+        out = self.tile(place.buffer.name, place.dtype, tuple(i for i in moved if i.terms))
         self.ops.append(k.LoadTile(out, access))
         if gather is None:
             self._loads[key] = out
@@ -119,8 +122,8 @@ class Former:
                 self._whole.add(inner)
                 columns.append((extent, stride, index))
                 continue
-            first, second = _by_parts(index)
-            columns += [(outer.extent, stride * step, first), (step, stride, second)]
+            columns.append((outer.extent, stride * step, k.DimIndex(((outer, 1),))))
+            columns.append((step, stride, k.DimIndex(((inner, 1),))))
         assert access.gather is None or len(columns) == len(access.index), "lists index undivided dimensions"
         extents, strides, indices = zip(*columns, strict=True) if columns else ((), (), ())
         return replace(access, extents=extents, strides=strides, index=indices)
@@ -219,7 +222,7 @@ class Former:
 
     def _map(self, op: g.Op, fn: str, *values: g.Value) -> None:
         dims = self.group.dims[op.outs[0]]
-        out = self.tile(op.outs[0].name, op.outs[0].type.dtype, self.index(dims))
+        out = self.computed(op.outs[0].name, op.outs[0].type.dtype, dims)
         srcs = tuple(self.operand(v, dims) for v in values)
         self._tiles[op.outs[0]] = out
         self.ops.append(k.Map(out, fn, srcs, op.source))
@@ -227,7 +230,7 @@ class Former:
     def _convert(self, op: g.Convert) -> None:
         if op.dtype is DType.b1:
             dims = self.group.dims[op.out]
-            out = self.tile(op.out.name, DType.b1, self.index(dims))
+            out = self.computed(op.out.name, DType.b1, dims)
             source = self.operand(op.x, dims)
             self._tiles[op.out] = out
             self.ops.append(k.Map(out, "ne", (source, 0.0), op.source))
@@ -241,7 +244,7 @@ class Former:
         src = self.operand(op.x, dims, frozenset(axes), self._neutral(op, fn))
         if not isinstance(src, k.Tile):
             raise UnsupportedOp("reduction of a constant", op.source, "this is a bug: it should have been folded")
-        out = self.tile(op.out.name, _summed(op.out.type.dtype), self.index(self.group.dims[op.out]))
+        out = self.computed(op.out.name, _summed(op.out.type.dtype), self.group.dims[op.out])
         reduce = self.axes(self.group.reduce[op])
         self._tiles[op.out] = out
         self.ops.append(k.Fold(out, fn, src, reduce, op.source) if reduce else k.Map(out, "copy", (src,), op.source))
@@ -256,7 +259,7 @@ class Former:
         dims = self.group.operand_dims[op, 0]
         axis = dims[op.axis]
         assert axis is not None, "canonical form has no rows of one element here"
-        out = self.tile(value.name, value.type.dtype, self.index(dims))
+        out = self.computed(value.name, value.type.dtype, dims)
         self.ops.append(k.Map(out, fn, srcs, op.source, self.axis(axis)))
         self._tiles[value] = out
         return out
@@ -299,7 +302,7 @@ class Former:
         long = dtype.is_int and 8 in (dtype.bytes, b.dtype.bytes, op.dtype.bytes)
         accumulator = DType.f32 if not dtype.is_int else DType.i64 if long else DType.i32
         vector = vector or long
-        out = self.tile(op.out.name, accumulator, self.index(self.group.dims[op.out]))
+        out = self.computed(op.out.name, accumulator, self.group.dims[op.out])
         reduce = self.axes(self.group.reduce[op])
         pairs = ((a, b),)
         vector = vector or prefers_vector(self.chip, _extents(a, b, out, reduce), a.dtype, b.dtype)
@@ -377,7 +380,7 @@ class Former:
         index = (*self.index(dims[:kept]), *self._window(dims[kept:], tuple(taps), op))
         place = self.grouping.plain_places[op, op.x]
         src = self.load(place, index, frozenset(range(kept, len(dims))), pool_identity(op))
-        out = self.tile(op.out.name, _summed(op.out.type.dtype), self.index(dims))
+        out = self.computed(op.out.name, _summed(op.out.type.dtype), dims)
         self._tiles[op.out] = out
         reduce = tuple(self.axis(a) for a in self.group.reduce[op])
         self.ops.append(k.Fold(out, op.fn, src, reduce, op.source) if reduce else k.Map(out, "copy", (src,), op.source))
@@ -460,12 +463,6 @@ class Former:
         last = order[-1:]
         late = [a for a in others if a in reduced]
         return (*order[:-1], *(a for a in others if a not in late and a not in last), *late, *last)
-
-
-def _by_parts(index: k.DimIndex) -> tuple[k.DimIndex, k.DimIndex]:
-    """The indices of the two parts of an axis that together index a dimension."""
-    (outer, _), (inner, _) = index.terms
-    return k.DimIndex(((outer, 1),)), k.DimIndex(((inner, 1),))
 
 
 def _without_gaps(access: k.Access) -> k.Access:
