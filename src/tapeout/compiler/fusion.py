@@ -42,13 +42,8 @@ class Fusion:
     def __init__(self, grouping: Grouping, group: Group) -> None:
         self.grouping, self.group, self.chip = grouping, group, grouping.chip
         parts = grouping.axes.parts
-        self._resident = {p for a in group.resident for p in parts(a)} | self._channels()
+        self._resident = {p for a in group.resident for p in parts(a)}
         self._reduced = {p for axes in group.reduce.values() for a in axes for p in parts(a)}
-
-    def _channels(self) -> set[int]:
-        """The channels of one group of a grouped convolution, which are best computed together."""
-        dims = (d for op in self.group.ops for out in op.outs for d in self.group.dims.get(out, ()) if d is not None)
-        return {p for d in dims for p in self.grouping.axes.parts(d)[1:]}
 
     def _found(self, dims: Dims) -> set[int]:
         return {p for a in dims if a is not None for p in self.grouping.axes.parts(a)}

@@ -475,8 +475,11 @@ class Grouping:
                 for x in g.operands(op):
                     self.place(x)
 
+    def _axis(self, extent: int) -> int | None:
+        return self.axes.new(extent) if extent != 1 else None
+
     def _fresh(self, value: g.Value) -> Dims:
-        return tuple(self.axes.new(n) if n != 1 else None for n in value.type.static_shape)
+        return tuple(map(self._axis, value.type.static_shape))
 
     def _operand(self, op: g.Op, number: int, value: g.Value, group: Group) -> list[int | None]:
         """Dims of an operand: what it has inside the group, new axes where it comes from memory."""
@@ -543,13 +546,14 @@ class Grouping:
         self._plain(op, op.x, 0.0, group)
         out = self._fresh(op.out)
         w = op.w.type.static_shape
-        channel = self.axes.new(w[1]) if w[1] != 1 else None
-        window = [self.axes.new(n) if n != 1 else None for n in w[2:]]
+        channel, *window = map(self._axis, w[1:])
         made, read = out[1], channel
         if op.groups > 1:
-            each, number = w[0] // op.groups, self.axes.new(op.groups)
-            made = self.axes.of_parts(number, self.axes.new(each) if each != 1 else None)
-            read = self.axes.of_parts(number, channel)
+            number, each = self.axes.new(op.groups), self._axis(w[0] // op.groups)
+            made, read = self.axes.of_parts(number, each), self.axes.of_parts(number, channel)
+            memory = self.chip.memories[self.chip.memory_for("b" if self.chip.matrix.geometry else "ve")]
+            if op.w.type.bytes // op.groups <= memory.bytes // 16:  # to cut one group's channels gains nothing
+                group.resident |= {a for a in (each, channel) if a is not None}
         group.dims[op.out] = (out[0], made, *out[2:])
         group.operand_dims[op, 1] = (made, channel, *window)
         group.operand_dims[op, 0] = (out[0], read, *out[2:])
