@@ -153,12 +153,14 @@ def _batch_passes(c: Contraction, kind: Geometry, chip: Chip) -> float:
     most = min(c.batch, 2 * max(kind.m0, kind.n0, kind.k0))
     p = np.arange(1, most + 1)
     best = inf
-    for m, n, k in ((c.m, c.n * p, c.k * p), (c.m * p, c.n, c.k * p)):
+    for m, n in ((c.m, c.n * p), (c.m * p, c.n)):
         for rows, columns in ((m, n), (n, m)):
-            sizes = (rows / kind.m0, columns / kind.n0, k / kind.k0)
-            exact = _passes(*(np.ceil(x) for x in sizes), chip) / p
-            beyond = _passes(*(np.maximum(x, 1.0) for x in sizes), chip)[-1] / most if most < c.batch else inf
-            best = min(best, float(exact.min()), float(beyond))
+            tiles_m, tiles_n, tiles_k = rows / kind.m0, columns / kind.n0, c.k * p / kind.k0
+            exact = _passes(np.ceil(tiles_m), np.ceil(tiles_n), np.ceil(tiles_k), chip) / p
+            best = min(best, float(exact.min()))
+            if most < c.batch:
+                least = _passes(np.maximum(tiles_m, 1), np.maximum(tiles_n, 1), np.maximum(tiles_k, 1), chip) / p
+                best = min(best, float(least[-1]))
     return c.batch * best
 
 
