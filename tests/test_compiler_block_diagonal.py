@@ -19,7 +19,9 @@ from tapeout.ir.interp import interpret
 from tapeout.ir.types import DType, TensorType
 
 RNG = np.random.default_rng(3)
-CHIPS = {name: load_chip(name) for name in ("1h8", "h100", "mlu370-x4", "systolic-128", "wormhole-n150")} | {"odd": ODD}
+CHIPS = {
+    name: load_chip(name) for name in ("1h8", "ascend-310", "h100", "mlu370-x4", "systolic-128", "wormhole-n150")
+} | {"odd": ODD}
 
 
 def weights(shape: Sequence[int], dtype: DType) -> np.ndarray:

@@ -15,7 +15,7 @@ from math import prod
 import numpy as np
 
 from tapeout.chip.spec import Chip
-from tapeout.compiler.engines import Extents, depthwise_cycles, fits_matrix, grouped_cycles
+from tapeout.compiler.engines import Extents, depthwise_cycles, fits_matrix, grouped_cycles, prefers_vector
 from tapeout.ir import graph as g
 from tapeout.ir.build import Builder
 from tapeout.ir.contraction import rebuilt, weights
@@ -51,14 +51,16 @@ def groups_to_pack(op: g.Conv, chip: Chip) -> int:
     outputs, channels = op.w.type.static_shape[0] // op.groups, op.w.type.static_shape[1]
     taps, rows = prod(op.w.type.static_shape[2:]), op.out.type.elements // op.w.type.static_shape[0]
 
+    def size(count: int) -> Extents:
+        return Extents(op.groups // count, rows, outputs * count, channels * taps * count)
+
     def cycles(count: int) -> float:
-        size = Extents(op.groups // count, rows, outputs * count, channels * taps * count)
-        return grouped_cycles(chip, size, channels * count, x)
+        return grouped_cycles(chip, size(count), channels * count, x)
 
     best = min((n for n in range(1, op.groups + 1) if op.groups % n == 0), key=cycles)
     if outputs == channels == 1 and depthwise_cycles(chip, rows, op.groups, taps) <= cycles(best):
         return 1
-    return best
+    return 1 if prefers_vector(chip, size(best), x, w) else best
 
 
 def block_diagonal(w: np.ndarray, groups: int, count: int) -> np.ndarray:
