@@ -76,7 +76,7 @@ class Fusion:
             return False
         whole = self._found(tuple(join.dims[d] for d in join.reduced))
         resident = whole | self._resident
-        row = self._row_bytes(resident)
+        row = self._row_bytes(resident) * (self._columns(resident) if join.other is None else 1)
         if join.other is not None:  # the contracted value lies there in its parts too
             row += self._extent(self._found(join.dims) & resident) * self._width(join.value)
         room = self._room(resident)
@@ -113,6 +113,16 @@ class Fusion:
         if unit.stationary != "weight" or not unit.geometry:
             return 1
         return unit.load_cycles * min(shape.m0 for shape in unit.geometry.values())
+
+    def _columns(self, resident: set[int]) -> int:
+        """Results beside one another that a tile has to hold beyond the axes `resident`, so that the array is filled."""
+        unit, columns = self.chip.matrix, 1
+        for op in self.group.ops:
+            if unit.geometry and isinstance(op, g.Dot | g.Conv):
+                a, b = (self._found(self.group.operand_dims[op, n]) for n in range(2))
+                free = (self._found(self.group.dims[op.out]) & b) - a - resident
+                columns = max(columns, min(self._extent(free), min(shape.n0 for shape in unit.geometry.values())))
+        return columns
 
     def _holds_row(self, op: g.Op) -> bool:
         """Whether local memory holds a row once the axes that an elementwise op reads again, and the group reduces,
