@@ -115,13 +115,13 @@ class Fusion:
         return unit.load_cycles * min(shape.m0 for shape in unit.geometry.values())
 
     def _columns(self, resident: set[int]) -> int:
-        """Results beside one another that a tile has to hold beyond the axes `resident`, so that the array is filled."""
+        """Results beside one another that a tile has to hold beyond the axes `resident` to fill the array."""
         unit, columns = self.chip.matrix, 1
         for op in self.group.ops:
             if unit.geometry and isinstance(op, g.Dot | g.Conv):
                 a, b = (self._found(self.group.operand_dims[op, n]) for n in range(2))
                 free = (self._found(self.group.dims[op.out]) & b) - a - resident
-                columns = max(columns, min(self._extent(free), min(shape.n0 for shape in unit.geometry.values())))
+                columns = max(columns, min(self._extent(free), *(shape.n0 for shape in unit.geometry.values())))
         return columns
 
     def _holds_row(self, op: g.Op) -> bool:
