@@ -133,7 +133,7 @@ def test_int8_contracts_bytes_also_of_two_activations_and_of_large_weights() -> 
         return b.matmul(b.matmul(scores, y), b.constant(np.broadcast_to(weights(8, 1), (8, 1 << 20))))
 
     made, _ = with_precision(built(attention, 1, 4, 8), "int8", load_chip("mlu370-x4"), None)
-    assert contraction_types(canonical_form(made)) == [{DType.i8}] * 4
+    assert contraction_types(canonical_form(made, load_chip("mlu370-x4"))) == [{DType.i8}] * 4
 
 
 def built(body: Callable[[Builder, g.Value], g.Value], *shape: int) -> g.Graph:

@@ -169,6 +169,30 @@ def test_array_shape_is_paid_for() -> None:
     assert b.bounds(finish(build, y), SYSTOLIC).attainable_cycles >= found.macs / (128 * 128 + 256)
 
 
+def depthwise(channels: int, height: int, width: int) -> Graph:
+    """A depthwise convolution of bytes, 3 x 3, whose results are so many."""
+    build = Builder()
+    x = build.input("x", TensorType(DType.i8, (1, channels, height + 2, width + 2)))
+    w = build.constant(RNG.integers(1, 9, (channels, 1, 3, 3)).astype(np.int8))
+    return finish(build, build.conv(x, w, [1, 1], [(0, 0)] * 2, groups=channels))
+
+
+def test_batches_may_be_packed() -> None:
+    """128 channels of 1000 results each: as one block diagonal they are 1000 x 1152 by 1152 x 128, nine passes over the
+    array. One by one they would be 128 passes."""
+    (found,) = count(depthwise(128, 25, 40)).contractions
+    assert (found.batch, found.m, found.n, found.k) == (128, 1000, 1, 9)
+    assert b.array_cycles(found, SYSTOLIC) == 9 * 1000
+
+
+@pytest.mark.parametrize("chip", presets())
+def test_packed_groups_are_not_faster_than_the_bounds(chip: str) -> None:
+    spec = load_chip(chip)
+    graph = depthwise(96, 28, 28)
+    cycles = timing.run(compile_graph(graph, spec).program, spec).cycles
+    assert cycles >= b.bounds(graph, spec).attainable_cycles
+
+
 def test_symbols_need_a_value() -> None:
     build = Builder()
     build.symbol("n", 1, 4)

@@ -463,22 +463,6 @@ def _number(value: g.Value, shape: tuple[int, ...], r: Rewriter) -> g.Value:
     return r.add(g.Broadcast(r.array(known[0].reshape(())), shape, ()))
 
 
-def split_groups(op: g.Op, r: Rewriter) -> g.Value | None:
-    """A grouped convolution that is neither plain nor depthwise is one convolution per group."""
-    if not isinstance(op, g.Conv) or op.groups == 1:
-        return None
-    out, channels = op.w.type.static_shape[:2]
-    if channels == 1 and out == op.groups:
-        return None
-    pieces: list[g.Value] = []
-    each = out // op.groups
-    for n in range(op.groups):
-        x = _slice(r, op.x, 1, n * channels, channels)
-        w = _slice(r, op.w, 0, n * each, each)
-        pieces.append(r.add(dataclasses.replace(op, x=x, w=w, groups=1, outs=())))
-    return r.add(g.Concat(tuple(pieces), 1, source=op.source))
-
-
 def _slice(r: Rewriter, value: g.Value, axis: int, start: int, size: int) -> g.Value:
     starts, sizes = [0] * value.type.rank, list(value.type.static_shape)
     starts[axis], sizes[axis] = start, size
@@ -520,7 +504,6 @@ RULES: tuple[Rule, ...] = (
     narrow_before_concat,
     plain_scatter,
     plain_indices,
-    split_groups,
     undilate_input,
 )
 """In order of trial; the first that answers wins."""

@@ -99,7 +99,7 @@ def fuse_drains(ops: list[k.KernelOp]) -> list[k.KernelOp]:
 def _drain_of(contract: k.Contract, readers: dict[k.Tile, list[k.KernelOp]]) -> dict[k.KernelOp, k.KernelOp | None]:
     """What to put in place of each op of the chain behind one contraction: the drain for the last, nothing for
     others."""
-    columns = frozenset(a for a in contract.out.axes if a in contract.b.axes and a not in contract.a.axes)
+    columns = frozenset(contract.out.axes) & frozenset(contract.b.axes)
     chain = _Chain()
     best: tuple[int, k.Map] | None = None
     taken: list[k.Map] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 
 from tapeout.compiler.combine import combine
@@ -34,6 +35,10 @@ class Former:
         self.ops: list[k.KernelOp] = []
         self._layout: list[k.Axis] = []
         self._ordered: set[k.Axis] = set()
+        self._inner: set[k.Axis] = set()
+        """Inner parts of axes."""
+        self._whole: set[k.Axis] = set()
+        """Those of them that are not cut."""
         self._count = 0
 
     # ---- axes and tiles
@@ -44,12 +49,32 @@ class Former:
             self._axis[root] = k.Axis(f"a{len(self._axis)}", self.grouping.axes.extent[root])
         return self._axis[root]
 
+    def axes(self, numbers: Iterable[int]) -> tuple[k.Axis, ...]:
+        """The axes of numbers, those with parts by their parts."""
+        return tuple(self.axis(part) for a in numbers for part in self.grouping.axes.parts(a))
+
     def index(self, dims: Dims) -> tuple[k.DimIndex, ...]:
-        return tuple(k.DimIndex(((self.axis(a), 1),)) if a is not None else k.DimIndex() for a in dims)
+        return tuple(self._dim(a) if a is not None else k.DimIndex() for a in dims)
+
+    def _dim(self, number: int) -> k.DimIndex:
+        outer, *inner = self.axes((number,))
+        if not inner:
+            return k.DimIndex(((outer, 1),))
+        self._inner.update(inner)
+        return k.DimIndex(((outer, inner[0].extent), (inner[0], 1)))
+
+    def _divides(self, index: k.DimIndex) -> bool:
+        """Whether a dimension is indexed by an axis of two parts (and not by a window)."""
+        return len(index.terms) == 2 and index.terms[1][0] in self._inner
 
     def tile(self, name: str, dtype: DType, index: tuple[k.DimIndex, ...]) -> k.Tile:
         self._count += 1
         return k.Tile(f"{name}.{self._count}", dtype, tuple(i for i in index if i.terms))
+
+    def computed(self, name: str, dtype: DType, dims: Dims) -> k.Tile:
+        """A tile that is computed: it has a dimension for each axis, and for each part of one."""
+        axes = self.axes(a for a in dims if a is not None)
+        return self.tile(name, dtype, tuple(k.DimIndex(((axis, 1),)) for axis in axes))
 
     def load(
         self,
@@ -70,9 +95,10 @@ class Former:
         where = gather and (kept.index(gather[0]), gather[1])
         extents, strides = tuple(place.extents[d] for d in kept), tuple(place.strides[d] for d in kept)
         outside = place.fill if fill is None else fill
-        access = _without_gaps(
+        access = self._divided(
             k.Access(place.buffer, extents, strides, place.offset, moved, outside, where, place.read_as)
         )
+        access = _without_gaps(access)
         moved = access.index
         key = (place.buffer, moved, access.offset, access.extents, access.strides, outside, place.read_as)
         if key in self._loads and gather is None:
@@ -82,6 +108,25 @@ class Former:
         if gather is None:
             self._loads[key] = out
         return out
+
+    def _divided(self, access: k.Access) -> k.Access:
+        """The same elements, with a dimension for each part of an axis. Where something lies around them (padded
+        channels) that cannot be: one dimension runs over both parts, and the inner one is not cut."""
+        columns: list[tuple[int, int, k.DimIndex]] = []
+        for extent, stride, index in zip(access.extents, access.strides, access.index, strict=True):
+            if not self._divides(index):
+                columns.append((extent, stride, index))
+                continue
+            (outer, step), (inner, _) = index.terms
+            if index.offset or extent != outer.extent * step:
+                self._whole.add(inner)
+                columns.append((extent, stride, index))
+                continue
+            columns.append((outer.extent, stride * step, k.DimIndex(((outer, 1),))))
+            columns.append((step, stride, k.DimIndex(((inner, 1),))))
+        assert access.gather is None or len(columns) == len(access.index), "lists index undivided dimensions"
+        extents, strides, indices = zip(*columns, strict=True) if columns else ((), (), ())
+        return replace(access, extents=extents, strides=strides, index=indices)
 
     def operand(
         self, value: g.Value, dims: Dims, keep: frozenset[int] = frozenset(), fill: float | None = None
@@ -139,7 +184,7 @@ class Former:
             0.0,
             where,
         )
-        self.ops.append(k.StoreTile(tile, access, add))
+        self.ops.append(k.StoreTile(tile, self._divided(access), add))
 
     def _form(self, op: g.Op) -> None:
         match op:
@@ -175,7 +220,7 @@ class Former:
 
     def _map(self, op: g.Op, fn: str, *values: g.Value) -> None:
         dims = self.group.dims[op.outs[0]]
-        out = self.tile(op.outs[0].name, op.outs[0].type.dtype, self.index(dims))
+        out = self.computed(op.outs[0].name, op.outs[0].type.dtype, dims)
         srcs = tuple(self.operand(v, dims) for v in values)
         self._tiles[op.outs[0]] = out
         self.ops.append(k.Map(out, fn, srcs, op.source))
@@ -183,7 +228,7 @@ class Former:
     def _convert(self, op: g.Convert) -> None:
         if op.dtype is DType.b1:
             dims = self.group.dims[op.out]
-            out = self.tile(op.out.name, DType.b1, self.index(dims))
+            out = self.computed(op.out.name, DType.b1, dims)
             source = self.operand(op.x, dims)
             self._tiles[op.out] = out
             self.ops.append(k.Map(out, "ne", (source, 0.0), op.source))
@@ -197,8 +242,8 @@ class Former:
         src = self.operand(op.x, dims, frozenset(axes), self._neutral(op, fn))
         if not isinstance(src, k.Tile):
             raise UnsupportedOp("reduction of a constant", op.source, "this is a bug: it should have been folded")
-        out = self.tile(op.out.name, _summed(op.out.type.dtype), self.index(self.group.dims[op.out]))
-        reduce = tuple(self.axis(a) for a in self.group.reduce[op])
+        out = self.computed(op.out.name, _summed(op.out.type.dtype), self.group.dims[op.out])
+        reduce = self.axes(self.group.reduce[op])
         self._tiles[op.out] = out
         self.ops.append(k.Fold(out, fn, src, reduce, op.source) if reduce else k.Map(out, "copy", (src,), op.source))
 
@@ -212,7 +257,7 @@ class Former:
         dims = self.group.operand_dims[op, 0]
         axis = dims[op.axis]
         assert axis is not None, "canonical form has no rows of one element here"
-        out = self.tile(value.name, value.type.dtype, self.index(dims))
+        out = self.computed(value.name, value.type.dtype, dims)
         self.ops.append(k.Map(out, fn, srcs, op.source, self.axis(axis)))
         self._tiles[value] = out
         return out
@@ -255,8 +300,8 @@ class Former:
         long = dtype.is_int and 8 in (dtype.bytes, b.dtype.bytes, op.dtype.bytes)
         accumulator = DType.f32 if not dtype.is_int else DType.i64 if long else DType.i32
         vector = vector or long
-        out = self.tile(op.out.name, accumulator, self.index(self.group.dims[op.out]))
-        reduce = tuple(self.axis(n) for n in self.group.reduce[op])
+        out = self.computed(op.out.name, accumulator, self.group.dims[op.out])
+        reduce = self.axes(self.group.reduce[op])
         pairs = ((a, b),)
         vector = vector or prefers_vector(self.chip, _extents(a, b, out, reduce), a.dtype, b.dtype)
         if not vector and not fits_matrix(self.chip, a.dtype, b.dtype):
@@ -320,7 +365,8 @@ class Former:
         keep = frozenset(d for d, i in enumerate(index) if i.terms or d >= 2)
         a = self.load(self.grouping.plain_places[op, op.x], index, keep, 0.0)
         b = self.load(self.grouping.place(op.w), self.index(w_dims), frozenset({0} if w_dims[0] is not None else ()))
-        self._contract(op, a, b, vector=op.groups > 1)
+        depthwise = op.groups > 1 and op.w.type.static_shape[:2] == (op.groups, 1)
+        self._contract(op, a, b, vector=depthwise)  # its channels fill the lanes
 
     def _pool(self, op: g.Pool) -> None:
         dims = self.group.dims[op.out]
@@ -332,7 +378,7 @@ class Former:
         index = (*self.index(dims[:kept]), *self._window(dims[kept:], tuple(taps), op))
         place = self.grouping.plain_places[op, op.x]
         src = self.load(place, index, frozenset(range(kept, len(dims))), pool_identity(op))
-        out = self.tile(op.out.name, _summed(op.out.type.dtype), self.index(dims))
+        out = self.computed(op.out.name, _summed(op.out.type.dtype), dims)
         self._tiles[op.out] = out
         reduce = tuple(self.axis(a) for a in self.group.reduce[op])
         self.ops.append(k.Fold(out, op.fn, src, reduce, op.source) if reduce else k.Map(out, "copy", (src,), op.source))
@@ -374,8 +420,8 @@ class Former:
     def _finish(self) -> k.KernelSpec:
         self.ops = insert_moves(combine(fuse_drains(self.ops)), self.chip)
         used = self._use_order()
-        find = self.grouping.axes.find
-        resident = {self._axis[r] for a in self.group.resident if (r := find(a)) in self._axis}
+        parts = self.grouping.axes.parts
+        resident = {self._axis[r] for a in self.group.resident for r in parts(a) if r in self._axis} | self._whole
         reduced = [a for op in self.ops if isinstance(op, k.Contract | k.Fold) for a in op.reduce]
         sequential = {a for a in reduced if a not in resident and self._sequential(a)}
         resident |= set(reduced) - sequential

@@ -41,12 +41,12 @@ class Fusion:
 
     def __init__(self, grouping: Grouping, group: Group) -> None:
         self.grouping, self.group, self.chip = grouping, group, grouping.chip
-        find = grouping.axes.find
-        self._resident = {find(a) for a in group.resident}
-        self._reduced = {find(a) for axes in group.reduce.values() for a in axes}
+        parts = grouping.axes.parts
+        self._resident = {p for a in group.resident for p in parts(a)}
+        self._reduced = {p for axes in group.reduce.values() for a in axes for p in parts(a)}
 
     def _found(self, dims: Dims) -> set[int]:
-        return {self.grouping.axes.find(a) for a in dims if a is not None}
+        return {p for a in dims if a is not None for p in self.grouping.axes.parts(a)}
 
     def _extent(self, axes: set[int] | frozenset[int]) -> int:
         return prod(self.grouping.axes.extent[a] for a in axes)
@@ -76,7 +76,7 @@ class Fusion:
             return False
         whole = self._found(tuple(join.dims[d] for d in join.reduced))
         resident = whole | self._resident
-        row = self._row_bytes(resident)
+        row = self._row_bytes(resident) * (self._columns(resident) if join.other is None else 1)
         if join.other is not None:  # the contracted value lies there in its parts too
             row += self._extent(self._found(join.dims) & resident) * self._width(join.value)
         room = self._room(resident)
@@ -154,6 +154,16 @@ class Fusion:
         if unit.stationary != "weight" or not unit.geometry:
             return 1
         return unit.load_cycles * min(shape.m0 for shape in unit.geometry.values())
+
+    def _columns(self, resident: set[int]) -> int:
+        """Results beside one another that a tile has to hold beyond the axes `resident` to fill the array."""
+        unit, columns = self.chip.matrix, 1
+        for op in self.group.ops:
+            if unit.geometry and isinstance(op, g.Dot | g.Conv):
+                a, b = (self._found(self.group.operand_dims[op, n]) for n in range(2))
+                free = (self._found(self.group.dims[op.out]) & b) - a - resident
+                columns = max(columns, min(self._extent(free), *(shape.n0 for shape in unit.geometry.values())))
+        return columns
 
     def _holds_row(self, op: g.Op) -> bool:
         """Whether local memory holds a row once the axes that an elementwise op reads again, and the group reduces,

@@ -39,11 +39,13 @@ ANCHORS = (
 
 
 class Axes:
-    """Axis numbers with their extents; equal ones are united."""
+    """Axis numbers with their extents; equal ones are united. An axis may have two parts, `outer * extent(inner) +
+    inner`: the channels of a grouped convolution are its groups and the channels of each."""
 
     def __init__(self) -> None:
         self._parent: list[int] = []
         self.extent: list[int] = []
+        self._parts: dict[int, tuple[int, int]] = {}
 
     def new(self, extent: int) -> int:
         self._parent.append(len(self._parent))
@@ -56,7 +58,24 @@ class Axes:
         return a
 
     def unite(self, a: int, b: int) -> None:
-        self._parent[self.find(b)] = self.find(a)
+        a, b = self.find(a), self.find(b)
+        if b in self._parts and a != b:
+            assert a not in self._parts, "two axes of a group are divided"
+            self._parts[a] = self._parts.pop(b)
+        self._parent[b] = a
+
+    def of_parts(self, outer: int, inner: int | None) -> int:
+        """The axis that has these parts."""
+        if inner is None:
+            return outer
+        whole = self.new(self.extent[outer] * self.extent[inner])
+        self._parts[whole] = (outer, inner)
+        return whole
+
+    def parts(self, a: int) -> tuple[int, ...]:
+        """The parts of an axis, outer one first; itself where it has none."""
+        root = self.find(a)
+        return tuple(map(self.find, self._parts.get(root, (root,))))
 
 
 @dataclass(eq=False, slots=True)
@@ -411,6 +430,8 @@ class Grouping:
             return self._scatter_group
         if op in self.apart or not isinstance(op, (*ELEMENTWISE, g.Reduce, g.ArgReduce, g.Dot)):
             return None
+        if isinstance(op, g.Reduce) and isinstance(first := self.producer.get(op.x), g.Reduce) and first.fn == op.fn:
+            return None  # a second step: the first one is there to be dealt out over the cores
         candidates: dict[int, Group] = {}
         for x in map(self._narrow, g.operands(op)):
             group = self.group_of.get(self.root(x))
@@ -436,6 +457,8 @@ class Grouping:
                 return False
         if isinstance(op, g.Dot):
             return self.trace(op.rhs, group) is None or self.trace(op.lhs, group) is None
+        if isinstance(op, g.ArgReduce):
+            return all(a is None or len(self.axes.parts(a)) == 1 for a in self.trace(op.x, group) or ())
         if isinstance(op, ELEMENTWISE):
             inside = [dims for x in g.operands(op) if (dims := self.trace(x, group)) is not None]
             return not self._clash(group, inside)
@@ -501,8 +524,11 @@ class Grouping:
                 for x in g.operands(op):
                     self.place(x)
 
+    def _axis(self, extent: int) -> int | None:
+        return self.axes.new(extent) if extent != 1 else None
+
     def _fresh(self, value: g.Value) -> Dims:
-        return tuple(self.axes.new(n) if n != 1 else None for n in value.type.static_shape)
+        return tuple(map(self._axis, value.type.static_shape))
 
     def _operand(self, op: g.Op, number: int, value: g.Value, group: Group) -> list[int | None]:
         """Dims of an operand: what it has inside the group, new axes where it comes from memory."""
@@ -569,12 +595,17 @@ class Grouping:
         self._plain(op, op.x, 0.0, group)
         out = self._fresh(op.out)
         w = op.w.type.static_shape
-        depthwise = op.groups > 1
-        channel = None if depthwise or w[1] == 1 else self.axes.new(w[1])
-        window = [self.axes.new(n) if n != 1 else None for n in w[2:]]
-        group.dims[op.out] = out
-        group.operand_dims[op, 1] = (out[1], channel, *window)
-        group.operand_dims[op, 0] = (out[0], out[1] if depthwise else channel, *out[2:])
+        channel, *window = map(self._axis, w[1:])
+        made, read = out[1], channel
+        if op.groups > 1:
+            number, each = self.axes.new(op.groups), self._axis(w[0] // op.groups)
+            made, read = self.axes.of_parts(number, each), self.axes.of_parts(number, channel)
+            memory = self.chip.memories[self.chip.memory_for("b" if self.chip.matrix.geometry else "ve")]
+            if op.w.type.bytes // op.groups <= memory.bytes // 16:  # to cut one group's channels gains nothing
+                group.resident |= {a for a in (each, channel) if a is not None}
+        group.dims[op.out] = (out[0], made, *out[2:])
+        group.operand_dims[op, 1] = (made, channel, *window)
+        group.operand_dims[op, 0] = (out[0], read, *out[2:])
         group.reduce[op] = tuple(a for a in (channel, *window) if a is not None)
 
     def _plain(self, op: g.Op, value: g.Value, fill: float | None, group: Group) -> None:

@@ -270,8 +270,15 @@ class Lowering(VectorLowering):
         assert isinstance(src, k.Tile)
         axes = tuple(a for a in self.kernel.layout if a in op.out.axes)
         tiles = [op.out, src, *(t for t in rest[:2] if isinstance(t, k.Tile))]
-        dims = collapse([(self.schedule.tile[a], tuple(self._strides[t].get(a, 0) for t in tiles)) for a in axes])
-        loops, dims = dims[: max(0, len(dims) - MAX_DIMS)], dims[max(0, len(dims) - MAX_DIMS) :]
+        dims = [(self.schedule.tile[a], tuple(self._strides[t].get(a, 0) for t in tiles)) for a in axes]
+        if any(len(i.terms) > 1 for i in op.out.index):  # a window: as it lies, not once for each tap
+            by_dim = zip(*(self._dim_strides[t] for t in tiles), strict=True)
+            dims = [(self.schedule.extent(i), strides) for i, strides in zip(op.out.index, by_dim, strict=True)]
+            dims.sort(key=lambda d: -d[1][0])
+        dims = collapse(dims)
+        varying = [n for n, (_, strides) in enumerate(dims[:-1], 1) if any(strides[2:])]
+        outside = max([0, len(dims) - MAX_DIMS, *varying])  # scale and bias repeat over all but the last dimension
+        loops, dims = dims[:outside], dims[outside:]
         slots = [self._slot() for _ in loops]
         shape = dims or [(1, (0,) * len(tiles))]
         views: dict[k.Tile, View] = {}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from tapeout.chip.spec import Chip
+from tapeout.compiler.block_diagonal import pack_groups
 from tapeout.compiler.canonicalize import canonicalize
 from tapeout.compiler.emit import emit
 from tapeout.compiler.form import form_kernels
@@ -20,6 +21,7 @@ from tapeout.compiler.schedule_cache import ScheduleCache
 from tapeout.compiler.schedule_verify import verify_schedule
 from tapeout.compiler.search import search
 from tapeout.compiler.signature import signature
+from tapeout.compiler.split_reductions import split_reductions
 from tapeout.compiler.staging import staged
 from tapeout.compiler.support import check_control, check_supported
 from tapeout.compiler.sync import Semaphores, synchronise
@@ -73,7 +75,7 @@ def compile_graph(
 ) -> Compiled:
     """Compiles a graph whose shapes are all known. `cache`: schedules found before."""
     progress("canonicalize", 0, 1)
-    canonical = canonical_form(graph)
+    canonical = canonical_form(graph, chip)
     check_supported(canonical)
     planned = plan_kernels(canonical, chip, progress, cache)
     grouping, kernels, schedules = planned.grouping, planned.kernels, planned.schedules
@@ -105,11 +107,12 @@ def compile_graph(
     return Compiled(graph, canonical, kernels, schedules, tuple(tiles), plan, program, inputs, outputs, states)
 
 
-def canonical_form(graph: g.Graph) -> g.Graph:
-    """The graph that kernels are formed from."""
+def canonical_form(graph: g.Graph, chip: Chip) -> g.Graph:
+    """The graph that kernels are formed from; the chip decides which groups of convolutions are packed, and which
+    reductions take two steps."""
     plain = unroll_scans(graph)
     check_control(plain)
-    canonical = private_widenings(canonicalize(plain))
+    canonical = split_reductions(pack_groups(private_widenings(canonicalize(plain)), chip), chip)
     verify(canonical, "canonicalization")
     return canonical
 

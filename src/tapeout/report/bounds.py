@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import inf, sqrt
 
+import numpy as np
+import numpy.typing as npt
+
 from tapeout.chip.spec import Chip, Geometry
 from tapeout.ir import graph as g
 from tapeout.report.work import Carrier, Contraction, Work, count
@@ -17,6 +20,9 @@ FLOATS = {
     "tf32": (11, 8), "f32": (24, 8), "f64": (53, 11),
 }  # fmt: skip
 """Significand and exponent bits of the float types of a matrix unit."""
+
+
+Tiles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,19 +134,38 @@ def vector_rate(chip: Chip, wide: bool) -> int:
 
 def array_cycles(c: Contraction, chip: Chip) -> float:
     """Cycles of all matrix units together with arrays filled as far as this one's shape allows, either operand in
-    them; infinite where they cannot."""
+    them, and as many of its batch at once as is best; infinite where they cannot."""
     best = inf
     for unit, kind in chip.matrix.geometry.items():
         if n := products(c.a, c.b, unit):
-            whole = min(_passes(c.m, c.n, c.k, kind, chip), _passes(c.n, c.m, c.k, kind, chip))
-            best = min(best, n * c.batch * whole / chip.cores)
+            best = min(best, n * _batch_passes(c, kind, chip) / chip.cores)
     dense = c.batch * c.m * c.n * c.k
     return best * (c.macs / dense) if dense else 0.0
 
 
-def _passes(m: int, n: int, k: int, kind: Geometry, chip: Chip) -> int:
-    """Cycles of one m x k by k x n on one array (docs/isa.md, MM), start-up not counted."""
-    tiles_m, tiles_n, tiles_k = -(-m // kind.m0), -(-n // kind.n0), -(-k // kind.k0)
+def _batch_passes(c: Contraction, kind: Geometry, chip: Chip) -> float:
+    """Cycles of a whole batch on one array (docs/isa.md, MM), start-up not counted. `p` contractions of the batch may
+    be one, m x kp by kp x np, where one operand lies side by side and the other is a block diagonal.
+
+    Beyond twice the array's own sizes a larger p only adds zeros; what rounding up may still have cost is left out
+    there.
+    """
+    most = min(c.batch, 2 * max(kind.m0, kind.n0, kind.k0))
+    p = np.arange(1, most + 1)
+    best = inf
+    for m, n in ((c.m, c.n * p), (c.m * p, c.n)):
+        for rows, columns in ((m, n), (n, m)):
+            tiles_m, tiles_n, tiles_k = rows / kind.m0, columns / kind.n0, c.k * p / kind.k0
+            exact = _passes(np.ceil(tiles_m), np.ceil(tiles_n), np.ceil(tiles_k), chip) / p
+            best = min(best, float(exact.min()))
+            if most < c.batch:
+                least = _passes(np.maximum(tiles_m, 1), np.maximum(tiles_n, 1), np.maximum(tiles_k, 1), chip) / p
+                best = min(best, float(least[-1]))
+    return c.batch * best
+
+
+def _passes(tiles_m: Tiles, tiles_n: Tiles, tiles_k: Tiles, chip: Chip) -> Tiles:
+    """Cycles of products of so many of the array's own sizes."""
     unit = chip.matrix
     match unit.stationary:
         case "weight":
@@ -152,7 +177,7 @@ def _passes(m: int, n: int, k: int, kind: Geometry, chip: Chip) -> int:
         case _:
             return tiles_m * tiles_n * tiles_k
     if unit.load_overlapped:
-        return passes * max(stream, unit.load_cycles)
+        return passes * np.maximum(stream, unit.load_cycles)
     return passes * (unit.load_cycles + stream)
 
 

@@ -107,7 +107,7 @@ class Session:
         if name == "graph":
             return print_graph(self.graph)
         if name == "canonical":
-            return print_graph(canonical_form(self.graph))
+            return print_graph(canonical_form(self.graph, self.chip))
         return stage_text(self.compiled, self.chip, name)
 
     def values(
@@ -122,7 +122,9 @@ class Session:
         compiled = self.compiled if level in ("kernels", "tiles") else None
         with self._clock("values"):
             if compiled is None:
-                result = interpret(canonical_form(self.graph) if level == "canonical" else self.graph, self.inputs)
+                result = interpret(
+                    canonical_form(self.graph, self.chip) if level == "canonical" else self.graph, self.inputs
+                )
             elif level == "kernels":
                 result = run_at_kernels(compiled, self.inputs)
             else:

@@ -1,0 +1,59 @@
+"""Reductions in two steps: a long one of which a chip has fewer rows than cores is made of partial ones, so that all
+cores take part and may read what lies side by side in memory together.
+
+An image of which each channel is summed has one row a channel, and channels lie innermost: dealt out channel by
+channel, each core would read single elements. Dealt out by lines of the image too, cores read whole lines.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from math import prod
+
+from tapeout.chip.spec import Chip
+from tapeout.ir import graph as g
+from tapeout.ir.build import Builder
+from tapeout.ir.contraction import rebuilt
+
+SPLITTABLE = ("sum", "max", "min")
+WORTH = 2048
+"""Elements for each core below which a second kernel costs more than it saves."""
+
+
+def split_reductions(graph: g.Graph, chip: Chip) -> g.Graph:
+    """The same graph with long reductions of few rows in two steps."""
+    cuts = {op: cut for op in graph.ops if isinstance(op, g.Reduce) and (cut := _cut(op, chip)) is not None}
+    if not cuts:
+        return graph
+
+    def split(b: Builder, op: g.Op, made: Mapping[g.Value, g.Value]) -> g.Op:
+        if op not in cuts:
+            return g.substitute(op, made)
+        assert isinstance(op, g.Reduce)
+        axis, parts = cuts[op]
+        shape = op.x.type.static_shape
+        cut = b.reshape(made[op.x], (*shape[:axis], parts, shape[axis] // parts, *shape[axis + 1 :]))
+        inner = tuple(d + 1 if d >= axis else d for d in op.axes)
+        (partial,) = b.emit(dataclasses.replace(op, x=cut, axes=inner, outs=()))
+        return g.Reduce(op.fn, partial, (axis - sum(d < axis for d in op.axes),), source=op.source)
+
+    return rebuilt(graph, split)
+
+
+def _cut(op: g.Reduce, chip: Chip) -> tuple[int, int] | None:
+    """The axis of a reduction to cut, and into how many parts; None where one step is better."""
+    shape, size = op.x.type.static_shape, op.x.type.dtype.bytes
+    if op.fn not in SPLITTABLE or prod(shape) < WORTH * chip.cores:
+        return None
+    beside = max(1, chip.dram.granule_bytes // size)  # rows that come together
+    row = prod(shape[d] for d in op.axes) * max(4, size)
+    local = chip.memories[chip.memory_for("ve")].bytes
+    if beside * row * 2 <= local:
+        return None
+    wanted = -(-chip.cores * beside * prod(shape[d] for d in op.axes) // prod(shape))
+    able = [(d, n) for d in op.axes for n in range(2, shape[d] + 1) if shape[d] % n == 0]
+    enough = [(d, n) for d, n in able if n >= wanted]
+    if wanted < 2 or not able:
+        return None
+    return min(enough, key=lambda cut: cut[1]) if enough else max(able, key=lambda cut: cut[1])
