@@ -154,9 +154,13 @@ def _quotient(held: Ops, op: k.Map) -> list[k.KernelOp] | None:
         return None
     for n, value in enumerate(op.srcs):
         inner, other = held.inner(value, op.out), op.srcs[1 - n]
-        if inner is None or inner.fn != "div" or isinstance(inner.srcs[0], k.Tile):
+        if inner is not None and inner.fn == "copy":  # to a narrower type
+            inner = held.inner(inner.srcs[0], op.out)
+        if inner is None or inner.fn != "div":
             continue
         above, below = inner.srcs
+        if isinstance(above, k.Tile):
+            continue
         if isinstance(other, k.Tile) and above == 1.0 and isinstance(below, k.Tile) and below.dtype.is_float:
             return [replace(op, fn="div", srcs=(other, below))]
         if not isinstance(other, k.Tile) and 1 / _MODEST < abs(other) < _MODEST and abs(above) < _MODEST:

@@ -257,6 +257,25 @@ def bits_of_truth(op: g.Op, r: Rewriter) -> g.Value | None:
     return r.add(g.Compare("ne", byte, _full(r, 0, byte.type)))
 
 
+def leaky_maximum(op: g.Op, r: Rewriter) -> g.Value | None:
+    """x where it is positive, else a * x, is the larger of both for constant slopes 0 < a <= 1, and the smaller for
+    slopes from 1 on; a slope of 0 would make infinities NaN."""
+    if not isinstance(op, g.Select) or not isinstance(test := r.op(op.cond), g.Compare) or not op.x.type.dtype.is_float:
+        return None
+    bound = r.spread(test.y)
+    if bound is None or bound[0].any() or test.fn not in ("lt", "le", "gt", "ge"):
+        return None
+    low, high = (op.x, op.y) if test.fn in ("lt", "le") else (op.y, op.x)
+    product = r.op(low)
+    if high is not test.x or not isinstance(product, g.Binary) or product.fn != "mul" or product.x is not high:
+        return None
+    slope = r.spread(product.y)
+    if slope is None or not (slope[0] > 0).all() or not np.isfinite(slope[0]).all():
+        return None
+    fn = "max" if (slope[0] <= 1).all() else "min" if (slope[0] >= 1).all() else None
+    return None if fn is None else r.add(g.Binary(fn, high, low, source=op.source))
+
+
 EXPANSIONS = (
     drop_empty,
     move_uniform,
@@ -269,5 +288,6 @@ EXPANSIONS = (
     plain_cumulate,
     plain_sort,
     bits_of_truth,
+    leaky_maximum,
 )
 """In order of trial."""

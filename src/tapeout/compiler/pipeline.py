@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from tapeout.chip.spec import Chip
 from tapeout.compiler.canonicalize import canonicalize
 from tapeout.compiler.emit import emit
+from tapeout.compiler.factors import move_factors
 from tapeout.compiler.form import form_kernels
 from tapeout.compiler.groups import Group, Grouping
 from tapeout.compiler.layouts import assign_layouts
@@ -108,7 +109,7 @@ def canonical_form(graph: g.Graph) -> g.Graph:
     """The graph that kernels are formed from."""
     plain = unroll_scans(graph)
     check_control(plain)
-    canonical = private_widenings(canonicalize(plain))
+    canonical = move_factors(private_widenings(canonicalize(plain)))
     verify(canonical, "canonicalization")
     return canonical
 
