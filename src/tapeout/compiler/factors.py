@@ -21,8 +21,8 @@ from tapeout.ir import graph as g
 from tapeout.ir.mapped import made_of
 from tapeout.ir.types import DType, TensorType
 
-MODEST = 1e9
-"""Larger factors, and inverses of smaller ones, stay where they are: nothing overflows that did not before."""
+MODEST = 1e6
+"""Larger factors, and inverses of smaller ones, stay where they are, as what they are moved to could overflow."""
 POSITIVE = ("exp", "abs", "sqrt", "rsqrt")
 """Functions without negative results."""
 Edits = list[tuple[g.Op, str, float]]
