@@ -276,6 +276,26 @@ def leaky_maximum(op: g.Op, r: Rewriter) -> g.Value | None:
     return None if fn is None else r.add(g.Binary(fn, high, low, source=op.source))
 
 
+def whole_numbers(op: g.Op, r: Rewriter) -> g.Value | None:
+    """Integers are whole, lie within the limits of their type, and come back from a float that holds them."""
+    inner = r.op(op.x) if isinstance(op, g.Unary | g.Binary | g.Convert) else None
+    if not isinstance(inner, g.Convert) or not inner.x.type.dtype.is_int or not inner.dtype.is_float:
+        return None
+    integer = inner.x.type.dtype
+    exact = integer.bytes <= (2 if inner.dtype.bytes >= 4 else 1) and inner.dtype.bytes > 1
+    match op:
+        case g.Unary(fn="round" | "floor" | "ceil"):
+            return op.x
+        case g.Binary(fn="max" | "min") if exact and (bound := r.spread(op.y)) is not None:
+            limits = np.iinfo(integer.numpy)
+            idle = bound[0] <= limits.min if op.fn == "max" else bound[0] >= limits.max
+            return op.x if idle.all() else None
+        case g.Convert() if exact and op.dtype is integer:
+            return inner.x
+        case _:
+            return None
+
+
 EXPANSIONS = (
     drop_empty,
     move_uniform,
@@ -289,5 +309,6 @@ EXPANSIONS = (
     plain_sort,
     bits_of_truth,
     leaky_maximum,
+    whole_numbers,
 )
 """In order of trial."""

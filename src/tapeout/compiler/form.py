@@ -461,5 +461,7 @@ def form_kernels(grouping: Grouping) -> tuple[tuple[k.KernelSpec, Group], ...]:
         assert group is not None, "groups wait for each other"
         left.remove(group)
         done |= 1 << group.number
-        kernels.append((Former(grouping, group, parts).form(), group))
+        kernel = Former(grouping, group, parts).form()
+        if any(isinstance(op, k.StoreTile) for op in kernel.ops):  # else all that it makes is read another way
+            kernels.append((kernel, group))
     return tuple(kernels)

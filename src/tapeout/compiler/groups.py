@@ -158,12 +158,20 @@ class Grouping:
                 if found is None:
                     what = f"{type(op).__name__} of {op.x.type}"
                     raise UnsupportedOp(what, op.source, "give the value of the pad as a constant")
+        elif isinstance(op, g.Convert) and self._read_narrow(op):
+            found = self.place(op.x)
         else:
             found = whole(self.buffer(value), value.type.static_shape, self.orders[value])
             if op is not None and not isinstance(op, g.Constant):
                 self.stored.add(value)
         self.places[value] = found
         return found
+
+    def _read_narrow(self, op: g.Convert) -> bool:
+        """Whether what an op widens is read as it is: the vector unit computes in f32 whatever float it reads."""
+        narrow = op.x.type.dtype
+        widens = narrow.is_float and narrow.bytes < 4 and op.dtype is DType.f32 and op.out not in self._exits
+        return widens and all(isinstance(r, (*ELEMENTWISE, g.Reduce)) for r in self._readers_of(op.out))
 
     def _copy(self, value: g.Value) -> Place:
         """A packed row-major copy of `value`, made by a kernel of its own."""
