@@ -177,6 +177,15 @@ def test_what_others_read_stays() -> None:
     assert left(lambda c: c.map("copy", c.map("copy", c.load(DType.i8)), dtype=DType.i32)) == ["copy", "copy"]
 
 
+def test_a_sort_for_its_positions_stays() -> None:
+    chain = Chain()
+    keys = chain.load()
+    numbers = chain.map("iota", 0.0, 1.0, dtype=DType.i64)
+    chain.map("sort", keys, numbers)
+    chain.store(chain.map("copy", numbers, dtype=DType.i64))
+    assert [op.fn for op in combine(chain.ops) if isinstance(op, k.Map)] == ["iota", "sort", "copy"]
+
+
 def test_quantised_residual_is_the_same() -> None:
     chain = Chain()
     target = chain.store(residual(chain))

@@ -81,11 +81,11 @@ def _everywhere(ops: list[k.KernelOp], rule: Rule) -> list[k.KernelOp]:
 
 
 def _live(ops: list[k.KernelOp]) -> list[k.KernelOp]:
-    """Without maps that nothing reads."""
+    """Without maps that nothing reads; a sort reorders its second source, too."""
     kept: list[k.KernelOp] = []
     read: set[k.Tile] = set()
     for op in reversed(ops):
-        if isinstance(op, k.Map) and op.out not in read:
+        if isinstance(op, k.Map) and read.isdisjoint((op.out, *(op.srcs[1:] if op.fn == "sort" else ()))):
             continue
         read.update(k.sources_of(op))
         kept.append(op)

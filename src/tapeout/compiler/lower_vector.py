@@ -162,13 +162,18 @@ class VectorLowering(TileState):
         if longest is None or short or not op.out.dtype.is_float:
             self._multiply_add(op, op.out, {a: (self.schedule.tile[a], 1) for a in op.reduce}, {}, body, self._chunks())
             return
-        partial = self._partial(op, longest, sides, body)
         outer = {a: self._slot() for a in op.reduce if a is not longest and self.schedule.tile[a] > 1}
         slot = self._slot()
-        inner = Body(body.slot)
         around = {slot: (a, 1) for a, slot in outer.items()} | ({slot: (longest, run * sides)} if steps > run else {})
-        self._multiply_add(op, partial, {longest: (run, sides)}, around, inner, Affine(), {longest: sides})
-        done = self._chunks() + Affine(0, tuple(Term(s, 1) for s in around))
+        group = 1 if around else self._group(run)
+        partial = self._partial(op, longest, sides, body, group > 1)
+        inner, ends = Body(body.slot), Body(body.slot)
+        chunk = self._stage_slots[-1] if group > 1 else 0
+        begun = Affine(0, (Term(chunk, 1, 1, group),)) if group > 1 else Affine()
+        self._multiply_add(op, partial, {longest: (run, sides)}, around, inner, begun, {longest: sides})
+        before = [Term(s, 1, group if s == chunk else 1) for s in self._stage_slots]
+        before = [t for t in before if t.slot != chunk or self._trips[chunk] > group]
+        done = Affine(0, (*before, *(Term(s, 1) for s in around)))
         left = sides
         while left > 1:
             left //= 2
@@ -176,14 +181,15 @@ class VectorLowering(TileState):
             upper = k.Tile(partial.name, partial.dtype, partial.index)
             self._number[upper], self._strides[upper] = self._number[partial], self._strides[partial]
             total = op.out if left == 1 and not done.terms else partial
-            self._vector("add", total, (partial, upper), inner, bases={upper: half}, extents={longest: left})
-        if done.terms:
+            self._vector("add", total, (partial, upper), ends, bases={upper: half}, extents={longest: left})
+        if done.terms or sides == 1:
 
             def add(into: Body, first: bool) -> None:
                 fn, srcs = ("copy", (partial,)) if first else ("add", (op.out, partial))
                 self._vector(fn, op.out, srcs, into)
 
-            self._either(done, inner, add)
+            self._either(done, ends, add)
+        inner.nodes += [c.If(begun + (2 - group), tuple(ends.nodes))] if group > 1 else ends.nodes
         nodes = tuple(inner.nodes)
         if steps > run:
             nodes = (c.Loop(slot, Affine(steps // run), nodes),)
@@ -191,17 +197,23 @@ class VectorLowering(TileState):
             nodes = (c.Loop(around_slot, Affine(self.schedule.tile[axis]), nodes),)
         body.nodes.extend(nodes)
 
+    def _group(self, run: int) -> int:
+        """How many chunks, of `run` terms for each partial sum, add to the same ones."""
+        trips = self._trips[self._stage_slots[-1]] if self._stage_slots else 1
+        return max(n for n in range(1, trips + 1) if trips % n == 0 and (n == 1 or n * run <= RUN))
+
     def _sides(self, op: k.Contract, size: int) -> int:
         if not op.out.dtype.is_float:
             return 1
         elements = prod(self.schedule.tile[a] for a in op.out.axes)
         return int(sides_of_sum(self.chip, np.array(float(elements)), np.array(float(size)))[0])
 
-    def _partial(self, op: k.Contract, longest: k.Axis, sides: int, body: Body) -> k.Tile:
-        """Room for partial sums like the result, `sides` times."""
+    def _partial(self, op: k.Contract, longest: k.Axis, sides: int, body: Body, lasting: bool) -> k.Tile:
+        """Room for partial sums like the result, `sides` times; `lasting` from chunk to chunk."""
         partial = k.Tile(f"{op.out.name}.part", op.out.dtype, (k.DimIndex(((longest, 1),)), *op.out.index))
         self._roles[partial] = {"ve"}
-        self._define(partial, body.slot, op.out.index)
+        around = self._scopes[body.slot][:-1]
+        self._define(partial, (around[-1] if around else 0) if lasting else body.slot, op.out.index)
         number = self._number[partial]
         room = self._buffers[number].bytes
         self._buffers[number] = replace(self._buffers[number], bytes=room * sides)
