@@ -174,21 +174,7 @@ class VectorLowering(TileState):
         before = [Term(s, 1, group if s == chunk else 1) for s in self._stage_slots]
         before = [t for t in before if t.slot != chunk or self._trips[chunk] > group]
         done = Affine(0, (*before, *(Term(s, 1) for s in around)))
-        left = sides
-        while left > 1:
-            left //= 2
-            half = Affine(left * self._strides[partial][longest])
-            upper = k.Tile(partial.name, partial.dtype, partial.index)
-            self._number[upper], self._strides[upper] = self._number[partial], self._strides[partial]
-            total = op.out if left == 1 and not done.terms else partial
-            self._vector("add", total, (partial, upper), ends, bases={upper: half}, extents={longest: left})
-        if done.terms or sides == 1:
-
-            def add(into: Body, first: bool) -> None:
-                fn, srcs = ("copy", (partial,)) if first else ("add", (op.out, partial))
-                self._vector(fn, op.out, srcs, into)
-
-            self._either(done, ends, add)
+        self._add_up(op.out, partial, longest, sides, done, ends)
         inner.nodes += [c.If(begun + (2 - group), tuple(ends.nodes))] if group > 1 else ends.nodes
         nodes = tuple(inner.nodes)
         if steps > run:
@@ -196,6 +182,26 @@ class VectorLowering(TileState):
         for axis, around_slot in reversed(outer.items()):
             nodes = (c.Loop(around_slot, Affine(self.schedule.tile[axis]), nodes),)
         body.nodes.extend(nodes)
+
+    def _add_up(self, out: k.Tile, partial: k.Tile, longest: k.Axis, sides: int, done: Affine, body: Body) -> None:
+        """out += the partial sums side by side, which are added by halves; they are all that it holds where nothing is
+        `done` (0) before."""
+        left = sides
+        while left > 1:
+            left //= 2
+            half = Affine(left * self._strides[partial][longest])
+            upper = k.Tile(partial.name, partial.dtype, partial.index)
+            self._number[upper], self._strides[upper] = self._number[partial], self._strides[partial]
+            total = out if left == 1 and not done.terms else partial
+            self._vector("add", total, (partial, upper), body, bases={upper: half}, extents={longest: left})
+        if not done.terms and sides > 1:
+            return
+
+        def add(into: Body, first: bool) -> None:
+            fn, srcs = ("copy", (partial,)) if first else ("add", (out, partial))
+            self._vector(fn, out, srcs, into)
+
+        self._either(done, body, add)
 
     def _group(self, run: int) -> int:
         """How many chunks, of `run` terms for each partial sum, add to the same ones."""
