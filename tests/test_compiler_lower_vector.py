@@ -14,7 +14,7 @@ from tapeout.compiler import pipeline
 from tapeout.compiler.schedule import Schedule
 from tapeout.ir.build import Builder
 from tapeout.ir.graph import Graph
-from tapeout.ir.kernel import KernelSpec
+from tapeout.ir.kernel import KernelSpec, StoreTile
 from tapeout.ir.types import DType, TensorType
 from tapeout.isa import commands as c
 
@@ -51,6 +51,34 @@ def of_columns(fn: str, dtype: DType) -> Graph:
     b = Builder()
     b.output("y", b.reduce(fn, b.input("x", TensorType(dtype, (24, 40))), (0,)))
     return b.finish()
+
+
+def widened(reader: str) -> Graph:
+    """A product of halves, stored, and read in f32 by another kernel: as it lies where that only computes."""
+    b = Builder()
+    x = b.input("x", TensorType(DType.f16, (48, 64)))
+    y = b.matmul(x, b.constant(np.eye(64, dtype=np.float16)))
+    wide = b.convert(y, DType.f32)
+    b.output("y", y)
+    match reader:
+        case "sum":
+            b.output("z", b.reduce("sum", wide, (0,)))
+        case "transpose":
+            b.output("z", b.unary("exp", b.reshape(b.transpose(wide, (1, 0)), (32, 96))))
+        case "output":
+            b.output("z", b.reshape(wide, (64, 48)))
+        case _:
+            b.output("z", b.binary_scalar("add", b.bitcast(wide, DType.i32), 1))
+    return b.finish()
+
+
+@pytest.mark.parametrize("reader", ["sum", "transpose", "output", "bits"])
+def test_widened_values_are_read_as_they_lie(reader: str) -> None:
+    graph = widened(reader)
+    run_everywhere(graph, ODD)
+    kernels = pipeline.compile_graph(graph, ODD).kernels
+    stored = {op.access.buffer for x in kernels for op in x.ops if isinstance(op, StoreTile)}
+    assert len([x for x in stored if x.dtype is DType.f32]) == 1, "the result, or what its bits are read from"
 
 
 def vectors(nodes: tuple[c.Node, ...], times: int = 1) -> Iterator[tuple[str, int]]:
