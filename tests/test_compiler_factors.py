@@ -130,6 +130,21 @@ def test_what_is_left(name: str) -> None:
     assert np.allclose(was[finite], found[finite], rtol=1e-6, atol=1e-6)
 
 
+def test_values_that_are_needed_as_they_are_stay() -> None:
+    """x * -x, and a value that leaves the graph in another type."""
+    b = Builder()
+    x = affine(b, b.input("x", X))
+    b.output("product", b.mul(x, b.unary("neg", x)))
+    y = b.convert(affine(b, b.unary("tanh", b.input("x2", X))), DType.f16)
+    b.output("other", b.convert(y, DType.f32))
+    b.output("gate", silu(b, y))
+    graph = b.finish()
+    given_ = inputs_for(graph, 0)
+    was, found = (interpret(x, given_).outputs for x in (graph, move_factors(canonicalize(graph))))
+    for name, array in was.items():
+        assert np.allclose(array.astype(np.float32), found[name].astype(np.float32), rtol=2e-3)
+
+
 def test_zeros_keep_their_sign_behind_a_leaky_rectifier() -> None:
     b = Builder()
     b.output("y", leaky(b, b.input("x", X)))

@@ -89,28 +89,41 @@ class _Factors:
 
     def _move(self, op: g.Unary | g.Binary, value: g.Value, factor: float) -> None:
         """Moves the factor of `op` into `value`, and back out of it for its other readers."""
+        self.gone[op.out] = value  # nobody may count on its factor any more
+        edits = self._moved(op, value, factor)
+        if edits is None:
+            del self.gone[op.out]
+            return
+        for key, name, by in edits:
+            self.times[key, name] = self.times.get((key, name), 1.0) * by
+
+    def _moved(self, op: g.Unary | g.Binary, value: g.Value, factor: float) -> Edits | None:
         own = value
         while (made := self.producer.get(own)) and isinstance(made, g.Convert) and factor == -1.0 and _floats(made):
             own = made.x
-        others = [r for r in self._readers(own) if r is not op]
-        edits: Edits = []
-        for reader in others:
+        edits = self._into(own, factor, len(self.users[own]))
+        readers = self._readers(own)
+        if edits is None or readers is None:
+            return None
+        for reader in readers:
+            if reader is op:
+                continue
             back = self._back(reader, own, factor) if _exact(factor) else None
             if back is None:
-                return
+                return None
             edits += back
-        into = self._into(own, factor, len(self.users[own]))
-        if into is None:
-            return
-        for key, name, by in (*edits, *into):
-            self.times[key, name] = self.times.get((key, name), 1.0) * by
-        self.gone[op.out] = value
+        return edits
 
-    def _readers(self, value: g.Value) -> list[g.Op]:
-        """Ops that read a value, also as another float type."""
+    def _readers(self, value: g.Value) -> list[g.Op] | None:
+        """Ops that read a value, also as another float type; None where it leaves the graph."""
         found: list[g.Op] = []
+        if value in self.exits:
+            return None
         for op in self.users.get(value, ()):
-            found += self._readers(op.out) if isinstance(op, g.Convert) and _floats(op) else [op]
+            inner = self._readers(op.out) if isinstance(op, g.Convert) and _floats(op) else [op]
+            if inner is None:
+                return None
+            found += inner
         return found
 
     def _back(self, reader: g.Op, value: g.Value, factor: float) -> Edits | None:
