@@ -114,6 +114,17 @@ RULES: dict[str, tuple[Callable[[Builder, Value], Value], dict[str, int]]] = {
 }  # fmt: skip
 
 
+def test_integers_are_whole_numbers() -> None:
+    b = Builder()
+    x = b.input("x", TensorType(DType.i8, (4, 6)))
+    limited = b.clamp(b.unary("round", b.convert(x, DType.f32)), -128, 127)
+    b.output("same", b.convert(limited, DType.i8))
+    b.output("cut", b.convert(b.clamp(b.convert(x, DType.f32), -127, 127), DType.i8))
+    b.output("lost", b.convert(b.convert(b.input("y", TensorType(DType.i32, (4, 6))), DType.f16), DType.i32))
+    kinds = [type(op).__name__ for op in check_meaning(b.finish()).ops]
+    assert (kinds.count("Unary"), kinds.count("Binary"), kinds.count("Convert")) == (0, 2, 4)
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_rule(name: str) -> None:
     make, expected = RULES[name]

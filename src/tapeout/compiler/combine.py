@@ -4,7 +4,9 @@
   result, to the op that makes it;
 - sums of products with numbers become one multiply-add for each term. A factor goes into a sum only where it meets
   factors that are there already, so that nothing cancels that did not before;
-- p * (t + 1) is the multiply-add p * t + p; a quotient by one value for each row is a product with its inverse;
+- p * (t + 1) is the multiply-add p * t + p, and (x * y^2 * a + x) * c is x * (y^2 * (a * c) + c);
+- a quotient by one value for each row is a product with its inverse, a product with any other inverse is a quotient;
+- of the factors of a product, numbers are multiplied with what has one value for each row;
 - limits behind one another, and those before a rounding, become one clamp behind it, or nothing where the conversion
   to a narrow integer saturates there.
 
@@ -24,10 +26,11 @@ from tapeout.ir.types import DType
 
 Rule = Callable[["Ops", k.Map], list[k.KernelOp] | None]
 LIMITS = ("max", "min", "clamp")
-_EXACT_IN_F32 = (DType.i8, DType.u8, DType.i16, DType.f16, DType.bf16)
 _SATURATES = (DType.i8, DType.u8, DType.i16)
 _SANE = 1e30
 """Larger factors, and inverses of smaller ones, are not multiplied with one another."""
+_MODEST = 1e6
+"""Larger factors, and inverses of smaller ones, are not multiplied with a value before others are."""
 
 
 class Ops:
@@ -55,7 +58,8 @@ class Ops:
 
 def combine(ops: list[k.KernelOp]) -> list[k.KernelOp]:
     """The ops of a kernel, combined by the rules as often as one applies."""
-    for rule in (_widened, _inverse, _linear, _one_more, _limits, _narrowed):
+    ops = _widened(ops)
+    for rule in (_inverse, _quotient, _linear, _one_more, _powers, _rows, _limits, _narrowed):
         ops = _everywhere(ops, rule)
     return ops
 
@@ -77,11 +81,11 @@ def _everywhere(ops: list[k.KernelOp], rule: Rule) -> list[k.KernelOp]:
 
 
 def _live(ops: list[k.KernelOp]) -> list[k.KernelOp]:
-    """Without maps that nothing reads."""
+    """Without maps that nothing reads; a sort reorders its second source, too."""
     kept: list[k.KernelOp] = []
     read: set[k.Tile] = set()
     for op in reversed(ops):
-        if isinstance(op, k.Map) and op.out not in read:
+        if isinstance(op, k.Map) and read.isdisjoint((op.out, *(op.srcs[1:] if op.fn == "sort" else ()))):
             continue
         read.update(k.sources_of(op))
         kept.append(op)
@@ -98,23 +102,39 @@ def _float(op: k.Map) -> bool:
     return op.out.dtype.is_float
 
 
-def _widened(held: Ops, op: k.Map) -> list[k.KernelOp] | None:
-    """op reads narrow values as they are."""
-    if not _float(op):
-        return None
-    srcs = list(op.srcs)
-    for n, s in enumerate(srcs):
-        made = held.maker.get(s) if isinstance(s, k.Tile) else None
-        if isinstance(made, k.Map) and made.fn == "copy" and made.out.dtype is DType.f32:
-            source = made.srcs[0]
-            if isinstance(source, k.Tile) and source.dtype in _EXACT_IN_F32 and _only_maps(held, made.out):
-                srcs[n] = source
-    return [replace(op, srcs=tuple(srcs))] if tuple(srcs) != op.srcs else None
+def _widened(ops: list[k.KernelOp]) -> list[k.KernelOp]:
+    """Ops that compute in f32 read other types as they are: they convert their operands as the copy would."""
+    held = Ops(ops)
+    source: dict[k.Tile, k.Tile] = {}
+    for op in ops:
+        if isinstance(op, k.Map) and op.fn == "copy" and op.out.dtype is DType.f32:
+            x = op.srcs[0]
+            if isinstance(x, k.Tile) and x.dtype.bytes <= 4 and _in_f32(held, op.out, x.dtype):
+                source[op.out] = source.get(x, x)
+    return _live([_reading(op, source) for op in ops])
 
 
-def _only_maps(held: Ops, tile: k.Tile) -> bool:
-    """Whether only vector ops that compute in f32 read a tile."""
-    return all(isinstance(r, k.Map) and _plain(r) and _float(r) for r in held.readers.get(tile, ()))
+def _in_f32(held: Ops, tile: k.Tile, dtype: DType) -> bool:
+    """Whether all that read a tile would compute in f32 as well if it had type `dtype`."""
+
+    def converts(reader: k.KernelOp) -> bool:
+        if isinstance(reader, k.Fold):
+            return dtype.is_float if reader.fn.startswith("arg_") else reader.out.dtype.is_float
+        return isinstance(reader, k.Map) and _plain(reader) and _float(reader)
+
+    return all(converts(r) for r in held.readers.get(tile, ()))
+
+
+def _reading(op: k.KernelOp, source: dict[k.Tile, k.Tile]) -> k.KernelOp:
+    """The op with other tiles in place of some."""
+    if isinstance(op, k.Fold) and op.src in source:
+        return replace(op, src=source[op.src])
+    if isinstance(op, k.Map) and any(s in source for s in k.sources_of(op)):
+        return replace(op, srcs=tuple(source.get(s, s) if isinstance(s, k.Tile) else s for s in op.srcs))
+    return op
+
+
+# ---- products and quotients
 
 
 def _inverse(_: Ops, op: k.Map) -> list[k.KernelOp] | None:
@@ -126,6 +146,73 @@ def _inverse(_: Ops, op: k.Map) -> list[k.KernelOp] | None:
         return None
     inverse = k.Tile(f"{below.name}.inv", DType.f32, below.index)
     return [k.Map(inverse, "div", (1.0, below), op.source), replace(op, fn="mul", srcs=(above, inverse))]
+
+
+def _quotient(held: Ops, op: k.Map) -> list[k.KernelOp] | None:
+    """x * (1 / y) is a quotient, and so is (a / y) * b with numbers a and b."""
+    if op.fn != "mul" or not _float(op):
+        return None
+    for n, value in enumerate(op.srcs):
+        inner, other = held.inner(value, op.out), op.srcs[1 - n]
+        if inner is not None and inner.fn == "copy":  # to a narrower type
+            inner = held.inner(inner.srcs[0], op.out)
+        if inner is None or inner.fn != "div":
+            continue
+        above, below = inner.srcs
+        if isinstance(above, k.Tile):
+            continue
+        if isinstance(other, k.Tile) and above == 1.0 and isinstance(below, k.Tile) and below.dtype.is_float:
+            return [replace(op, fn="div", srcs=(other, below))]
+        if not isinstance(other, k.Tile) and 1 / _MODEST < abs(other) < _MODEST and abs(above) < _MODEST:
+            return [replace(op, fn="div", srcs=(above * other, below))]
+    return None
+
+
+def _rows(held: Ops, op: k.Map) -> list[k.KernelOp] | None:
+    """(x * r) * c is x * (r * c) for a number c where r has fewer axes."""
+    if op.fn != "mul" or not _float(op):
+        return None
+    numbers = [s for s in op.srcs if not isinstance(s, k.Tile)]
+    inner = next((i for s in op.srcs if (i := held.inner(s, op.out)) is not None), None)
+    if len(numbers) != 1 or not 1 / _MODEST < abs(numbers[0]) < _MODEST or inner is None or inner.fn != "mul":
+        return None
+    for n, value in enumerate(inner.srcs):
+        if not isinstance(value, k.Tile) or not value.dtype.is_float or not set(value.axes) < set(op.out.axes):
+            continue
+        maker = held.maker[value]
+        scaled = k.Tile(f"{value.name}.x", DType.f32, value.index)
+        step = k.Map(scaled, "mul", (value, numbers[0]), op.source)
+        if isinstance(maker, k.Map) and held.inner(value, value) is maker and maker.fn == "div":
+            above, below = maker.srcs
+            if not isinstance(above, k.Tile) and abs(above) < _MODEST:
+                step = k.Map(scaled, "div", (above * numbers[0], below), op.source)
+        return [step, replace(op, srcs=(inner.srcs[1 - n], scaled))]
+    return None
+
+
+def _powers(held: Ops, op: k.Map) -> list[k.KernelOp] | None:
+    """(x * y^2 * a + x) * c is x * (y^2 * (a * c) + c) for numbers a > 0 and c: terms of one sign, before as after."""
+    if op.fn != "mul" or not _float(op):
+        return None
+    numbers = [s for s in op.srcs if not isinstance(s, k.Tile)]
+    total = next((i for s in op.srcs if (i := held.inner(s, op.out)) is not None), None)
+    if len(numbers) != 1 or total is None or total.fn != "fma":
+        return None
+    cube, factor, x = total.srcs
+    product = held.inner(cube, op.out)
+    if isinstance(factor, k.Tile) or not factor > 0 or product is None or product.fn != "mul" or x not in product.srcs:
+        return None
+    square = product.srcs[1 - product.srcs.index(x)]
+    maker = held.maker.get(square) if isinstance(square, k.Tile) else None
+    if not isinstance(maker, k.Map) or maker.fn != "mul" or maker.srcs[0] is not maker.srcs[1]:
+        return None
+    if not (abs(numbers[0]) < _MODEST and factor < _MODEST):
+        return None
+    inner = k.Tile(f"{op.out.name}.p", DType.f32, op.out.index)
+    return [
+        k.Map(inner, "fma", (square, factor * numbers[0], numbers[0]), op.source),
+        replace(op, srcs=(x, inner)),
+    ]
 
 
 # ---- sums of products

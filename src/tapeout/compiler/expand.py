@@ -257,6 +257,45 @@ def bits_of_truth(op: g.Op, r: Rewriter) -> g.Value | None:
     return r.add(g.Compare("ne", byte, _full(r, 0, byte.type)))
 
 
+def leaky_maximum(op: g.Op, r: Rewriter) -> g.Value | None:
+    """x where it is positive, else a * x, is the larger of both for constant slopes 0 < a <= 1, and the smaller for
+    slopes from 1 on; a slope of 0 would make infinities NaN."""
+    if not isinstance(op, g.Select) or not isinstance(test := r.op(op.cond), g.Compare) or not op.x.type.dtype.is_float:
+        return None
+    bound = r.spread(test.y)
+    if bound is None or bound[0].any() or test.fn not in ("lt", "le", "gt", "ge"):
+        return None
+    low, high = (op.x, op.y) if test.fn in ("lt", "le") else (op.y, op.x)
+    product = r.op(low)
+    if high is not test.x or not isinstance(product, g.Binary) or product.fn != "mul" or product.x is not high:
+        return None
+    slope = r.spread(product.y)
+    if slope is None or not (slope[0] > 0).all() or not np.isfinite(slope[0]).all():
+        return None
+    fn = "max" if (slope[0] <= 1).all() else "min" if (slope[0] >= 1).all() else None
+    return None if fn is None else r.add(g.Binary(fn, high, low, source=op.source))
+
+
+def whole_numbers(op: g.Op, r: Rewriter) -> g.Value | None:
+    """Integers are whole, lie within the limits of their type, and come back from a float that holds them."""
+    inner = r.op(op.x) if isinstance(op, g.Unary | g.Binary | g.Convert) else None
+    if not isinstance(inner, g.Convert) or not inner.x.type.dtype.is_int or not inner.dtype.is_float:
+        return None
+    integer = inner.x.type.dtype
+    exact = integer.bytes <= (2 if inner.dtype.bytes >= 4 else 1) and inner.dtype.bytes > 1
+    match op:
+        case g.Unary(fn="round" | "floor" | "ceil"):
+            return op.x
+        case g.Binary(fn="max" | "min") if exact and (bound := r.spread(op.y)) is not None:
+            limits = np.iinfo(integer.numpy)
+            idle = bound[0] <= limits.min if op.fn == "max" else bound[0] >= limits.max
+            return op.x if idle.all() else None
+        case g.Convert() if exact and op.dtype is integer:
+            return inner.x
+        case _:
+            return None
+
+
 EXPANSIONS = (
     drop_empty,
     move_uniform,
@@ -269,5 +308,7 @@ EXPANSIONS = (
     plain_cumulate,
     plain_sort,
     bits_of_truth,
+    leaky_maximum,
+    whole_numbers,
 )
 """In order of trial."""

@@ -242,7 +242,7 @@ class Former:
         src = self.operand(op.x, dims, frozenset(axes), self._neutral(op, fn))
         if not isinstance(src, k.Tile):
             raise UnsupportedOp("reduction of a constant", op.source, "this is a bug: it should have been folded")
-        out = self.computed(op.out.name, _summed(op.out.type.dtype), self.group.dims[op.out])
+        out = self.computed(op.out.name, _partial(fn, op.out.type.dtype), self.group.dims[op.out])
         reduce = self.axes(self.group.reduce[op])
         self._tiles[op.out] = out
         self.ops.append(k.Fold(out, fn, src, reduce, op.source) if reduce else k.Map(out, "copy", (src,), op.source))
@@ -285,7 +285,7 @@ class Former:
             return None
         if fn == "and" and op.x.type.dtype.is_int and not op.x.type.dtype.is_signed:
             return None  # a fill is a number: all bits of an unsigned one are not -1
-        return identity_of(fn, _summed(op.out.type.dtype))
+        return identity_of(fn, _partial(fn, op.out.type.dtype))
 
     def _contracted(self, op: g.Dot, number: int, value: g.Value) -> k.Tile:
         dims = self.group.operand_dims[op, number]
@@ -378,7 +378,7 @@ class Former:
         index = (*self.index(dims[:kept]), *self._window(dims[kept:], tuple(taps), op))
         place = self.grouping.plain_places[op, op.x]
         src = self.load(place, index, frozenset(range(kept, len(dims))), pool_identity(op))
-        out = self.computed(op.out.name, _summed(op.out.type.dtype), dims)
+        out = self.computed(op.out.name, _partial(op.fn, op.out.type.dtype), dims)
         self._tiles[op.out] = out
         reduce = tuple(self.axis(a) for a in self.group.reduce[op])
         self.ops.append(k.Fold(out, op.fn, src, reduce, op.source) if reduce else k.Map(out, "copy", (src,), op.source))
@@ -477,9 +477,10 @@ def _without_gaps(access: k.Access) -> k.Access:
     return replace(access, index=tuple(index), extents=tuple(extents), strides=tuple(strides), offset=offset)
 
 
-def _summed(dtype: DType) -> DType:
-    """The type that partial results of a reduction have: narrow floats are combined in f32."""
-    return DType.f32 if dtype.is_float else dtype
+def _partial(fn: str, dtype: DType) -> DType:
+    """The type that partial results of a reduction have: sums and products of narrow floats are made in f32, extremes
+    are elements (but f8e4m3 has no infinity to begin with)."""
+    return DType.f32 if dtype.is_float and (fn not in ("max", "min") or dtype.bytes == 1) else dtype
 
 
 def _extents(a: k.Tile, b: k.Tile, out: k.Tile, reduce: tuple[k.Axis, ...]) -> Extents:
@@ -501,5 +502,7 @@ def form_kernels(grouping: Grouping) -> tuple[tuple[k.KernelSpec, Group], ...]:
         assert group is not None, "groups wait for each other"
         left.remove(group)
         done |= 1 << group.number
-        kernels.append((Former(grouping, group, parts).form(), group))
+        kernel = Former(grouping, group, parts).form()
+        if any(isinstance(op, k.StoreTile) for op in kernel.ops):  # else all that it makes is read another way
+            kernels.append((kernel, group))
     return tuple(kernels)

@@ -215,6 +215,8 @@ class Grouping:
                 if found is None:
                     what = f"{type(op).__name__} of {op.x.type}"
                     raise UnsupportedOp(what, op.source, "give the value of the pad as a constant")
+        elif isinstance(op, g.Convert) and self._read_narrow(op):
+            found = self.place(op.x)
         else:
             found = self.home(value)
             if op is not None and not isinstance(op, g.Constant):
@@ -222,10 +224,25 @@ class Grouping:
         self.places[value] = found
         return found
 
+    def _read_narrow(self, op: g.Convert) -> bool:
+        """Whether what an op widens is read as it is: the vector unit computes in f32 whatever float it reads."""
+        narrow = op.x.type.dtype
+        widens = narrow.is_float and narrow.bytes < 4 and op.dtype is DType.f32
+        return widens and self._computed_with(op.out)
+
+    def _computed_with(self, value: g.Value) -> bool:
+        """Whether only vector ops read a value, maybe moved, but not its bytes."""
+        readers = self._readers.get(value, [])
+        return value not in self._exits and all(
+            isinstance(r, (*ELEMENTWISE, g.Reduce))
+            or (isinstance(r, VIEWS) and not isinstance(r, g.Bitcast) and self._computed_with(r.out))
+            for r in readers
+        )
+
     def _copy(self, value: g.Value) -> Place:
         """A packed row-major copy of `value`, made by a kernel of its own."""
         shape = value.type.static_shape
-        buffer = Buffer(f"{value.name}.copy", value.type.dtype, shape, "temporary")
+        buffer = Buffer(f"{value.name}.copy", self.place(value).dtype, shape, "temporary")
         order = tuple(range(len(shape)))
         self.group_of_buffer[buffer] = self._copy_group(value, buffer, shape, order)
         return whole(buffer, shape, order)

@@ -115,7 +115,6 @@ class Lowering(VectorLowering):
             rest = self._rests[op.out] = k.Tile(f"{op.out.name}.rest", op.out.dtype, op.out.index)
             self._roles[rest] = self._roles[op.out] | {"ve"}
             self._define(rest, body.slot)
-        self._initialise(op, body)
         nested = [body]
         for axis in op.reduce:
             if axis in self.kernel.sequential and self.schedule.trip(axis) > 1:
@@ -127,7 +126,7 @@ class Lowering(VectorLowering):
                 nested.append(Body(slot))
         for other in inside:
             self._emit(other, nested[-1])
-        self._emit(op, nested[-1], initialised=True)
+        self._emit(op, nested[-1])
         for inner, outer in zip(reversed(nested), reversed(nested[:-1]), strict=False):
             outer.nodes.append(c.Loop(inner.slot, Affine(self._trips[inner.slot]), tuple(inner.nodes)))
         self._stage_slots.clear()
@@ -138,7 +137,7 @@ class Lowering(VectorLowering):
 
     # ---- ops
 
-    def _emit(self, op: k.KernelOp, body: Body, initialised: bool = False) -> None:
+    def _emit(self, op: k.KernelOp, body: Body) -> None:
         match op:
             case k.LoadTile():
                 self._load(op, body)
@@ -146,16 +145,12 @@ class Lowering(VectorLowering):
                 self._store(op, body)
             case k.Contract():
                 self._define(op.out, body.slot)
-                if op.vector and not initialised:
-                    self._initialise(op, body)
                 (self._vector_contract if op.vector else self._matmul)(op, body)
             case k.Map():
                 self._define(op.out, body.slot)
                 self._map(op, body)
             case k.Fold():
                 self._define(op.out, body.slot)
-                if not initialised:
-                    self._initialise(op, body)
                 self._fold(op, body)
             case _:
                 assert_never(op)

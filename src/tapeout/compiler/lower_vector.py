@@ -13,7 +13,6 @@ from tapeout.compiler.roles import (
     MAX_DIMS,
     RUN,
     by_steps,
-    identity_of,
     sides_of_sum,
 )
 from tapeout.compiler.tile import collapse
@@ -25,23 +24,13 @@ from tapeout.isa.operands import Affine, Immediate, Source, Term, View
 STEP = {"sum": "add", "prod": "mul", "max": "max", "min": "min", "and": "and", "or": "or"}
 ORDERED = frozenset(("iota", "philox"))
 """Vector ops whose result depends on the order of dimensions."""
-_Emit = Callable[[Callable[[k.Tile], Affine], Body], None]
-"""Emits one step of a reduction: given where each operand's element of that step begins, and the body to put it in."""
+_Emit = Callable[[Callable[[k.Tile], Affine], Body, bool], None]
+"""Emits one step of a reduction: given where each operand's element of that step begins, the body to put it in, and
+whether it is the first one, which makes the result instead of adding to it."""
 
 
 class VectorLowering(TileState):
     """The vector unit's part of a kernel."""
-
-    def _initialise(self, op: k.Contract | k.Fold, body: Body) -> None:
-        """The neutral element, where steps on the vector unit accumulate into the result."""
-        if isinstance(op, k.Contract):
-            if op.vector:
-                self._fill(op.out, 0.0, body)
-        elif self._by_steps(op):
-            self._fill(op.out, identity_of(op.fn, op.out.dtype), body)
-
-    def _fill(self, tile: k.Tile, value: float, body: Body) -> None:
-        self._vector("copy", tile, (value,), body)
 
     def _compute(self, tiles: tuple[DType, ...]) -> str:
         if any(t.is_float for t in tiles):
@@ -106,35 +95,57 @@ class VectorLowering(TileState):
     def _by_steps(self, op: k.Fold) -> bool:
         return bool(by_steps(self.kernel, op, self.chip, lambda axis: np.array(self.schedule.tile[axis])))
 
+    def _chunks(self) -> Affine:
+        """0 in the first chunk of a reduction that comes in chunks."""
+        return Affine(0, tuple(Term(s, 1) for s in self._stage_slots))
+
     def _fold(self, op: k.Fold, body: Body) -> None:
         if not self._by_steps(op):
             fn, axes = op.fn, op.reduce
             if not fn.startswith("arg_"):  # their order is free: neighbours in memory become one long row
                 fn, strides = f"reduce_{fn}", self._strides[op.src]
                 axes = tuple(sorted(axes, key=lambda a: -strides.get(a, 0)))
-            counters = Affine(0, tuple(Term(s, 1) for s in self._stage_slots))
-            self._vector(fn, op.out, (op.src,), body, axes, accumulate=counters)
+            self._vector(fn, op.out, (op.src,), body, axes, accumulate=self._chunks())
             return
-        self._steps(
-            op.reduce,
-            body,
-            lambda base, inner: self._vector(
-                STEP[op.fn], op.out, (op.out, op.src), inner, bases={op.src: base(op.src)}
-            ),
-        )
 
-    def _steps(self, reduce: tuple[k.Axis, ...], body: Body, emit: _Emit) -> None:
-        """Loops over every element of the reduced axes' tiles around what `emit` makes."""
-        slots = {a: self._slot() for a in reduce if self.schedule.tile[a] > 1}
+        def step(base: Callable[[k.Tile], Affine], inner: Body, first: bool) -> None:
+            fn, srcs = ("copy", (op.src,)) if first else (STEP[op.fn], (op.out, op.src))
+            self._vector(fn, op.out, srcs, inner, bases={op.src: base(op.src)})
+
+        self._steps({a: (self.schedule.tile[a], 1) for a in op.reduce}, body, step, self._chunks())
+
+    def _steps(self, steps: dict[k.Axis, tuple[int, int]], body: Body, emit: _Emit, done: Affine) -> None:
+        """Loops over so many steps along each axis, which go on by so many elements, around what `emit` makes. The
+        first step stands alone, with the rest of each loop around it behind: where nothing is `done` (0) before, it
+        makes the result, so that no neutral element has to be filled in."""
+        walked = [(a, count, by) for a, (count, by) in steps.items() if count > 1]
+        self._either(done, body, lambda inner, first: emit(lambda _: Affine(), inner, first))
+        for n in reversed(range(len(walked))):
+            self._walk_rest(walked[n:], body, emit)
+
+    def _either(self, done: Affine, body: Body, emit: Callable[[Body, bool], None]) -> None:
+        """What `emit` makes for a first step where `done` is 0, else what it makes for a later one."""
+        first, later = Body(body.slot), Body(body.slot)
+        emit(first, True)
+        if done.terms:
+            emit(later, False)
+            body.nodes.append(c.If(done, tuple(later.nodes), tuple(first.nodes)))
+        else:
+            body.nodes.extend(first.nodes)
+
+    def _walk_rest(self, walked: list[tuple[k.Axis, int, int]], body: Body, emit: _Emit) -> None:
+        """Loops over axes, the first of which from its second step on."""
+        slots = [self._slot() for _ in walked]
 
         def base(tile: k.Tile) -> Affine:
-            return Affine(0, tuple(Term(s, self._strides[tile].get(a, 0)) for a, s in slots.items()))
+            strides = [by * self._strides[tile].get(a, 0) for a, _, by in walked]
+            return Affine(strides[0], tuple(Term(slot, n) for slot, n in zip(slots, strides, strict=True)))
 
         inner = Body(body.slot)
-        emit(base, inner)
+        emit(base, inner, False)
         nodes = tuple(inner.nodes)
-        for axis, slot in reversed(slots.items()):
-            nodes = (c.Loop(slot, Affine(self.schedule.tile[axis]), nodes),)
+        for n, (_, count, _) in reversed(list(enumerate(walked))):
+            nodes = (c.Loop(slots[n], Affine(count if n else count - 1), nodes),)
         body.nodes.extend(nodes)
 
     def _vector_contract(self, op: k.Contract, body: Body) -> None:
@@ -149,23 +160,22 @@ class VectorLowering(TileState):
         chunks = prod(self._trips[s] for s in self._stage_slots)
         short = sides == 1 and (size * chunks <= RUN or run * run < RUN)
         if longest is None or short or not op.out.dtype.is_float:
-            self._multiply_add(op, op.out, {a: (self.schedule.tile[a], 1) for a in op.reduce}, {}, body)
+            self._multiply_add(op, op.out, {a: (self.schedule.tile[a], 1) for a in op.reduce}, {}, body, self._chunks())
             return
-        partial = self._partial(op, longest, sides, body)
         outer = {a: self._slot() for a in op.reduce if a is not longest and self.schedule.tile[a] > 1}
         slot = self._slot()
-        inner = Body(body.slot)
-        self._vector("copy", partial, (0.0,), inner, extents={longest: sides})
         around = {slot: (a, 1) for a, slot in outer.items()} | ({slot: (longest, run * sides)} if steps > run else {})
-        self._multiply_add(op, partial, {longest: (run, sides)}, around, inner, {longest: sides})
-        left = sides
-        while left > 1:
-            left //= 2
-            half = Affine(left * self._strides[partial][longest])
-            upper = k.Tile(partial.name, partial.dtype, partial.index)
-            self._number[upper], self._strides[upper] = self._number[partial], self._strides[partial]
-            self._vector("add", partial, (partial, upper), inner, bases={upper: half}, extents={longest: left})
-        self._vector("add", op.out, (op.out, partial), inner)
+        group = 1 if around else self._group(run)
+        partial = self._partial(op, longest, sides, body, group > 1)
+        inner, ends = Body(body.slot), Body(body.slot)
+        chunk = self._stage_slots[-1] if group > 1 else 0
+        begun = Affine(0, (Term(chunk, 1, 1, group),)) if group > 1 else Affine()
+        self._multiply_add(op, partial, {longest: (run, sides)}, around, inner, begun, {longest: sides})
+        before = [Term(s, 1, group if s == chunk else 1) for s in self._stage_slots]
+        before = [t for t in before if t.slot != chunk or self._trips[chunk] > group]
+        done = Affine(0, (*before, *(Term(s, 1) for s in around)))
+        self._add_up(op.out, partial, longest, sides, done, ends)
+        inner.nodes += [c.If(begun + (2 - group), tuple(ends.nodes))] if group > 1 else ends.nodes
         nodes = tuple(inner.nodes)
         if steps > run:
             nodes = (c.Loop(slot, Affine(steps // run), nodes),)
@@ -173,17 +183,43 @@ class VectorLowering(TileState):
             nodes = (c.Loop(around_slot, Affine(self.schedule.tile[axis]), nodes),)
         body.nodes.extend(nodes)
 
+    def _add_up(self, out: k.Tile, partial: k.Tile, longest: k.Axis, sides: int, done: Affine, body: Body) -> None:
+        """out += the partial sums side by side, which are added by halves; they are all that it holds where nothing is
+        `done` (0) before."""
+        left = sides
+        while left > 1:
+            left //= 2
+            half = Affine(left * self._strides[partial][longest])
+            upper = k.Tile(partial.name, partial.dtype, partial.index)
+            self._number[upper], self._strides[upper] = self._number[partial], self._strides[partial]
+            total = out if left == 1 and not done.terms else partial
+            self._vector("add", total, (partial, upper), body, bases={upper: half}, extents={longest: left})
+        if not done.terms and sides > 1:
+            return
+
+        def add(into: Body, first: bool) -> None:
+            fn, srcs = ("copy", (partial,)) if first else ("add", (out, partial))
+            self._vector(fn, out, srcs, into)
+
+        self._either(done, body, add)
+
+    def _group(self, run: int) -> int:
+        """How many chunks, of `run` terms for each partial sum, add to the same ones."""
+        trips = self._trips[self._stage_slots[-1]] if self._stage_slots else 1
+        return max(n for n in range(1, trips + 1) if trips % n == 0 and (n == 1 or n * run <= RUN))
+
     def _sides(self, op: k.Contract, size: int) -> int:
         if not op.out.dtype.is_float:
             return 1
         elements = prod(self.schedule.tile[a] for a in op.out.axes)
         return int(sides_of_sum(self.chip, np.array(float(elements)), np.array(float(size)))[0])
 
-    def _partial(self, op: k.Contract, longest: k.Axis, sides: int, body: Body) -> k.Tile:
-        """Room for partial sums like the result, `sides` times."""
+    def _partial(self, op: k.Contract, longest: k.Axis, sides: int, body: Body, lasting: bool) -> k.Tile:
+        """Room for partial sums like the result, `sides` times; `lasting` from chunk to chunk."""
         partial = k.Tile(f"{op.out.name}.part", op.out.dtype, (k.DimIndex(((longest, 1),)), *op.out.index))
         self._roles[partial] = {"ve"}
-        self._define(partial, body.slot, op.out.index)
+        around = self._scopes[body.slot][:-1]
+        self._define(partial, (around[-1] if around else 0) if lasting else body.slot, op.out.index)
         number = self._number[partial]
         room = self._buffers[number].bytes
         self._buffers[number] = replace(self._buffers[number], bytes=room * sides)
@@ -197,24 +233,22 @@ class VectorLowering(TileState):
         steps: dict[k.Axis, tuple[int, int]],
         around: dict[int, tuple[k.Axis, int]],
         body: Body,
+        done: Affine,
         extents: dict[k.Axis, int] | None = None,
     ) -> None:
         """out += a * b, so many times for each axis of `steps`, which goes on by so many elements; the loops `around`
-        (by slot) advance an axis by some elements as well. `extents`: what one command covers of an axis."""
-        slots = {a: self._slot() for a, (count, _) in steps.items() if count > 1}
+        (by slot) advance an axis by some elements as well. Where nothing is `done` (0) before, `out` begins as the
+        first product. `extents`: what one command covers of an axis."""
 
-        def base(tile: k.Tile) -> Affine:
-            strides = self._strides[tile]
-            own = [Term(s, steps[a][1] * strides.get(a, 0)) for a, s in slots.items()]
-            return Affine(0, (*own, *(Term(s, by * strides.get(a, 0)) for s, (a, by) in around.items())))
+        def step(base: Callable[[k.Tile], Affine], inner: Body, first: bool) -> None:
+            bases: dict[k.Tile, Affine] = {}
+            for tile in (op.a, op.b):
+                turns = (Term(s, by * self._strides[tile].get(a, 0)) for s, (a, by) in around.items())
+                bases[tile] = base(tile) + Affine(0, tuple(turns))
+            fn, srcs = ("mul", (op.a, op.b)) if first else ("fma", (op.a, op.b, out))
+            self._vector(fn, out, srcs, inner, bases=bases, extents=extents)
 
-        inner = Body(body.slot)
-        bases = {op.a: base(op.a), op.b: base(op.b)}
-        self._vector("fma", out, (op.a, op.b, out), inner, bases=bases, extents=extents)
-        nodes = tuple(inner.nodes)
-        for axis, slot in reversed(slots.items()):
-            nodes = (c.Loop(slot, Affine(steps[axis][0]), nodes),)
-        body.nodes.extend(nodes)
+        self._steps(steps, body, step, done)
 
 
 def _longest_last(dims: list[tuple[int, tuple[int, ...]]], lanes: int) -> list[tuple[int, tuple[int, ...]]]:

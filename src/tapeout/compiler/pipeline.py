@@ -9,6 +9,7 @@ from tapeout.chip.spec import Chip
 from tapeout.compiler.block_diagonal import pack_groups
 from tapeout.compiler.canonicalize import canonicalize
 from tapeout.compiler.emit import emit
+from tapeout.compiler.factors import move_factors
 from tapeout.compiler.form import form_kernels
 from tapeout.compiler.groups import Group, Grouping
 from tapeout.compiler.layouts import assign_layouts
@@ -112,7 +113,8 @@ def canonical_form(graph: g.Graph, chip: Chip) -> g.Graph:
     reductions take two steps."""
     plain = unroll_scans(graph)
     check_control(plain)
-    canonical = split_reductions(pack_groups(private_widenings(canonicalize(plain)), chip), chip)
+    plain = private_widenings(canonicalize(plain))
+    canonical = split_reductions(pack_groups(move_factors(plain), chip), chip)
     verify(canonical, "canonicalization")
     return canonical
 
