@@ -118,6 +118,7 @@ class Grouping:
         self.graph, self.chip, self.orders, self.apart = graph, chip, orders, apart
         self.axes = Axes()
         self.groups: list[Group] = []
+        self._made = -1
         self.producer: dict[g.Value, g.Op] = {out: op for op in graph.ops for out in op.outs}
         self.group_of: dict[g.Value, Group] = {}
         self.places: dict[g.Value, Place] = {}
@@ -274,7 +275,9 @@ class Grouping:
                 continue
             if isinstance(op, g.Scatter):
                 self._prepare_scatter(op)
-            self._add(op, self._choose(op) or self._new_group())
+            group = self._choose(op) or self._new_group()
+            self._absorb(op, group)
+            self._add(op, group)
         for value in self.graph.exits:
             self.place(value)
         for _, value in self.graph.outputs:
@@ -290,7 +293,8 @@ class Grouping:
         return tuple(dict.fromkeys((*(self.exit_places[v].buffer for _, v in self.graph.outputs), *states)))
 
     def _new_group(self, **fields: object) -> Group:
-        self.groups.append(Group(len(self.groups), **fields))  # type: ignore[arg-type]
+        self._made += 1
+        self.groups.append(Group(self._made, **fields))  # type: ignore[arg-type]
         return self.groups[-1]
 
     def _add_pieces(self, op: g.Concat) -> None:
@@ -494,6 +498,45 @@ class Grouping:
             if len({axes.find(a) for a in held}) < len(held):
                 return True
         return False
+
+    # ---- uniting groups
+
+    def _absorb(self, op: g.Op, group: Group) -> None:
+        """Brings the other operands' groups into `group`, where all of these work element by element and none waits for
+        the other: the gates of a recurrent cell are one kernel then, not one for each gate."""
+        if not isinstance(op, ELEMENTWISE) or not self._elementwise(group):
+            return
+        for x in map(self._narrow, g.operands(op)):
+            other = self.group_of.get(self.root(x))
+            if other is None or other is group or not self._elementwise(other):
+                continue
+            if (group.needs >> other.number | other.needs >> group.number) & 1:
+                continue
+            inside = [d for y in g.operands(op) if (d := self.trace(y, group)) is not None]
+            dims = self.trace(x, other)
+            both = Group(
+                -1, dims={**other.dims, **group.dims}, operand_dims={**other.operand_dims, **group.operand_dims}
+            )
+            if dims is not None and not self._clash(both, [*inside, dims]):
+                self._unite(group, other)
+
+    def _elementwise(self, group: Group) -> bool:
+        return bool(group.ops) and all(isinstance(op, ELEMENTWISE) for op in group.ops)
+
+    def _unite(self, group: Group, other: Group) -> None:
+        """`other` becomes part of `group`, in front of what is there."""
+        group.ops[:0] = other.ops
+        group.dims.update(other.dims)
+        group.operand_dims.update(other.operand_dims)
+        group.external = {**other.external, **group.external}
+        group.needs |= other.needs
+        for op in other.ops:
+            self.group_of.update(dict.fromkeys(op.outs, group))
+        self.groups.remove(other)
+        gone, bit = 1 << other.number, 1 << group.number
+        for later in self.groups:
+            if later.needs & (gone | bit):
+                later.needs = later.needs & ~gone | bit | group.needs
 
     # ---- adding an op to a group
 

@@ -1,7 +1,8 @@
 """Layouts: the order of a value's dimensions in memory, outermost first.
 
-Channels lie innermost around convolutions and pools; a value that is only transposed before it is used is stored
-transposed, so that the transpose and a reshape behind it are views; everything else is row-major.
+Channels lie innermost around convolutions and pools, and in what is joined of their results; a value that is only
+transposed before it is used is stored transposed, so that the transpose and a reshape behind it are views; everything
+else is row-major.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ def _channels_last(rank: int) -> Order:
 
 
 def _follow(op: g.Op, orders: dict[g.Value, Order]) -> Order | None:
-    """The order that an element-by-element op takes over from an operand."""
+    """The order that an element-by-element op, or a concatenation, takes over from an operand."""
     natural = tuple(range(op.out.type.rank))
     for x in g.operands(op):
         if x.type.rank == op.out.type.rank and orders[x] != natural:
@@ -50,7 +51,7 @@ def assign_layouts(graph: g.Graph) -> dict[g.Value, Order]:
         match op:
             case g.Conv() | g.Pool() if op.out.type.rank > 2:
                 orders[op.out] = _channels_last(op.out.type.rank)
-            case g.Unary() | g.Binary() | g.Compare() | g.Select() | g.Convert():
+            case g.Unary() | g.Binary() | g.Compare() | g.Select() | g.Convert() | g.Concat():
                 orders[op.out] = _follow(op, orders) or orders[op.out]
             case g.Reduce():
                 kept = [d for d in orders[op.x] if d not in op.axes]

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from math import prod
 
 from tapeout.chip.spec import Chip
+from tapeout.compiler.layouts import Order, assign_layouts
 from tapeout.ir import graph as g
 from tapeout.ir.build import Builder
 from tapeout.ir.contraction import rebuilt
@@ -23,7 +24,9 @@ WORTH = 2048
 
 def split_reductions(graph: g.Graph, chip: Chip) -> g.Graph:
     """The same graph with long reductions of few rows in two steps."""
-    cuts = {op: cut for op in graph.ops if isinstance(op, g.Reduce) and (cut := _cut(op, chip)) is not None}
+    orders = assign_layouts(graph)
+    reductions = [op for op in graph.ops if isinstance(op, g.Reduce)]
+    cuts = {op: cut for op in reductions if (cut := _cut(op, orders[op.x], chip)) is not None}
     if not cuts:
         return graph
 
@@ -41,12 +44,13 @@ def split_reductions(graph: g.Graph, chip: Chip) -> g.Graph:
     return rebuilt(graph, split)
 
 
-def _cut(op: g.Reduce, chip: Chip) -> tuple[int, int] | None:
-    """The axis of a reduction to cut, and into how many parts; None where one step is better."""
+def _cut(op: g.Reduce, order: Order, chip: Chip) -> tuple[int, int] | None:
+    """The axis of a reduction to cut, and into how many parts; None where one step is better. `order`: the dimensions
+    in memory."""
     shape, size = op.x.type.static_shape, op.x.type.dtype.bytes
     if op.fn not in SPLITTABLE or prod(shape) < WORTH * chip.cores:
         return None
-    beside = max(1, chip.dram.granule_bytes // size)  # rows that come together
+    beside = 1 if order[-1] in op.axes else max(1, chip.dram.granule_bytes // size)  # rows that come together
     row = prod(shape[d] for d in op.axes) * max(4, size)
     local = chip.memories[chip.memory_for("ve")].bytes
     if beside * row * 2 <= local:
