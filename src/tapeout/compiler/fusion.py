@@ -76,7 +76,7 @@ class Fusion:
             return False
         whole = self._found(tuple(join.dims[d] for d in join.reduced))
         resident = whole | self._resident
-        row = self._row_bytes(resident) * (self._columns(resident) if join.other is None else 1)
+        row = self._row_bytes(resident)
         if join.other is not None:  # the contracted value lies there in its parts too
             row += self._extent(self._found(join.dims) & resident) * self._width(join.value)
         room = self._room(resident)
@@ -93,7 +93,10 @@ class Fusion:
         tile_rows = max(1, min(room // 2 // max(1, row), rows // self.chip.cores))
         if join.other is not None and self._stalls(op, tile_rows, rows) > self._cycles(saved, join.value):
             return False
-        if self._shreds(join, whole, tile_rows):
+        if join.other is None and self._underfilled(resident, tile_rows, rows) > self._cycles(saved, join.value):
+            return False
+        apart = self._cycles(saved, join.value) + self.chip.control.barrier_cycles + 2 * self.chip.dram_way_cycles
+        if self._shreds(join, whole, tile_rows) > apart:
             return False
         again = [join.other] if join.other is not None else []
         again += [r for o in self.group.ops if isinstance(o, g.Dot | g.Conv) for r in self._rereads(o, whole)]
@@ -113,6 +116,16 @@ class Fusion:
         )
         return rows / tile_rows / self.chip.cores * passes * unit.load_cycles
 
+    def _underfilled(self, resident: set[int], tile_rows: int, rows: int) -> float:
+        """Cycles that the contractions of the group take longer where a tile has fewer results beside one another than
+        the array has columns."""
+        columns = min(self._columns(resident), max(1, rows // self.chip.cores))
+        if tile_rows >= columns:
+            return 0.0
+        macs = sum(o.out.type.elements * _depth(o) for o in self.group.ops if isinstance(o, g.Dot | g.Conv))
+        fastest = max(kind.macs for kind in self.chip.matrix.geometry.values())
+        return macs / fastest / self.chip.cores * (columns / tile_rows - 1)
+
     def _cycles(self, moved: int, value: g.Value) -> float:
         """Cycles of moving so many bytes of a value between its makers and readers, where it is likely to lie."""
         size = value.type.elements * value.type.dtype.bytes
@@ -127,16 +140,18 @@ class Fusion:
         hits = moved // 2 if cache is not None and size <= cache.bytes // 2 else 0
         return (moved - hits) / self.chip.dram_bytes_per_cycle
 
-    def _shreds(self, join: _Join, whole: set[int], tile_rows: int) -> bool:
-        """Whether tiles of whole rows hold so few of them that what lies side by side in memory comes in less than
-        granules: as where an image is summed whose channels lie innermost."""
+    def _shreds(self, join: _Join, whole: set[int], tile_rows: int) -> float:
+        """Cycles of DRAM that are wasted where tiles of whole rows hold so few of them that what lies side by side in
+        memory comes in less than granules: as where an image is summed whose channels lie innermost."""
         root = self.grouping.root(join.value)
-        order = self.grouping.orders[root]
+        order, size = self.grouping.orders[root], root.type.dtype.bytes
         inner = self.group.dims[root][order[-1]] if order else None
-        if inner is None or (side := self.grouping.axes.find(inner)) in whole | self._resident:
-            return False
-        beside = self._extent({side})
-        return min(tile_rows, beside) * root.type.dtype.bytes < min(self.chip.dram.granule_bytes, beside)
+        if inner is None or self._found((inner,)) <= whole | self._resident:
+            return 0.0
+        beside = self._extent(self._found((inner,)))
+        granule = min(self.chip.dram.granule_bytes, beside * size)
+        waste = max(0.0, granule / (min(tile_rows, beside) * size) - 1)
+        return 2 * waste * root.type.elements * size / self.chip.dram_bytes_per_cycle
 
     def _room(self, resident: set[int]) -> int:
         """Bytes of the vector unit's memory that are left for rows beside the operands that lie whole in a memory; none

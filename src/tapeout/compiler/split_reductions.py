@@ -18,8 +18,6 @@ from tapeout.ir.build import Builder
 from tapeout.ir.contraction import rebuilt
 
 SPLITTABLE = ("sum", "max", "min")
-WORTH = 2048
-"""Elements for each core below which a second kernel costs more than it saves."""
 
 
 def split_reductions(graph: g.Graph, chip: Chip) -> g.Graph:
@@ -48,16 +46,26 @@ def _cut(op: g.Reduce, order: Order, chip: Chip) -> tuple[int, int] | None:
     """The axis of a reduction to cut, and into how many parts; None where one step is better. `order`: the dimensions
     in memory."""
     shape, size = op.x.type.static_shape, op.x.type.dtype.bytes
-    if op.fn not in SPLITTABLE or prod(shape) < WORTH * chip.cores:
+    if op.fn not in SPLITTABLE:
         return None
     beside = 1 if order[-1] in op.axes else max(1, chip.dram.granule_bytes // size)  # rows that come together
-    row = prod(shape[d] for d in op.axes) * max(4, size)
+    row = prod(shape[d] for d in op.axes)
     local = chip.memories[chip.memory_for("ve")].bytes
-    if beside * row * 2 <= local:
+    if beside * row * max(4, size) * 2 <= local or _saved_cycles(prod(shape) // row, row, size, beside, chip) < 0:
         return None
-    wanted = -(-chip.cores * beside * prod(shape[d] for d in op.axes) // prod(shape))
+    wanted = -(-chip.cores * beside * row // prod(shape))
     able = [(d, n) for d in op.axes for n in range(2, shape[d] + 1) if shape[d] % n == 0]
     enough = [(d, n) for d, n in able if n >= wanted]
     if wanted < 2 or not able:
         return None
     return min(enough, key=lambda cut: cut[1]) if enough else max(able, key=lambda cut: cut[1])
+
+
+def _saved_cycles(rows: int, row: int, size: int, beside: int, chip: Chip) -> float:
+    """What two steps save: in one, either few cores read rows that lie side by side together, or all that have a row
+    read whole granules for single elements; the second step costs a barrier and a way through memory."""
+    together = rows * row * size / min(chip.cores, max(1, rows // beside))
+    apart = rows * row * min(beside * size, chip.dram.granule_bytes) / min(chip.cores, rows)
+    one = min(together, apart) / chip.dma.bytes_per_cycle
+    two = rows * row * size / chip.cores / chip.dma.bytes_per_cycle
+    return one - two - chip.control.barrier_cycles - 4 * chip.dram_way_cycles
