@@ -77,7 +77,11 @@ def _tensor(r: Random, spaces: int) -> Tensor:
     if extents and r.random() < 0.1:
         strides[0] = 0
     base = r.choice([0, 64, 100, 256, 1000])
-    return Tensor(f"t{base}", r.randint(0, spaces), base, dtype, extents, tuple(strides), 0.0)
+    name = f"t{base}"
+    if extents and r.random() < 0.15:  # as reversals are read: the first element lies last
+        d = r.randrange(len(extents))
+        base, strides[d] = base + (extents[d] - 1) * strides[d], -strides[d]
+    return Tensor(name, r.randint(0, spaces), base, dtype, extents, tuple(strides), 0.0)
 
 
 class _Builder:

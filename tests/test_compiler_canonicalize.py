@@ -73,8 +73,10 @@ RULES: dict[str, tuple[Callable[[Builder, Value], Value], dict[str, int]]] = {
     "reshapes merge": (lambda b, x: b.unary("neg", b.reshape(b.reshape(x, (24,)), (2, 12))), {"Reshape": 1}),
     "factors gather": (lambda b, x: b.binary_scalar("mul", b.binary_scalar("mul", x, 2.0), 3.0), {"Binary": 1}),
     "offsets move behind factors": (
-        lambda b, x: b.binary_scalar("add", b.binary_scalar("mul", b.binary_scalar("add", x, 2.0), 3.0), 1.0),
-        {"Binary": 2},
+        lambda b, x: b.binary_scalar("mul", b.binary_scalar("add", b.unary("exp", x), 2.0), 3.0), {"Binary": 2},
+    ),
+    "offsets of exact values stay": (
+        lambda b, x: b.binary_scalar("mul", b.binary_scalar("add", x, 2.0), 3.0), {"Binary": 2},
     ),
     "a gather of neighbours is a slice": (
         lambda b, x: b.unary("neg", b.gather(x, b.constant(np.array([1, 2, 3])), 0)), {"Gather": 0, "Slice": 1},

@@ -37,27 +37,32 @@ Footprint DmaWalk::footprint(int number, std::span<const int64_t> slots) {
     const int64_t unit = dtype_bytes(tensor.dtype), offset = dma.offset.value(slots);
     Shape shape;
     shape.counts.count = dma.extents.count;
-    Footprint box{tensor.base + offset, 0, unit, 0};
-    int64_t span = unit;
+    Footprint box{.first = tensor.base + offset, .bytes = unit};
+    int64_t below = 0, above = unit - 1;
+    const auto widen = [&](int64_t count, int64_t stride) { (stride < 0 ? below : above) += (count - 1) * stride; };
     for (int d = 0; d < dma.extents.count; ++d) {
         int64_t count = dma.extents[d];
         if (!dma.indexed || d != dma.index_dim) {
             const int64_t origin = dma.origin[static_cast<size_t>(d)].value(slots), low = std::max<int64_t>(origin, 0);
             count = std::min(origin + count, tensor.extents[d]) - low;
             box.first += low * tensor.strides[d];
-            span += (count - 1) * tensor.strides[d];
+            widen(count, tensor.strides[d]);
         }
         if (count <= 0)
             return {};
         box.bytes *= count;
         shape.counts[d] = count;
     }
-    box.last = box.first + span - 1;
+    int64_t from = box.first;
     if (dma.indexed && command.opcode == Opcode::Store) { // any row may be written
-        box.last = tensor.base + offset + unit - 1;
+        from = tensor.base + offset;
+        below = 0;
+        above = unit - 1;
         for (int d = 0; d < tensor.extents.count; ++d)
-            box.last += (tensor.extents[d] - 1) * tensor.strides[d];
+            widen(tensor.extents[d], tensor.strides[d]);
     }
+    box.low = from + below;
+    box.high = from + above;
     shape.phase = floor_mod(box.first, granule_);
     Known& known = known_[static_cast<size_t>(number)];
     if (!(known.latest == shape)) {

@@ -11,8 +11,9 @@ namespace tapeout::sim {
 
 // A box clipped to its tensor. `charged` is by granule, `bytes` as they are; 0 bytes: wholly outside.
 struct Footprint {
-    int64_t first = 0; // address of the first byte
-    int64_t last = 0;  // address of the last byte
+    int64_t first = 0; // address of the first element
+    int64_t low = 0;   // address of the lowest byte: another one where strides are negative
+    int64_t high = 0;  // address of the highest byte
     int64_t bytes = 0;
     int64_t charged = 0;
 };

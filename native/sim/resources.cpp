@@ -162,7 +162,7 @@ TileCache::TileCache(const TileCache& other)
     : capacity_(other.capacity_), used_(other.used_), accesses_(other.accesses_), tiles_(other.tiles_) {
     for (auto tile = tiles_.begin(); tile != tiles_.end(); ++tile) {
         by_key_[tile->key] = tile;
-        lengths(tile->box).emplace(tile->box.first, tile);
+        lengths(tile->box).emplace(tile->box.low, tile);
     }
 }
 
@@ -183,7 +183,7 @@ void TileCache::keep(const TileKey& key, const Footprint& box, std::shared_ptr<F
         remove(std::prev(tiles_.end()));
     tiles_.push_front({key, box, std::move(fill), accesses_});
     by_key_[key] = tiles_.begin();
-    lengths(box).emplace(box.first, tiles_.begin());
+    lengths(box).emplace(box.low, tiles_.begin());
     used_ += box.bytes;
 }
 
@@ -195,9 +195,9 @@ uint64_t TileCache::drop(const Footprint& box) {
         if (tiles.empty())
             continue;
         const int64_t reach = int64_t{1} << std::min<size_t>(bits, 62);
-        for (auto next = tiles.lower_bound(box.first - reach); next != tiles.end() && next->first <= box.last;) {
+        for (auto next = tiles.lower_bound(box.low - reach); next != tiles.end() && next->first <= box.high;) {
             const Place tile = (next++)->second;
-            if (tile->box.last < box.first)
+            if (tile->box.high < box.low)
                 continue;
             dropped += mix(accesses_ - tile->used);
             remove(tile);
@@ -209,14 +209,14 @@ uint64_t TileCache::drop(const Footprint& box) {
 void TileCache::remove(Place tile) {
     used_ -= tile->box.bytes;
     ByFirst& tiles = lengths(tile->box);
-    auto [at, end] = tiles.equal_range(tile->box.first);
+    auto [at, end] = tiles.equal_range(tile->box.low);
     tiles.erase(std::find_if(at, end, [&](const auto& entry) { return entry.second == tile; }));
     by_key_.erase(tile->key);
     tiles_.erase(tile);
 }
 
 TileCache::ByFirst& TileCache::lengths(const Footprint& box) {
-    return by_length_[static_cast<size_t>(std::bit_width(static_cast<uint64_t>(box.last - box.first)))];
+    return by_length_[static_cast<size_t>(std::bit_width(static_cast<uint64_t>(box.high - box.low)))];
 }
 
 Caches::Caches(const ChipParams& chip) : cluster_cores_(static_cast<int>(chip.cores_per_cluster)) {

@@ -145,7 +145,7 @@ public:
 
 private:
     using Place = std::list<Tile>::iterator;
-    // Tiles by the first byte of their boxes, one map for each power of two that bounds their length: what overlaps
+    // Tiles by the lowest byte of their boxes, one map for each power of two that bounds their length: what overlaps
     // a box begins at most so much before it.
     using ByFirst = std::multimap<int64_t, Place>;
     void remove(Place tile);

@@ -98,3 +98,37 @@ def test_long_reductions_on_small_memories() -> None:
     b.output("prod", b.reduce("prod", b.pad(y, 1.0, [1, 0], [0, 0]), (0,)))
     b.output("product", b.matmul(x, b.pad(b.slice(y, [0, 0], [995, 2]), 0.5, [1, 0], [1, 0])))
     run_everywhere(b.finish(), replace(ODD, memories=(memory,)))
+
+
+def test_scatter_into_a_concatenation_whose_parts_are_read_later() -> None:
+    """Operands of a concatenation lie in its result, but a scatter into that looked for readers of the result only."""
+    b = Builder()
+    x, y = b.input("x", TensorType(F32, (3, 5))), b.input("y", TensorType(F32, (2, 5)))
+    first, second = b.unary("exp", x), b.unary("exp", y)
+    rows = b.constant(np.array([1, 4]))
+    b.output("new", b.unary("neg", b.scatter("set", b.concat([first, second], 0), rows, b.full(7.0, y.type), 0)))
+    b.output("sum", b.reduce("sum", first, (0,)))
+    run_everywhere(b.finish(), ODD)
+
+
+def test_scatter_into_a_concatenation_of_which_a_part_is_an_output() -> None:
+    """The same where what is left in the end is a view of an operand."""
+    b = Builder()
+    x, y = b.input("x", TensorType(F32, (3, 5))), b.input("y", TensorType(F32, (2, 5)))
+    first, second = b.unary("exp", x), b.unary("exp", y)
+    rows = b.constant(np.array([1, 4]))
+    b.output("new", b.unary("neg", b.scatter("set", b.concat([first, second], 0), rows, b.full(7.0, y.type), 0)))
+    b.output("old", b.transpose(first, (1, 0)))
+    run_everywhere(b.finish(), ODD)
+
+
+def test_scatter_into_halves_that_are_read_wider_later() -> None:
+    """Who reads a widened value reads the narrow one where it lies: a scatter overwrote it before."""
+    b = Builder()
+    half = b.unary("abs", b.input("x", TensorType(DType.f16, (3, 5))))
+    wide = b.convert(half, F32)
+    row = b.full(7.0, TensorType(DType.f16, (1, 5)))
+    b.output("new", b.unary("neg", b.scatter("set", half, b.constant(np.array([1])), row, 0)))
+    b.output("more", b.binary_scalar("add", wide, 1.0))
+    b.output("sum", b.reduce("sum", wide, (0,)))
+    run_everywhere(b.finish(), ODD)

@@ -223,13 +223,41 @@ def gather_affine(op: g.Op, r: Rewriter) -> g.Value | None:
     inner = r.op(op.x)
     if not isinstance(inner, g.Binary) or op.x not in r.single_use or r.spread(inner.y) is None:
         return None
-    if op.fn == inner.fn and op.fn in ("add", "mul"):
-        return r.add(g.Binary(op.fn, inner.x, r.add(g.Binary(op.fn, inner.y, op.y)), source=op.source))
-    if op.fn == "mul" and inner.fn == "add":
+    if (inner.fn, op.fn) not in (("add", "add"), ("mul", "mul"), ("add", "mul")):
+        return None
+    constant = r.add(g.Binary(op.fn, inner.y, op.y))
+    if not _holds_up(constant, (inner.y, op.y), op.fn, r):
+        return None
+    if op.fn == inner.fn:
+        return r.add(g.Binary(op.fn, inner.x, constant, source=op.source))
+    if op.x.type.dtype is not DType.f16 and _rounded(inner.x, r):  # y * d could overflow where (y + c) * d does not
         scaled = r.add(g.Binary("mul", inner.x, op.y, source=op.source))
         r.single_use.add(scaled)
-        return r.add(g.Binary("add", scaled, r.add(g.Binary("mul", inner.y, op.y)), source=op.source))
+        return r.add(g.Binary("add", scaled, constant, source=op.source))
     return None
+
+
+def _holds_up(constant: g.Value, made_of: tuple[g.Value, g.Value], fn: str, r: Rewriter) -> bool:
+    """Whether a constant that was computed of two others neither overflowed nor lost places to underflow."""
+    found, parts = r.spread(constant), [known[0] for v in made_of if (known := r.spread(v)) is not None]
+    if found is None:
+        return False
+    size = np.abs(found[0].astype(np.float64))
+    if not np.isfinite(size).all():
+        return any(not np.isfinite(part).all() for part in parts)
+    exact = fn == "add" or any((part == 0).any() for part in parts)
+    return exact or bool((size >= constant.type.dtype.smallest_normal).all())
+
+
+def _rounded(value: g.Value, r: Rewriter) -> bool:
+    """Whether a value has an error already, as large as that of a product with it. What is exact, an input say, may
+    lie so near the number that is added to it that such an error would be all that is left."""
+    op = r.op(value)
+    if isinstance(op, g.Reshape | g.Transpose | g.Broadcast | g.Slice):
+        return _rounded(op.x, r)
+    if isinstance(op, g.Convert):
+        return op.x.type.dtype in (DType.i8, DType.u8) or (op.x.type.dtype.is_float and _rounded(op.x, r))
+    return isinstance(op, g.Conv | g.Dot | g.Reduce | g.Binary | g.Unary)
 
 
 def scale_before_clamp(op: g.Op, r: Rewriter) -> g.Value | None:
@@ -293,7 +321,7 @@ def scale_weights(op: g.Op, r: Rewriter) -> g.Value | None:
     data, dims = factor
     if isinstance(inner, g.Conv) and set(dims) <= {1}:
         weights = r.constant(inner.w)
-        if weights is None:
+        if weights is None or inner.w.type.dtype is not DType.f32:  # the products would be rounded to narrow weights
             return None
         factors = np.broadcast_to(
             data.reshape(-1, *[1] * (weights.ndim - 1)), (len(weights), *[1] * (weights.ndim - 1))

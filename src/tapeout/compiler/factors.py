@@ -102,7 +102,7 @@ class _Factors:
         while (made := self.producer.get(own)) and isinstance(made, g.Convert) and factor == -1.0 and _floats(made):
             own = made.x
         edits = self._into(own, factor, len(self.users[own]))
-        readers = self._readers(own)
+        readers = self._readers(own, factor == -1.0)
         if edits is None or readers is None:
             return None
         for reader in readers:
@@ -114,13 +114,14 @@ class _Factors:
             edits += back
         return edits
 
-    def _readers(self, value: g.Value) -> list[g.Op] | None:
-        """Ops that read a value, also as another float type; None where it leaves the graph."""
+    def _readers(self, value: g.Value, signed: bool) -> list[g.Op] | None:
+        """Ops that read a value, and where only its sign is to change also as another float type, which need not hold
+        multiples of it; None where it leaves the graph."""
         found: list[g.Op] = []
         if value in self.exits:
             return None
         for op in self.users.get(value, ()):
-            inner = self._readers(op.out) if isinstance(op, g.Convert) and _floats(op) else [op]
+            inner = self._readers(op.out, signed) if signed and isinstance(op, g.Convert) and _floats(op) else [op]
             if inner is None:
                 return None
             found += inner
@@ -166,7 +167,8 @@ class _Factors:
             case g.Reshape() | g.Transpose():
                 return self._into(op.x, factor)
             case g.Conv() if op.dtype is DType.f32 and isinstance(self.producer.get(op.w), g.Constant):
-                return [(op, "w", factor)]
+                kept = op.w.type.dtype is DType.f32 or abs(factor) == 1.0  # narrow weights would be rounded once more
+                return [(op, "w", factor)] if kept else None
             case _:
                 return None
 

@@ -315,11 +315,22 @@ class Grouping:
         return x in self._pieces and self._pieces[x][0] is op
 
     def _readers_of(self, value: g.Value) -> list[g.Op]:
-        """Ops that read a value, through views too."""
+        """Ops that read the memory that holds a value: through views, and what they widen as they read it, too."""
         found: list[g.Op] = []
         for op in self._readers.get(value, ()):
-            found += self._readers_of(op.out) if isinstance(op, VIEWS) else [op]
+            if isinstance(op, VIEWS) or op in self._deferred:
+                found += self._readers_of(op.outs[0])
+            elif isinstance(op, g.Convert) and self._read_narrow(op):
+                found += [op, *self._readers_of(op.out)]
+            else:
+                found.append(op)
         return found
+
+    def _held(self, value: g.Value) -> list[g.Value]:
+        """What lies in the memory of a computed value: itself, and the operands that a concatenation has in place."""
+        op = self.producer.get(value)
+        parts = [x for x in op.xs if self._in_place(op, x)] if isinstance(op, g.Concat) else []
+        return [value, *(inner for x in parts for inner in self._held(x))]
 
     def _copy_group(
         self, value: g.Value, buffer: Buffer, shape: tuple[int, ...], order: Order, source: Place | None = None
@@ -339,16 +350,16 @@ class Grouping:
         """Scatters in place where nothing reads the old contents afterwards, else into a copy of them."""
         old = self.place(op.x)
         position = {o: n for n, o in enumerate(self.graph.ops)}
-        others = [o for o in self._readers_of(self.root(op.x)) if o is not op]
+        held = self._held(self.root(op.x))
+        others = [o for value in held for o in self._readers_of(value) if o is not op]
         own = whole(old.buffer, op.x.type.static_shape, self.orders[op.out]) == old
         left = {self.root(value) for value in self._exits}
-        free = old.buffer.role in ("temporary", "state") and self.root(op.x) not in left
+        free = old.buffer.role in ("temporary", "state") and left.isdisjoint(held)
         group = self._new_group()
         if own and free and all(position[o] < position[op] for o in others):
             self.buffers[op.out] = old.buffer
-            for other in others:
-                for out in other.outs:
-                    reader = self.group_of[out]
+            for out in (out for other in others for out in other.outs):
+                if (reader := self.group_of.get(out)) is not None:  # a concatenation of what lies in place has none
                     group.needs |= (1 << reader.number) | reader.needs
         else:
             copy = self._copy_group(op.x, self.buffer(op.out), op.x.type.static_shape, self.orders[op.out])

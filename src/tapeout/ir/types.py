@@ -63,6 +63,11 @@ class DType(Enum):
         """Unit in the last place of 1.0 for floats (2^-23 for f32), else 0."""
         return float(cast("Any", ml_dtypes.finfo(self.numpy)).eps) if self.is_float else 0.0
 
+    @property
+    def smallest_normal(self) -> float:
+        """The least positive float with all its places (2^-126 for f32), else 0."""
+        return float(cast("Any", ml_dtypes.finfo(self.numpy)).smallest_normal) if self.is_float else 0.0
+
     @staticmethod
     def of(dtype: np.dtype | type) -> DType:
         """The element type of a NumPy dtype; `KeyError` when there is none."""

@@ -100,13 +100,6 @@ class Tensor:
     strides: tuple[int, ...]
     fill: float = 0.0
 
-    @property
-    def span_bytes(self) -> int:
-        """Bytes from the lowest to past the highest element (strides are not negative)."""
-        if not all(self.extents):
-            return 0
-        return sum((n - 1) * s for n, s in zip(self.extents, self.strides, strict=True)) + self.dtype.bytes
-
 
 @dataclass(frozen=True, slots=True)
 class Wait:

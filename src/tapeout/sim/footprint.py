@@ -13,10 +13,12 @@ from tapeout.isa.operands import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What a box touches: addresses of its first and last byte, bytes as they are, bytes charged by granule."""
+    """What a box touches: addresses of its first element and of its lowest and highest byte, bytes as they are, bytes
+    charged by granule."""
 
     first: int
-    last: int
+    low: int
+    high: int
     bytes: int
     charged: int
 
@@ -37,7 +39,7 @@ def footprint(command: c.Load | c.Store, tensor: Tensor, granule: int, slots: Se
     if any(count <= 0 for count, _ in dims):
         return None
     size = tensor.dtype.bytes
-    span = sum((count - 1) * stride for count, stride in dims) + size
+    reached = tuple(dims)
     payload = prod(count for count, _ in dims) * size
     run = size
     while len(dims) > unit and (dims[-1][0] == 1 or dims[-1][1] == run):
@@ -46,9 +48,15 @@ def footprint(command: c.Load | c.Store, tensor: Tensor, granule: int, slots: Se
     for count, stride in dims:
         runs = [at + i * stride for at in runs for i in range(count)]
     charged = sum(_granules(at, run, granule, command) for at in runs) * granule
+    start = base
     if command.index is not None and isinstance(command, c.Store):  # rule 14: any row may be written
-        return Footprint(base, tensor.base + command.offset.value(slots) + tensor.span_bytes - 1, payload, charged)
-    return Footprint(base, base + span - 1, payload, charged)
+        start, reached = (
+            tensor.base + command.offset.value(slots),
+            tuple(zip(tensor.extents, tensor.strides, strict=True)),
+        )
+    ways = [(count - 1) * stride for count, stride in reached]
+    low, high = start + sum(n for n in ways if n < 0), start + sum(n for n in ways if n > 0) + size - 1
+    return Footprint(base, low, high, payload, charged)
 
 
 def _granules(address: int, size: int, granule: int, command: c.Load | c.Store) -> int:

@@ -93,5 +93,5 @@ class Cache:
 
     def drop(self, box: Footprint) -> None:
         for key, (kept, _) in list(self.tiles.items()):
-            if kept.first <= box.last and box.first <= kept.last:
+            if kept.low <= box.high and box.low <= kept.high:
                 del self.tiles[key]

@@ -176,7 +176,7 @@ def run(
             encode_nodes(program.body),
             encode_tensors(program.tensors),
             list(program.semaphores),
-            len(program.slots),
+            max(1, len(program.slots)),  # the number of the core has one
             program.cores,
             chip_params(chip),
             channel_rate,
