@@ -39,11 +39,21 @@ def test_runs_follow_from_models_and_chips() -> None:
     ]
     assert sizes == [(96, 96), (224, 224), (720, 1280), (1080, 1920)]
     assert keys(models=["gpt2"], chips=["mlu370-x4"], precisions=["fp16"], batches=[1]) == [
-        f"gpt2 --chip mlu370-x4 --precision fp16 --batch 1 --set sequence={n}" for n in (1, 17, 128, 1000, 4096)
-    ]
+        f"gpt2 --chip mlu370-x4 --precision fp16 --batch 1 --set sequence={n}" for n in (1, 17, 128, 1000)
+    ]  # it has 1024 positions
     found = keys(models=["bert"], chips=["a100"], batches=[1], lengths=[5])
     offered = {key.split("--precision ")[1].split()[0] for key in found}
     assert offered == {"tf32", "fp16", "bf16", "int8", "int4w"}
+    few = {"chips": ["a100"], "precisions": ["fp16"], "batches": [1]}
+    assert [
+        key.split("16 ")[1] for key in keys(models=["yolov5s"], images=[(96, 96), (720, 1280)], own_image=False, **few)
+    ] == ["--batch 1 --height 96 --width 96", "--batch 1 --height 736 --width 1280"]  # multiples of 32
+    assert [key.split("batch 1 ")[1] for key in keys(models=["llama", "llama-decode"], lengths=[128, 4096], **few)] == [
+        "--set sequence=128",
+        "--set sequence=4096 --set positions=4096",
+        "--set positions=128",
+        "--set positions=4096",
+    ]
     (only,) = keys(models=["dlrm"], chips=["mlu370-x4"], precisions=["fp32"], batches=[3])
     assert only == "dlrm --chip mlu370-x4 --precision fp32 --batch 3"
 
@@ -112,11 +122,11 @@ def test_older_tables_are_kept_where_a_newer_one_has_no_such_run(tmp_path: Path)
 
 def test_runs_that_end_without_a_report(tmp_path: Path) -> None:
     table = tmp_path / "table.jsonl"
-    long = ["-m", "bert", "-c", "systolic-128", "--batch", "1", "--precision", "bf16", "--table", str(table)]
-    text, _ = bench(*long, "--length", "4096", "--timing-only")
+    large = ["-m", "gpt2", "-c", "hanguang-800", "--batch", "1", "--precision", "int8", "--table", str(table)]
+    text, _ = bench(*large, "--length", "1", "--timing-only")
     assert "1 refused" in text
-    assert "positions" in text  # the reason, then the run
-    assert "  bert --chip systolic-128 --precision bf16 --batch 1 --set sequence=4096" in text
+    assert "the chip has" in text  # the reason, then the run
+    assert "  gpt2 --chip hanguang-800 --precision int8 --batch 1 --set sequence=1" in text
     case = next(cases.cases(cases.Choice(["resnet50"], ["mlu370-x4"])))
     late = runs.run_case(case, True, runs.Limits(seconds=0.3), set())
     assert late["status"] == "late"

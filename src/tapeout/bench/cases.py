@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from tapeout.chip.load import load_chip
 from tapeout.chip.spec import Chip
 from tapeout.errors import UserError
-from tapeout.models import choices
+from tapeout.models import TABLE, choices
 
 BATCHES = (1, 8)
 IMAGES = ((96, 96), (720, 1280), (1080, 1920))
@@ -60,7 +59,7 @@ def cases(choice: Choice) -> Iterator[Case]:
     chips = {name: load_chip(name) for name in choice.chips}
     for model in choice.models:
         known = choices(model)
-        for shape in _shapes(known, choice):
+        for shape in _shapes(model, choice):
             for batch in choice.batches if "batch" in known else (None,):
                 for name, chip in chips.items():
                     for precision in _precisions(chip, choice):
@@ -89,12 +88,19 @@ def _precisions(chip: Chip, choice: Choice) -> list[str]:
     return [p for p in home or ["fp32"] if not choice.precisions or p in choice.precisions]
 
 
-def _shapes(known: dict[str, Any], choice: Choice) -> list[dict[str, str]]:
-    """The options of each shape, the smallest first."""
+def _shapes(model: str, choice: Choice) -> list[dict[str, str]]:
+    """The options of each shape, the smallest first: images as large as asked or the next that the model takes,
+    sequences (or what a model has cached of them) up to the positions that it has."""
+    known, entry = choices(model), TABLE[model]
     if "height" in known and "width" in known:
         own = {(known["height"], known["width"])} if choice.own_image else set[tuple[int, int]]()
-        images = sorted({*choice.images, *own}, key=lambda size: size[0] * size[1])
+        sizes = {(-(-h // entry.unit) * entry.unit, -(-w // entry.unit) * entry.unit) for h, w in choice.images}
+        images = sorted(sizes | own, key=lambda size: size[0] * size[1])
         return [{"height": str(h), "width": str(w)} for h, w in images]
     if "sequence" in known:
-        return [{"sequence": str(n)} for n in choice.lengths]
+        positions = known.get("positions", 0)
+        lengths = [n for n in choice.lengths if not positions or n <= positions or entry.endless]
+        if known.get("mode") == "decode":
+            return [{"positions": str(n)} for n in lengths]
+        return [{"sequence": str(n), **({"positions": str(n)} if n > positions > 0 else {})} for n in lengths]
     return [{}]

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A built-in model: the module and names of its builder and config class, the options that make it of them, and
-    symbols that have a value when a run gives none."""
+    symbols that have a value when a run gives none. `unit`: what heights and widths of images are multiples of;
+    `endless`: there may be any number of positions."""
 
     module: str
     builder: str
@@ -29,6 +30,8 @@ class Entry:
     options: dict[str, Any] = field(default_factory=dict[str, Any])
     symbols: dict[str, int] = field(default_factory=dict[str, int])
     precisions: tuple[str, ...] = ("fp32", "fp16", "bf16")
+    unit: int = 1
+    endless: bool = False
 
 
 QWEN3_MOE: dict[str, Any] = {
@@ -58,6 +61,7 @@ TABLE: dict[str, Entry] = {
     "yolov5s": Entry(
         "yolo", "build_yolo", "YoloConfig",
         "YOLOv5s, object detection without its last sorting, 7.2 M parameters, 8.2 GMAC; --batch --height --width",
+        unit=32,
     ),
     "pointnet": Entry(
         "pointnet", "build_pointnet", "PointNetConfig",
@@ -83,10 +87,12 @@ TABLE: dict[str, Entry] = {
     "vit": Entry(
         "vit", "build_vit", "VitConfig",
         "ViT-B/16, image classification, 86.6 M parameters, 17.6 GMAC; --batch --height --width",
+        unit=16,
     ),
     "clip": Entry(
         "vit", "build_clip", "ClipConfig",
         "CLIP ViT-B/32, image and text as vectors, 151 M parameters; --batch, --set tower=image|text|both",
+        unit=32,
     ),
     "sd15-text": Entry(
         "vit", "build_text", "TextConfig", "Stable Diffusion 1.5, text encoder of 123 M parameters; --batch",
@@ -94,28 +100,34 @@ TABLE: dict[str, Entry] = {
     "sd15-unet": Entry(
         "diffusion", "build_unet", "UnetConfig",
         "Stable Diffusion 1.5, one step of the UNet of 860 M parameters; --batch --height --width",
+        unit=64,
     ),
     "sd15-vae": Entry(
         "diffusion", "build_vae", "VaeConfig",
         "Stable Diffusion 1.5, the decoder from latents to images, 49.5 M parameters; --batch --height --width",
+        unit=8,
     ),
     "llama": Entry(
         "llama", "build_llama", "LlamaConfig",
         "Llama 3.2 1B, a prompt; any size: --batch, --set sequence=N layers=N width=N weights=int4 ...",
         {"mode": "prefill"},
+        endless=True,
     ),
     "llama-decode": Entry(
         "llama", "build_llama", "LlamaConfig", "the same, one token with its key-value cache as state",
         {"mode": "decode"},
+        endless=True,
     ),
     "qwen3-moe": Entry(
         "llama", "build_llama", "LlamaConfig",
         "Qwen3-30B-A3B, 128 experts of which 8 serve a token, a prompt; --set layers=N to make it smaller",
         {"mode": "prefill", **QWEN3_MOE},
+        endless=True,
     ),
     "qwen3-moe-decode": Entry(
         "llama", "build_llama", "LlamaConfig", "the same, one token with its key-value cache as state",
         {"mode": "decode", **QWEN3_MOE},
+        endless=True,
     ),
     "whisper-encoder": Entry(
         "whisper", "build_encoder", "EncoderConfig",
