@@ -1,5 +1,7 @@
-"""What moves over DRAM: parts of concatenations lie in the result, elementwise ops stand where values are made, long
-reductions take two steps, what is read again is staged, and search knows what short rows cost."""
+"""What moves over DRAM, and what waits: parts of concatenations lie in the result, elementwise ops stand where values
+are made, long reductions take two steps, what is read again is staged, search knows what short rows cost, and
+independent kernels need no barrier.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from strategies import inputs_for
 from tapeout.chip.load import load_chip
 from tapeout.compiler.layouts import assign_layouts
 from tapeout.compiler.pipeline import canonical_form, compile_graph, plan_kernels
+from tapeout.compiler.runs import Box
 from tapeout.compiler.schedule import Schedule
 from tapeout.compiler.search import read_bytes, search
 from tapeout.compiler.split_reductions import split_reductions
@@ -22,6 +25,7 @@ from tapeout.ir import kernel as k
 from tapeout.ir.build import Builder
 from tapeout.ir.interp import interpret
 from tapeout.ir.types import DType, TensorType
+from tapeout.isa import commands as c
 
 CHIPS = (ODD, *PRESETS)
 MLU, A100, STCP = (load_chip(name) for name in ("mlu370-x4", "a100", "stcp920"))
@@ -285,3 +289,84 @@ def test_search_keeps_rows_long() -> None:
     for op, schedule in stored:
         inner = min(range(len(op.access.strides)), key=lambda d: op.access.strides[d])
         assert schedule.extent(op.access.index[inner]) == 32
+
+
+# ---- kernels side by side
+
+
+def barriers(graph: g.Graph) -> int:
+    return sum(isinstance(node, c.Barrier) for node in compile_graph(graph, MLU).program.body)
+
+
+def projections(chained: bool) -> g.Graph:
+    """Three products: of one value, or each of the one before."""
+    b = Builder()
+    x = image(b, 6, 16)
+    weights = [b.constant(np.full((16, 16), 0.1 * n, np.float32)) for n in range(1, 4)]
+    for n, w in enumerate(weights):
+        y = b.matmul(x, w)
+        b.output(f"y{n}", y)
+        x = y if chained else x
+    return b.finish()
+
+
+def test_independent_kernels_need_no_barrier() -> None:
+    assert barriers(projections(chained=False)) == 0
+    assert barriers(projections(chained=True)) == 2
+
+
+@pytest.mark.parametrize("chip", CHIPS, ids=lambda c: c.name)
+@pytest.mark.parametrize("chained", [False, True])
+def test_kernels_side_by_side_are_right(chip: object, chained: bool) -> None:
+    assert isinstance(chip, type(ODD))
+    graph = projections(chained)
+    run_everywhere(graph, chip, inputs_for(graph, 0))
+
+
+def test_a_run_ends_where_local_memory_does() -> None:
+    """Nine products whose tiles fill a local memory: their kernels take turns."""
+    b = Builder()
+    x = image(b, 64, 512)
+    for n in range(9):
+        b.output(f"y{n}", b.matmul(x, b.constant(np.full((512, 512), 0.01 * n, np.float32))))
+    graph = b.finish()
+    small = replace(MLU, memories=tuple(replace(m, bytes=m.bytes // 8) for m in MLU.memories))
+    program = compile_graph(graph, small).program
+    assert 0 < sum(isinstance(node, c.Barrier) for node in program.body) <= 8
+
+
+def test_small_kernels_are_brought_forward() -> None:
+    """Two chains of three: every kernel runs beside one of the other chain."""
+    b = Builder()
+    w = b.constant(np.full((16, 16), 0.1, np.float32))
+    for name in ("p", "q"):
+        x = b.input(name, TensorType(DType.f32, (6, 16)))
+        for _ in range(3):
+            x = b.matmul(x, w)
+        b.output(f"{name}3", x)
+    assert barriers(b.finish()) == 2
+
+
+def box(low: int, *dims: tuple[int, int]) -> Box:
+    """A window of bytes whose dimensions have these strides and extents."""
+    return Box(0, low, low + 1 + sum(s * (n - 1) for s, n in dims), dims)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "meet"),
+    [
+        (box(0, (16, 4), (1, 6)), box(6, (16, 4), (1, 10)), False),  # columns 0-5 and 6-15
+        (box(0, (16, 4), (1, 7)), box(6, (16, 4), (1, 10)), True),
+        (box(0, (16, 4), (1, 6)), box(10, (16, 4), (1, 10)), True),  # goes on in the next row
+        (box(0, (16, 4), (1, 16)), box(64, (16, 4), (1, 16)), False),
+        (box(0, (16, 4), (1, 6)), box(6, (8, 4), (1, 2)), True),  # other strides: who knows
+        (box(18, (16, 3), (1, 4)), box(6, (16, 3), (1, 4)), False),  # columns 2-5 and 6-9
+    ],
+)
+def test_windows_meet(a: Box, b: Box, meet: bool) -> None:
+    def bytes_of(x: Box) -> set[int]:
+        (s, m), (t, n) = x.dims
+        return {x.low + s * i + t * j for i in range(m) for j in range(n)}
+
+    assert a.meets(b) == b.meets(a) == meet
+    assert meet or not bytes_of(a) & bytes_of(b)

@@ -1,8 +1,9 @@
-"""Emits the program: local buffers and windows get addresses, kernels follow one another behind barriers.
+"""Emits the program: local buffers and windows get addresses, runs of kernels follow one another behind barriers.
 
-Kernels take turns at the two ends of each local memory. Constants that a kernel loads once, and the first turns of
-those that it streams, are loaded before the barrier in front of it, while the kernel before still computes, where they
-do not touch what that one uses.
+Kernels that neither read nor overwrite what those before them since the last barrier wrote or read, and whose buffers
+find room beside theirs, need no barrier: they are one run. Runs take turns at the two ends of each local memory.
+Constants that the first kernel of a run loads once, and the first turns of those that it streams, are loaded before the
+barrier in front of it, while the run before still computes, where they do not touch what that one uses.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Any
 
 from tapeout.chip.spec import Chip
 from tapeout.compiler.memory import MemoryPlan
-from tapeout.compiler.tile import TileProgram, Window
+from tapeout.compiler.runs import Touched, touched_by
+from tapeout.compiler.tile import TileProgram, Window, local_bytes
 from tapeout.errors import DoesNotFit
 from tapeout.isa import commands as c
 from tapeout.isa.operands import Affine, Tensor, Term, View
@@ -44,18 +46,21 @@ class _Stream:
 class _Emitter:
     """Rewrites one tile program's operands to real ones."""
 
-    def __init__(self, program: TileProgram, chip: Chip, number: int, tensors: dict[Window, int]) -> None:
+    def __init__(
+        self, program: TileProgram, chip: Chip, number: int, tensors: dict[Window, int], used: list[int], low: bool
+    ) -> None:
+        """`used` bytes of each memory, from its `low` end or else its high one, are taken by the run so far."""
         self.program, self.chip, self.number, self.tensors = program, chip, number, tensors
         self._generation: dict[int, int] = {}
         self.slots = program.slots
-        self.used = [0] * len(chip.memories)
+        self.used = list(used)
         self.base = [0] * len(program.buffers)
         early = self._early()
         for n in sorted(range(len(program.buffers)), key=lambda n: n not in early):
             buffer = program.buffers[n]
             start = self.used[buffer.memory]
             self.used[buffer.memory] = end = start + buffer.bytes * buffer.depth
-            self.base[n] = start if number % 2 == 0 else chip.memories[buffer.memory].bytes // 64 * 64 - end
+            self.base[n] = start if low else chip.memories[buffer.memory].bytes // 64 * 64 - end
             if buffer.depth > 1:
                 self._turn(buffer.scope, buffer.depth)
         for memory, size in zip(chip.memories, self.used, strict=True):
@@ -158,8 +163,12 @@ class _Emitter:
     def nodes(self, nodes: tuple[c.Node, ...]) -> tuple[c.Node, ...]:
         return tuple(self.node(n) for n in nodes)
 
-    def emit(self, before: list[Range]) -> tuple[tuple[c.Node, ...], tuple[c.Node, ...]]:
-        """What goes in front of the barrier, and the rest."""
+    def emit(self, before: list[Range] | None) -> tuple[tuple[c.Node, ...], tuple[c.Node, ...]]:
+        """What goes in front of the barrier, and the rest. `before`: what the run before holds; None where there is no
+        barrier."""
+        if before is None:
+            resets = tuple(c.Set(slot, Affine()) for slot in self._generation.values())
+            return (), self._guarded((*resets, *self.nodes(self.program.body)))
         ahead = {n for n in self._early() if self._free(n, before)}
         lead = tuple(n for n in self.program.body if isinstance(n, c.Load) and n.local.memory in ahead)
         rest = tuple(n for n in self.program.body if n not in lead)
@@ -203,6 +212,12 @@ def _overlap(a: Range, b: Range) -> bool:
     return a[0] == b[0] and a[1] < b[2] and b[1] < a[2]
 
 
+def _fits(program: TileProgram, used: list[int], chip: Chip) -> bool:
+    """Whether a kernel's buffers find room beside what its run uses."""
+    sizes = local_bytes(program, len(chip.memories))
+    return all(a + b <= m.bytes // 64 * 64 for a, b, m in zip(used, sizes, chip.memories, strict=True))
+
+
 def emit(
     name: str,
     programs: tuple[TileProgram, ...],
@@ -214,14 +229,21 @@ def emit(
     """One program of all kernels in order."""
     tensors: dict[Window, int] = {}
     body: list[c.Node] = []
-    slots = 0
-    peaks = [0] * len(chip.memories)
-    before: list[Range] = []
+    slots, low = 0, True
+    peaks = used = [0] * len(chip.memories)
+    before: list[Range] = []  # of the run before
+    own: list[Range] = []  # of this one
+    run: list[Touched] = []
     for number, program in enumerate(programs):
-        emitter = _Emitter(program, chip, number, tensors)
-        lead, rest = emitter.emit(before)
-        body.extend((*lead, c.Barrier(True, CONSUMERS), *rest) if number else (*lead, *rest))
-        before = emitter.ranges()
+        touched = touched_by(program, plan)
+        if number and not (touched.independent(run) and _fits(program, used, chip)):
+            low, used, before, own, run = not low, [0] * len(chip.memories), own, [], []
+        emitter = _Emitter(program, chip, number, tensors, used, low)
+        lead, rest = emitter.emit(before) if not run else ((), emitter.emit(None)[1])
+        body.extend((*lead, *((c.Barrier(True, CONSUMERS),) if number and not run else ()), *rest))
+        run.append(touched)
+        own += emitter.ranges()
+        used = emitter.used
         slots = max(slots, emitter.slots)
         peaks = [max(a, b) for a, b in zip(peaks, emitter.used, strict=True)]
     bound = tuple(Binding(label, tensors.setdefault(window, len(tensors)), role) for label, window, role in bindings)

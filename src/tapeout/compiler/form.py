@@ -18,6 +18,8 @@ from tapeout.ir import graph as g
 from tapeout.ir import kernel as k
 from tapeout.ir.types import DType
 
+SMALL = 1 << 18
+"""Bytes of a value that may be made long before it is read."""
 NOWHERE = -1.0
 """The index behind the end of a list: it lies outside every tensor, so nothing is read or written there."""
 
@@ -492,17 +494,29 @@ def _extents(a: k.Tile, b: k.Tile, out: k.Tile, reduce: tuple[k.Axis, ...]) -> E
 
 
 def form_kernels(grouping: Grouping) -> tuple[tuple[k.KernelSpec, Group], ...]:
-    """The kernels of all groups, with the groups, in an order that respects their needs."""
+    """The kernels of all groups, with the groups, in an order that respects their needs. Small ones that do not wait
+    for those just before them are brought forward: they may run beside them (`emit.py`)."""
     parts: dict[tuple[k.Buffer, int, DType], k.Buffer] = {}
-    done = 0
+    done = run = 0
     left = list(grouping.groups)
     kernels: list[tuple[k.KernelSpec, Group]] = []
     while left:
-        group = next((x for x in left if not x.needs & ~done), None)
-        assert group is not None, "groups wait for each other"
+        first = next((x for x in left if not x.needs & ~done), None)
+        assert first is not None, "groups wait for each other"
+        group = first
+        if first.needs & run:
+            beside = (x for x in left if not x.needs & (~done | run) and _small(x))
+            group = next(beside, first)
         left.remove(group)
+        run = run | 1 << group.number if not group.needs & run else 1 << group.number
         done |= 1 << group.number
         kernel = Former(grouping, group, parts).form()
         if any(isinstance(op, k.StoreTile) for op in kernel.ops):  # else all that it makes is read another way
             kernels.append((kernel, group))
     return tuple(kernels)
+
+
+def _small(group: Group) -> bool:
+    """Whether what a group makes may wait in memory for its readers."""
+    values = (*(out for op in group.ops for out in op.outs), *((group.copy_of,) if group.copy_of else ()))
+    return all(v.type.elements * v.type.dtype.bytes <= SMALL for v in values)

@@ -60,6 +60,43 @@ class _Arena:
         self.end = max(self.end, at + size)
 
 
+def steps_of(uses: Sequence[tuple[set[Buffer], set[Buffer]]]) -> list[int]:
+    """For each kernel, given what it reads and writes, the number of its step. Kernels of one step may run side by
+    side: they neither read nor overwrite what others of it write. Two writers of a buffer write different parts."""
+    found: list[int] = []
+    read: set[Buffer] = set()
+    written: set[Buffer] = set()
+    for reads, writes in uses:
+        again = reads & written or writes & read
+        if again:
+            read, written = set(), set()
+        found.append((found[-1] if found else 0) + bool(again))
+        read |= reads
+        written |= writes
+    return found
+
+
+def kernel_steps(kernels: Sequence[KernelSpec]) -> list[int]:
+    """Which kernels may run side by side."""
+    return steps_of(
+        [
+            (
+                {op.access.buffer for op in kernel.ops if isinstance(op, LoadTile)},
+                {op.access.buffer for op in kernel.ops if isinstance(op, StoreTile)},
+            )
+            for kernel in kernels
+        ]
+    )
+
+
+def by_step(touched: Sequence[Iterable[Buffer]], steps: Sequence[int]) -> list[list[Buffer]]:
+    """What the kernels of each step touch."""
+    found: list[list[Buffer]] = [[] for _ in range(steps[-1] + 1 if steps else 0)]
+    for buffers, step in zip(touched, steps, strict=True):
+        found[step] += buffers
+    return found
+
+
 def lifetimes(touched: Sequence[Iterable[Buffer]], outputs: frozenset[Buffer]) -> dict[Buffer, Span]:
     """First and last kernel that touches each buffer; outputs live to the end. `touched`: buffers of each kernel."""
     spans: dict[Buffer, Span] = {}
@@ -78,7 +115,7 @@ def buffers_of(program: TileProgram) -> tuple[Buffer, ...]:
 
 def on_chip(kernels: Sequence[KernelSpec], kept: frozenset[Buffer], chip: Chip) -> dict[Buffer, tuple[int, int]]:
     """Space and address of the temporaries that lie in shared memories on the chip; `kept` ones stay in DRAM."""
-    uses = [_touched(kernel) for kernel in kernels]
+    uses = by_step([_touched(kernel) for kernel in kernels], kernel_steps(kernels))
     spans = lifetimes(uses, frozenset())
     touches = Counter(buffer for buffers in uses for buffer in buffers)
     able = [b for b in spans if b.role == "temporary" and b not in kept and b.bytes]
@@ -103,20 +140,24 @@ class Rooms:
         levels = enumerate(chip.spaces, 1)
         self.spaces = {space: chip.shared_bytes(level) for space, level in levels if chip.reached_by_all(level)}
         self._arenas = {space: _Arena() for space in self.spaces}
-        for buffer, span in lifetimes([_touched(kernel) for kernel in kernels], frozenset()).items():
+        self._steps = kernel_steps(kernels)
+        touched = by_step([_touched(kernel) for kernel in kernels], self._steps)
+        for buffer, span in lifetimes(touched, frozenset()).items():
             if buffer in near:
                 self._arenas[buffer.space].take(near[buffer], _aligned(buffer.bytes), span)
 
     def find(self, size: int, kernel: int) -> tuple[int, int] | None:
         """A memory and an address in it that are free while a kernel runs."""
+        step = self._steps[kernel]
         for space, arena in self._arenas.items():
-            at = arena.find(_aligned(size), (kernel, kernel))
+            at = arena.find(_aligned(size), (step, step))
             if at + _aligned(size) <= self.spaces[space]:
                 return space, at
         return None
 
     def take(self, space: int, at: int, size: int, kernel: int) -> None:
-        self._arenas[space].take(at, _aligned(size), (kernel, kernel))
+        step = self._steps[kernel]
+        self._arenas[space].take(at, _aligned(size), (step, step))
 
 
 def _touched(kernel: KernelSpec) -> list[Buffer]:

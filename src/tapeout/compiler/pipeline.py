@@ -14,7 +14,7 @@ from tapeout.compiler.form import form_kernels
 from tapeout.compiler.groups import Group, Grouping
 from tapeout.compiler.layouts import assign_layouts
 from tapeout.compiler.lower import lower
-from tapeout.compiler.memory import MemoryPlan, buffers_of, placed, plan_memory
+from tapeout.compiler.memory import MemoryPlan, buffers_of, by_step, kernel_steps, placed, plan_memory
 from tapeout.compiler.packing import Packs
 from tapeout.compiler.rematerialize import private_widenings
 from tapeout.compiler.schedule import Schedule
@@ -99,7 +99,8 @@ def compile_graph(
         *(b for b in left if b.role != "temporary"),
     )
     lasting = frozenset(b for b in left if b.role == "temporary")
-    plan = plan_memory([buffers_of(t) for t in tiles], tuple(dict.fromkeys(fixed)), lasting, chip, planned.near)
+    touched = by_step([buffers_of(t) for t in tiles], kernel_steps(kernels))
+    plan = plan_memory(touched, tuple(dict.fromkeys(fixed)), lasting, chip, planned.near)
     bindings = (
         *((name, whole_window(b), "input") for name, b in inputs.items()),
         *((name, place_window(p), "output") for name, p in outputs.items()),
