@@ -81,8 +81,8 @@ def references(graph: g.Graph, inputs: Mapping[str, Array], states: Mapping[str,
 class _Steps:
     """Roundings to whole numbers in the reference runs.
 
-    The op-by-op run follows the float64 run over each of them, so that its error is that of the types alone: how far
-    an argument may be off. What lies closer to a step than that may fall to either side.
+    The op-by-op run follows the float64 run over each of them, so that its error is that of the types alone. What lies
+    closer to a step than twice its root mean square may fall to either side.
     """
 
     def __init__(self) -> None:
@@ -100,8 +100,8 @@ class _Steps:
             return fn(x)  # a loop takes another turn than in float64
         exact = waiting.pop(0)
         with np.errstate(all="ignore"):
-            apart = np.abs(x - exact)
-        off = FACTOR * float(np.max(apart, initial=0.0, where=np.isfinite(apart)))
+            apart = x - exact
+        off = FACTOR * _rms(np.where(np.isfinite(apart), apart, 0.0)) if x.size else 0.0
         self._slack[name] = max(off, self._slack.get(name, 0.0))
         self.borderline = self.borderline or bool(np.any(fn(exact - off) != fn(exact + off)))
         return fn(exact.astype(x.dtype))
