@@ -13,11 +13,12 @@ import pytest
 from compiled import ODD, PRESETS, run_everywhere
 from strategies import inputs_for
 from tapeout.chip.load import load_chip
+from tapeout.compiler.cost import read_bytes
 from tapeout.compiler.layouts import assign_layouts
 from tapeout.compiler.pipeline import canonical_form, compile_graph, plan_kernels
 from tapeout.compiler.runs import Box
 from tapeout.compiler.schedule import Schedule
-from tapeout.compiler.search import read_bytes, search
+from tapeout.compiler.search import search
 from tapeout.compiler.split_reductions import split_reductions
 from tapeout.compiler.staging import staged
 from tapeout.ir import graph as g

@@ -11,9 +11,9 @@ from dataclasses import replace
 from math import prod
 
 from tapeout.chip.spec import Chip
+from tapeout.compiler.cost import read_bytes
 from tapeout.compiler.memory import Rooms
 from tapeout.compiler.schedule import Schedule
-from tapeout.compiler.search import read_bytes
 from tapeout.ir.kernel import Access, Axis, Buffer, DimIndex, KernelSpec, LoadTile, StoreTile, Tile
 
 AGAIN = 2
