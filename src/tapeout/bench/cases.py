@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tapeout.chip.load import load_chip
 from tapeout.chip.spec import Chip
 from tapeout.errors import UserError
-from tapeout.models import TABLE, choices
+from tapeout.models import TABLE, Entry, choices
 
 BATCHES = (1, 8)
 IMAGES = ((96, 96), (720, 1280), (1080, 1920))
@@ -59,7 +60,7 @@ def cases(choice: Choice) -> Iterator[Case]:
     chips = {name: load_chip(name) for name in choice.chips}
     for model in choice.models:
         known = choices(model)
-        for shape in _shapes(model, choice):
+        for shape in _shapes(known, TABLE[model], choice):
             for batch in choice.batches if "batch" in known else (None,):
                 for name, chip in chips.items():
                     for precision in _precisions(chip, choice):
@@ -88,10 +89,9 @@ def _precisions(chip: Chip, choice: Choice) -> list[str]:
     return [p for p in home or ["fp32"] if not choice.precisions or p in choice.precisions]
 
 
-def _shapes(model: str, choice: Choice) -> list[dict[str, str]]:
+def _shapes(known: dict[str, Any], entry: Entry, choice: Choice) -> list[dict[str, str]]:
     """The options of each shape, the smallest first: images as large as asked or the next that the model takes,
     sequences (or what a model has cached of them) up to the positions that it has."""
-    known, entry = choices(model), TABLE[model]
     if "height" in known and "width" in known:
         own = {(known["height"], known["width"])} if choice.own_image else set[tuple[int, int]]()
         sizes = {(-(-h // entry.unit) * entry.unit, -(-w // entry.unit) * entry.unit) for h, w in choice.images}

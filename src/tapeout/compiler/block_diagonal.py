@@ -35,7 +35,7 @@ def pack_groups(graph: g.Graph, chip: Chip) -> g.Graph:
 
     def packed(b: Builder, op: g.Op, made: Mapping[g.Value, g.Value]) -> g.Op:
         if op not in counts:
-            return g.substitute(op, made)
+            return b.adopted(op, made)
         assert isinstance(op, g.Conv)
         dense = b.constant(block_diagonal(known[op.w], op.groups, counts[op]))
         return dataclasses.replace(op, x=made[op.x], w=dense, groups=op.groups // counts[op])

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tapeout.compiler.expand import EXPANSIONS
+from tapeout.compiler.expand import EXPANSIONS, everywhere
 from tapeout.compiler.quantize import Dequantised, integer_contraction, note_constant
 from tapeout.ir import graph as g
 from tapeout.ir.build import Builder
@@ -463,12 +463,14 @@ def narrow_before_concat(op: g.Op, r: Rewriter) -> g.Value | None:
 
 def _argument(op: Plain, r: Rewriter) -> g.Value | None:
     """The operand of an op whose other one, if any, is the same number for all elements."""
-    found = [v for v in g.operands(op) if not _is_number(v, r)]
+    found = [v for v in g.operands(op) if _one_number(v, r) is None]
     return found[0] if len(found) == 1 else None
 
 
-def _is_number(value: g.Value, r: Rewriter) -> bool:
-    return (known := r.spread(value)) is not None and known[0].size == 1
+def _one_number(value: g.Value, r: Rewriter) -> np.ndarray | None:
+    """The number that a value is everywhere."""
+    known = r.spread(value)
+    return known[0] if known is not None and known[0].size == 1 else None
 
 
 def _widens(op: Plain, value: g.Value) -> bool:
@@ -477,18 +479,13 @@ def _widens(op: Plain, value: g.Value) -> bool:
 
 def _again(op: Plain, x: g.Value, r: Rewriter) -> g.Value:
     """An op with one argument, beside numbers, on another value."""
-    shape = x.type.static_shape
-    operands = {v: _number(v, shape, r) if _is_number(v, r) else x for v in g.operands(op)}
+    operands: dict[g.Value, g.Value] = {}
+    for v in g.operands(op):
+        number = _one_number(v, r)
+        operands[v] = x if number is None else everywhere(r, number, TensorType(v.type.dtype, x.type.shape))
     made = r.add(dataclasses.replace(g.substitute(op, operands), outs=()))
     r.single_use.add(made)
     return made
-
-
-def _number(value: g.Value, shape: tuple[int, ...], r: Rewriter) -> g.Value:
-    """The number that a value is everywhere, for another shape."""
-    known = r.spread(value)
-    assert known is not None, "asked for what is one number"
-    return r.add(g.Broadcast(r.array(known[0].reshape(())), shape, ()))
 
 
 def _slice(r: Rewriter, value: g.Value, axis: int, start: int, size: int) -> g.Value:

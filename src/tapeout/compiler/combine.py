@@ -21,6 +21,7 @@ from math import inf, isfinite
 
 import numpy as np
 
+from tapeout.compiler.factors import MODEST
 from tapeout.ir import kernel as k
 from tapeout.ir.types import DType
 
@@ -29,8 +30,6 @@ LIMITS = ("max", "min", "clamp")
 _SATURATES = (DType.i8, DType.u8, DType.i16)
 _SANE = 1e30
 """Larger factors, and inverses of smaller ones, are not multiplied with one another."""
-_MODEST = 1e6
-"""Larger factors, and inverses of smaller ones, are not multiplied with a value before others are."""
 
 
 class Ops:
@@ -163,40 +162,43 @@ def _quotient(held: Ops, op: k.Map) -> list[k.KernelOp] | None:
             continue
         if isinstance(other, k.Tile) and above == 1.0 and isinstance(below, k.Tile) and below.dtype.is_float:
             return [replace(op, fn="div", srcs=(other, below))]
-        if not isinstance(other, k.Tile) and 1 / _MODEST < abs(other) < _MODEST and abs(above) < _MODEST:
+        if not isinstance(other, k.Tile) and 1 / MODEST < abs(other) < MODEST and abs(above) < MODEST:
             return [replace(op, fn="div", srcs=(above * other, below))]
     return None
 
 
+def _times_number(held: Ops, op: k.Map) -> tuple[float, k.Map | None]:
+    """The number that a product has as a factor, and the op that makes the other one; None where it is no such product
+    or the number is large."""
+    numbers = [s for s in op.srcs if not isinstance(s, k.Tile)]
+    if op.fn != "mul" or not _float(op) or len(numbers) != 1 or not abs(numbers[0]) < MODEST:
+        return 0.0, None
+    return numbers[0], next((made for s in op.srcs if (made := held.inner(s, op.out)) is not None), None)
+
+
 def _rows(held: Ops, op: k.Map) -> list[k.KernelOp] | None:
     """(x * r) * c is x * (r * c) for a number c where r has fewer axes."""
-    if op.fn != "mul" or not _float(op):
-        return None
-    numbers = [s for s in op.srcs if not isinstance(s, k.Tile)]
-    inner = next((i for s in op.srcs if (i := held.inner(s, op.out)) is not None), None)
-    if len(numbers) != 1 or not 1 / _MODEST < abs(numbers[0]) < _MODEST or inner is None or inner.fn != "mul":
+    number, inner = _times_number(held, op)
+    if inner is None or inner.fn != "mul" or not abs(number) > 1 / MODEST:
         return None
     for n, value in enumerate(inner.srcs):
         if not isinstance(value, k.Tile) or not value.dtype.is_float or not set(value.axes) < set(op.out.axes):
             continue
         maker = held.maker[value]
         scaled = k.Tile(f"{value.name}.x", DType.f32, value.index)
-        step = k.Map(scaled, "mul", (value, numbers[0]), op.source)
+        step = k.Map(scaled, "mul", (value, number), op.source)
         if isinstance(maker, k.Map) and held.inner(value, value) is maker and maker.fn == "div":
             above, below = maker.srcs
-            if not isinstance(above, k.Tile) and abs(above) < _MODEST:
-                step = k.Map(scaled, "div", (above * numbers[0], below), op.source)
+            if not isinstance(above, k.Tile) and abs(above) < MODEST:
+                step = k.Map(scaled, "div", (above * number, below), op.source)
         return [step, replace(op, srcs=(inner.srcs[1 - n], scaled))]
     return None
 
 
 def _powers(held: Ops, op: k.Map) -> list[k.KernelOp] | None:
     """(x * y^2 * a + x) * c is x * (y^2 * (a * c) + c) for numbers a > 0 and c: terms of one sign, before as after."""
-    if op.fn != "mul" or not _float(op):
-        return None
-    numbers = [s for s in op.srcs if not isinstance(s, k.Tile)]
-    total = next((i for s in op.srcs if (i := held.inner(s, op.out)) is not None), None)
-    if len(numbers) != 1 or total is None or total.fn != "fma":
+    number, total = _times_number(held, op)
+    if total is None or total.fn != "fma":
         return None
     cube, factor, x = total.srcs
     product = held.inner(cube, op.out)
@@ -206,11 +208,11 @@ def _powers(held: Ops, op: k.Map) -> list[k.KernelOp] | None:
     maker = held.maker.get(square) if isinstance(square, k.Tile) else None
     if not isinstance(maker, k.Map) or maker.fn != "mul" or maker.srcs[0] is not maker.srcs[1]:
         return None
-    if not (abs(numbers[0]) < _MODEST and factor < _MODEST):
+    if not factor < MODEST:
         return None
     inner = k.Tile(f"{op.out.name}.p", DType.f32, op.out.index)
     return [
-        k.Map(inner, "fma", (square, factor * numbers[0], numbers[0]), op.source),
+        k.Map(inner, "fma", (square, factor * number, number), op.source),
         replace(op, srcs=(x, inner)),
     ]
 

@@ -109,9 +109,10 @@ class _Emitter:
                 found.append((buffer.memory, self.base[n], self.base[n] + buffer.bytes * buffer.depth))
         return found
 
-    def _free(self, number: int, before: list[Range]) -> bool:
-        """Whether a buffer can be filled while the kernel before, which holds `before`, still runs."""
-        return not any(_overlap(r, other) for r in self.ranges({number}) for other in before)
+    def _free(self, number: int, before: list[Range] | None) -> bool:
+        """Whether a buffer can be filled in front of a barrier, while the run before, which holds `before`, still
+        goes on."""
+        return before is not None and not any(_overlap(r, other) for r in self.ranges({number}) for other in before)
 
     def _turn(self, scope: int, depth: int) -> int:
         """The slot that counts the turns of a scope: its loop's own, or a separate one where nested loops restart
@@ -166,9 +167,6 @@ class _Emitter:
     def emit(self, before: list[Range] | None) -> tuple[tuple[c.Node, ...], tuple[c.Node, ...]]:
         """What goes in front of the barrier, and the rest. `before`: what the run before holds; None where there is no
         barrier."""
-        if before is None:
-            resets = tuple(c.Set(slot, Affine()) for slot in self._generation.values())
-            return (), self._guarded((*resets, *self.nodes(self.program.body)))
         ahead = {n for n in self._early() if self._free(n, before)}
         lead = tuple(n for n in self.program.body if isinstance(n, c.Load) and n.local.memory in ahead)
         rest = tuple(n for n in self.program.body if n not in lead)
@@ -239,7 +237,7 @@ def emit(
         if number and not (touched.independent(run) and _fits(program, used, chip)):
             low, used, before, own, run = not low, [0] * len(chip.memories), own, [], []
         emitter = _Emitter(program, chip, number, tensors, used, low)
-        lead, rest = emitter.emit(before) if not run else ((), emitter.emit(None)[1])
+        lead, rest = emitter.emit(None if run else before)
         body.extend((*lead, *((c.Barrier(True, CONSUMERS),) if number and not run else ()), *rest))
         run.append(touched)
         own += emitter.ranges()

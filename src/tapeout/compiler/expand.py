@@ -20,7 +20,7 @@ LISTED = (DType.i32, DType.i64)
 """Element types of index lists."""
 
 
-def _full(r: Rewriter, value: object, type_: TensorType) -> g.Value:
+def everywhere(r: Rewriter, value: object, type_: TensorType) -> g.Value:
     """`value` everywhere."""
     number = r.array(np.asarray(value).astype(type_.dtype.numpy).reshape(()))
     return r.add(g.Broadcast(number, type_.static_shape, ()))
@@ -39,13 +39,13 @@ def drop_empty(op: g.Op, r: Rewriter) -> g.Value | None:
         case g.Pad() if not op.x.type.elements:
             return r.add(g.Broadcast(op.value, type_.static_shape, ()))
         case g.Gather() if not op.x.type.elements:
-            return _full(r, 0, type_)
+            return everywhere(r, 0, type_)
         case g.Scatter() if not op.updates.type.elements:
             return op.x
         case g.DynamicUpdate() if not op.update.type.elements:
             return op.x
         case g.Dot() | g.Conv() if not g.operands(op)[0].type.elements:
-            return _full(r, 0, type_)
+            return everywhere(r, 0, type_)
         case _:
             return None
 
@@ -111,7 +111,7 @@ def arg_of_one(op: g.Op, r: Rewriter) -> g.Value | None:
     """The position of the extreme of one element is 0."""
     if not isinstance(op, g.ArgReduce) or op.x.type.shape[op.axis] != 1:
         return None
-    return _full(r, 0, infer(op)[0])
+    return everywhere(r, 0, infer(op)[0])
 
 
 def batched_gather(op: g.Op, r: Rewriter) -> g.Value | None:
@@ -129,10 +129,10 @@ def batched_gather(op: g.Op, r: Rewriter) -> g.Value | None:
     full = inside.type
     first = r.array((np.arange(count) * extent).reshape(shape[:batch]).astype(full.dtype.numpy))
     shifted = r.add(g.Binary("add", inside, r.add(g.Broadcast(first, full.static_shape, tuple(range(batch))))))
-    out_of = r.add(g.Compare("lt", inside, _full(r, 0, full)))
-    beyond = r.add(g.Compare("ge", inside, _full(r, extent, full)))
+    out_of = r.add(g.Compare("lt", inside, everywhere(r, 0, full)))
+    beyond = r.add(g.Compare("ge", inside, everywhere(r, extent, full)))
     either = r.add(g.Binary("or", out_of, beyond))
-    at = r.add(g.Select(either, _full(r, count * extent, full), shifted))
+    at = r.add(g.Select(either, everywhere(r, count * extent, full), shifted))
     found = r.add(g.Gather(rows, r.add(g.Reshape(at, (at.type.elements,))), 0, source=op.source))
     boxes = r.add(g.Reshape(found, (*shape[:batch], *listed, *rest)))
     ends = batch + len(listed)
@@ -148,8 +148,8 @@ def from_front(indices: g.Value, extent: int, r: Rewriter) -> g.Value:
         indices = as_listed(indices, extent, r)
     if not dtype.is_signed:
         return indices
-    wrapped = r.add(g.Binary("add", indices, _full(r, extent, indices.type)))
-    return r.add(g.Select(r.add(g.Compare("lt", indices, _full(r, 0, indices.type))), wrapped, indices))
+    wrapped = r.add(g.Binary("add", indices, everywhere(r, extent, indices.type)))
+    return r.add(g.Select(r.add(g.Compare("lt", indices, everywhere(r, 0, indices.type))), wrapped, indices))
 
 
 def listed_indices(op: g.Op, r: Rewriter) -> g.Value | None:
@@ -172,8 +172,8 @@ def as_listed(indices: g.Value, extent: int, r: Rewriter) -> g.Value:
     if indices.type.dtype is not DType.u64:
         return r.add(g.Convert(indices, DType.i64))
     signed = r.add(g.Bitcast(indices, DType.i64))
-    huge = r.add(g.Compare("lt", signed, _full(r, 0, signed.type)))
-    return r.add(g.Select(huge, _full(r, extent, signed.type), signed))
+    huge = r.add(g.Compare("lt", signed, everywhere(r, 0, signed.type)))
+    return r.add(g.Select(huge, everywhere(r, extent, signed.type), signed))
 
 
 def combining_scatter(op: g.Op, r: Rewriter) -> g.Value | None:
@@ -190,7 +190,7 @@ def combining_scatter(op: g.Op, r: Rewriter) -> g.Value | None:
     kept = tuple(d for d in range(len(wide)) if d != axis)
     updates = r.add(g.Broadcast(op.updates, wide, kept))
     fn = "prod" if op.fn == "mul" else op.fn
-    none = _full(r, _identity(fn, op.x.type.dtype), updates.type)
+    none = everywhere(r, _identity(fn, op.x.type.dtype), updates.type)
     total = r.add(g.Reduce(fn, r.add(g.Select(mine, updates, none)), (axis + 1,), source=op.source))
     return r.add(g.Binary(op.fn, op.x, total, source=op.source))
 
@@ -241,11 +241,11 @@ def plain_sort(op: g.Op, r: Rewriter) -> tuple[g.Value, ...] | None:
         return None
     extent = op.x.type.static_shape[op.axis]
     if extent <= 1:
-        return op.x, _full(r, 0, infer(op)[1])
+        return op.x, everywhere(r, 0, infer(op)[1])
     if not op.descending:
         return None
     ordered, positions = r.rewrite(g.Sort(_flip(op.x, op.axis, r), op.axis, source=op.source))
-    last = _full(r, extent - 1, positions.type)
+    last = everywhere(r, extent - 1, positions.type)
     return _flip(ordered, op.axis, r), r.add(g.Binary("sub", last, _flip(positions, op.axis, r), source=op.source))
 
 
@@ -254,7 +254,7 @@ def bits_of_truth(op: g.Op, r: Rewriter) -> g.Value | None:
     if not isinstance(op, g.Bitcast) or op.dtype is not DType.b1 or op.x.type.dtype is DType.b1:
         return None
     byte = op.x if op.x.type.dtype in (DType.i8, DType.u8) else r.add(g.Bitcast(op.x, DType.u8))
-    return r.add(g.Compare("ne", byte, _full(r, 0, byte.type)))
+    return r.add(g.Compare("ne", byte, everywhere(r, 0, byte.type)))
 
 
 def leaky_maximum(op: g.Op, r: Rewriter) -> g.Value | None:

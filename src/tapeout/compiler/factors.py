@@ -235,16 +235,15 @@ class _Factors:
     def _edited(self, op: g.Op, new: g.Op, name: str, factor: float, ops: list[g.Op]) -> g.Op:
         """`new`, made of `op`, with one operand multiplied; limits change sides with their sign."""
         value: g.Value = getattr(new, name)
-        if isinstance(op, g.Binary) and op.fn in ("max", "min") and factor < 0:
-            new = dataclasses.replace(new, fn="min" if op.fn == "max" else "max")  # type: ignore[call-arg]
+        if isinstance(new, g.Binary) and new.fn in ("max", "min") and factor < 0:
+            new = dataclasses.replace(new, fn="min" if new.fn == "max" else "max")
         made = g.Value(f"{op.outs[0].name}.{name}", value.type)
         constant = self.spread(getattr(op, name))
-        data = None if constant is None else constant[0]
-        if data is None:
+        if constant is None:
             number = self._constant(f"{made.name}.n", np.asarray(factor, value.type.dtype.numpy), (), value, ops)
             ops.append(g.Binary("mul", value, number, outs=(made,), source=op.source))
         else:
-            dims = constant[1] if constant is not None else ()
+            data, dims = constant
             made = self._constant(made.name, _multiplied(data, factor), dims, value, ops)
         return dataclasses.replace(new, **{name: made})  # type: ignore[arg-type]
 

@@ -9,7 +9,8 @@ from dataclasses import replace
 from tapeout.compiler.combine import combine
 from tapeout.compiler.drain import fuse_drains
 from tapeout.compiler.engines import PAIRS, Extents, fits_matrix, parts_on_matrix, prefers_vector
-from tapeout.compiler.groups import Dims, Group, Grouping, pool_identity
+from tapeout.compiler.group import Dims, Group
+from tapeout.compiler.groups import Grouping, pool_identity
 from tapeout.compiler.moves import insert_moves
 from tapeout.compiler.roles import identity_of
 from tapeout.compiler.views import Place, whole

@@ -11,7 +11,8 @@ from tapeout.compiler.engines import parts_on_matrix
 from tapeout.ir import graph as g
 
 if TYPE_CHECKING:
-    from tapeout.compiler.groups import Dims, Group, Grouping
+    from tapeout.compiler.group import Dims, Group
+    from tapeout.compiler.groups import Grouping
 
 ELEMENTWISE = (g.Unary, g.Binary, g.Compare, g.Select, g.Convert)
 

@@ -60,33 +60,22 @@ class _Arena:
         self.end = max(self.end, at + size)
 
 
-def steps_of(uses: Sequence[tuple[set[Buffer], set[Buffer]]]) -> list[int]:
-    """For each kernel, given what it reads and writes, the number of its step. Kernels of one step may run side by
-    side: they neither read nor overwrite what others of it write. Two writers of a buffer write different parts."""
+def kernel_steps(kernels: Sequence[KernelSpec]) -> list[int]:
+    """The number of each kernel's step. Kernels of one step may run side by side: they neither read nor overwrite what
+    others of it write. Two writers of a buffer write different parts."""
     found: list[int] = []
     read: set[Buffer] = set()
     written: set[Buffer] = set()
-    for reads, writes in uses:
-        again = reads & written or writes & read
+    for kernel in kernels:
+        reads = {op.access.buffer for op in kernel.ops if isinstance(op, LoadTile)}
+        writes = {op.access.buffer for op in kernel.ops if isinstance(op, StoreTile)}
+        again = bool(reads & written or writes & read)
         if again:
             read, written = set(), set()
-        found.append((found[-1] if found else 0) + bool(again))
+        found.append((found[-1] if found else 0) + again)
         read |= reads
         written |= writes
     return found
-
-
-def kernel_steps(kernels: Sequence[KernelSpec]) -> list[int]:
-    """Which kernels may run side by side."""
-    return steps_of(
-        [
-            (
-                {op.access.buffer for op in kernel.ops if isinstance(op, LoadTile)},
-                {op.access.buffer for op in kernel.ops if isinstance(op, StoreTile)},
-            )
-            for kernel in kernels
-        ]
-    )
 
 
 def by_step(touched: Sequence[Iterable[Buffer]], steps: Sequence[int]) -> list[list[Buffer]]:

@@ -11,7 +11,8 @@ from tapeout.compiler.canonicalize import canonicalize
 from tapeout.compiler.emit import emit
 from tapeout.compiler.factors import move_factors
 from tapeout.compiler.form import form_kernels
-from tapeout.compiler.groups import Group, Grouping
+from tapeout.compiler.group import Group
+from tapeout.compiler.groups import Grouping
 from tapeout.compiler.layouts import assign_layouts
 from tapeout.compiler.lower import lower
 from tapeout.compiler.memory import MemoryPlan, buffers_of, by_step, kernel_steps, placed, plan_memory

@@ -30,7 +30,7 @@ def split_reductions(graph: g.Graph, chip: Chip) -> g.Graph:
 
     def split(b: Builder, op: g.Op, made: Mapping[g.Value, g.Value]) -> g.Op:
         if op not in cuts:
-            return g.substitute(op, made)
+            return b.adopted(op, made)
         assert isinstance(op, g.Reduce)
         axis, parts = cuts[op]
         shape = op.x.type.static_shape

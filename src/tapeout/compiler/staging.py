@@ -46,7 +46,7 @@ def staged(
             if (room := rooms.find(buffer.bytes, number)) is None:
                 continue
             space, address = room
-            copy = replace(buffer, name=f"{buffer.name}.staged", role="temporary", data=None, part=0, space=space)
+            copy = replace(buffer, name=f"{buffer.name}.staged", role="temporary", data=None, part=-1, space=space)
             moving, reading = _moving(kernel, buffer, copy), _reading(kernel, buffer, copy)
             first, then = schedule(moving), schedule(reading)
             if first.cycles + then.cycles < GAIN * own.cycles:
@@ -81,10 +81,9 @@ def _moving(kernel: KernelSpec, source: Buffer, target: Buffer) -> KernelSpec:
     axis = Axis("a0", prod(source.shape))
     index = (DimIndex(((axis, 1),)),)
     tile = Tile(f"{source.name}.1", source.dtype, index)
-    load, store = (LoadTile(tile, Access(source, (axis.extent,), (1,), 0, index)), StoreTile(
-        tile, Access(target, (axis.extent,), (1,), 0, index)
-    ))  # fmt: skip
-    return KernelSpec(f"{kernel.name}.staged", (load, store), (axis,), frozenset(), frozenset(), frozenset())
+    there, here = (Access(buffer, (axis.extent,), (1,), 0, index) for buffer in (source, target))
+    ops = (LoadTile(tile, there), StoreTile(tile, here))
+    return KernelSpec(f"{kernel.name}.staged", ops, (axis,), frozenset(), frozenset(), frozenset())
 
 
 def _reading(kernel: KernelSpec, source: Buffer, target: Buffer) -> KernelSpec:

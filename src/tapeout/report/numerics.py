@@ -125,11 +125,10 @@ def judge(
 def _verdicts(
     found: Mapping[str, Array], states: Mapping[str, Array], reference: References, fallen: Result | None
 ) -> tuple[Verdict, ...]:
-    wide, narrow = reference.wide, reference.narrow
-    other = fallen or wide
+    runs = (reference.wide, reference.narrow, *((fallen,) if fallen else ()))
     return (
-        *(verdict(n, a, wide.outputs[n], narrow.outputs[n], other.outputs[n]) for n, a in found.items()),
-        *(verdict(f"state {n}", a, wide.states[n], narrow.states[n], other.states[n]) for n, a in states.items()),
+        *(verdict(name, array, *(run.outputs[name] for run in runs)) for name, array in found.items()),
+        *(verdict(f"state {name}", array, *(run.states[name] for run in runs)) for name, array in states.items()),
     )
 
 
