@@ -82,8 +82,8 @@ Report report(const sim::Machine& machine) {
     result["kernels"] = kernel_table(machine);
     result["resource_names"] = names;
     result["resource_busy"] = busy;
-    result["cache_hits"] = machine.counts().cache_hits;
-    result["cache_misses"] = machine.counts().cache_misses;
+    result["cache_hit_bytes"] = machine.counts().cache_hit_bytes;
+    result["cache_missed_bytes"] = machine.counts().cache_missed_bytes;
     result["skipped_turns"] = machine.counts().skipped_turns;
     result["events"] = event_table(machine);
     return result;

@@ -92,7 +92,7 @@ def test_report(chip: list[str]) -> None:
 
 def test_json_report() -> None:
     report = json.loads(invoke("run", *GPT2, *MANY, "--json").stdout)
-    assert (report["schema"], report["version"], report["right"]) == ("tapeout.run", 1, True)
+    assert (report["schema"], report["version"], report["right"]) == ("tapeout.run", 2, True)
     assert report["binding"] == {"sequence": 4}
     assert 0 < report["floor"]["cycles"] <= report["attainable"]["cycles"] <= report["cycles"]
     assert report["floor"]["ratio"] == pytest.approx(report["floor"]["cycles"] / report["cycles"])

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.native
 F32, I8 = DType.f32, DType.i8
 
 BYTES = Tensor("bytes", 0, 0, I8, (4096,), (1,))
+LINES = Tensor("bytes", 0, 0, I8, (1 << 14,), (1,))
 CYCLE = spec.TICKS_PER_CYCLE
 
 
@@ -39,6 +40,10 @@ def view(*strides: int, dtype: DType = F32, base: int = 0) -> View:
 
 def load(size: int, at: int = 0, **common: Any) -> c.Load:
     return c.Load(0, (Affine(at),), (size,), Affine(), view(1, dtype=I8), **common)
+
+
+def store(size: int, at: int = 0, **common: Any) -> c.Store:
+    return c.Store(0, (Affine(at),), (size,), Affine(), view(1, dtype=I8), **common)
 
 
 def vector(elements: int, **common: Any) -> c.Vector:
@@ -234,22 +239,64 @@ def test_cache_hit_under_miss() -> None:
     """
     cache = spec.Shared("l2", 1024, 64.0, "chip", "hardware", 3)
     trace = check(31, load(128), chip=replace(CHIP, topology=cores(2), shared=(cache,)))
-    assert (trace.cache_hits, trace.cache_misses, trace.read_bytes) == (1, 1, 128)
+    assert (trace.cache_hit_bytes, trace.cache_missed_bytes, trace.read_bytes) == (128, 128, 128)
     assert ends(trace, 0, c.Queue.LD) == [26]
 
 
-def test_cache_drops_the_least_recently_used_tile() -> None:
-    """Two tiles fit. A, B miss; A hits; C drops B; B misses again. No limits but the channel's, latency 10.
-
-    A: starts 1, leaves 7, channel 11, arrives 21. B: starts 7, leaves 13, channel 17, arrives 27. A again: starts 13,
-    leaves 19, waits for 21 (no time at the cache): 21, but completes after B: 27. C enters at 4, starts at 19, leaves
-    25, channel 29, arrives 39. B: control waits for a place in the queue of 4 until 21, enters at 22, starts at 25,
-    leaves 31, channel 35, arrives 45.
-    """
+def test_cache_drops_the_least_recently_used_line() -> None:
+    """128 bytes of two lines (of 4096) fit. A, B miss; A hits; C drops B; B misses again. No limits but the
+    channel's, latency 10. A: starts 1, leaves 7, channel 11, arrives 21. B: starts 7, leaves 13, channel 17,
+    arrives 27. A again: starts 13, leaves 19, waits for 21 (no time at the cache): 21, but completes after B:
+    27. C enters at 4, starts at 19, leaves 25, channel 29, arrives 39. B: control waits for a place in the
+    queue of 4 until 21, enters at 22, starts at 25, leaves 31, channel 35, arrives 45."""
     chip = replace(CHIP, shared=(spec.Shared("l2", 256, 0.0, "chip", "hardware", 0),))
-    trace = check(45, *(load(128, at) for at in (0, 128, 0, 256, 128)), chip=chip)
-    assert (trace.cache_hits, trace.cache_misses) == (1, 4)
+    body = (load(128, at) for at in (0, 4096, 0, 8192, 4096))
+    trace = check(45, *body, chip=chip, tensors=(LINES,))
+    assert (trace.cache_hit_bytes, trace.cache_missed_bytes) == (128, 4 * 128)
     assert ends(trace, 0, c.Queue.LD) == [21, 27, 27, 39, 45]
+
+
+def test_part_of_a_load_hits() -> None:
+    """Cache 64 bytes a cycle, latency 3. [0,256) misses: leaves 7 and 9, cache 9 and 11, channel 13 and 17,
+    arrives 17 + 13 = 30. [128,384), ready at 9 + 4 = 13: what is missing comes first, leaves 15, cache 17,
+    channel 21, arrives 34. What is under way leaves 17, waits at the cache until 30, leaves it at 32, arrives
+    at 35."""
+    chip = replace(CHIP, shared=(spec.Shared("l2", 1024, 64.0, "chip", "hardware", 3),))
+    trace = check(35, load(256), load(256, 128), chip=chip)
+    assert (trace.cache_hit_bytes, trace.cache_missed_bytes, trace.read_bytes) == (128, 384, 384)
+
+
+def test_cache_keeps_a_store() -> None:
+    """Cache 64 bytes a cycle, latency 3. The store leaves 7, the cache 9, is there at 12. The load that waits for
+    it leaves 18, the cache 20, arrives at 23. DRAM has nothing to do."""
+    chip = replace(CHIP, shared=(spec.Shared("l2", 1024, 64.0, "chip", "hardware", 3),))
+    body = (store(128, posts=(Post(0),)), load(128, waits=(Wait(0),)))
+    trace = check(23, *body, chip=chip, semaphores=(0,))
+    assert (trace.cache_hit_bytes, trace.read_bytes, trace.written_bytes) == (128, 0, 0)
+
+
+def test_cache_of_a_cluster_keeps_no_store() -> None:
+    """The store leaves 8, the cache 11, the channel (a load's until 13) 17, is there at 30, and what the cache had of it is
+    gone: the load leaves 36, the cache 38, the channel 42, arrives at 55."""
+    chip = replace(CHIP, shared=(spec.Shared("l2", 1024, 64.0, "cluster", "hardware", 3),))
+    body = (load(128, posts=(Post(0),)), store(128, posts=(Post(1),)), load(128, waits=(Wait(0), Wait(1))))
+    trace = check(55, *body, chip=chip, semaphores=(0, 0))
+    assert (trace.cache_hit_bytes, trace.read_bytes, trace.written_bytes) == (0, 256, 128)
+
+
+def test_what_was_stored_goes_to_memory_when_its_line_goes() -> None:
+    """512 bytes fit. The load starts at 2, and takes the place of the store's line: the channel writes 512 bytes until 18.
+    The load's burst leaves the engine at 8, the channel at 22, arrives at 32."""
+    chip = replace(CHIP, shared=(spec.Shared("l2", 512, 0.0, "chip", "hardware", 0),))
+    trace = check(32, store(512), load(128, 4096), chip=chip, tensors=(LINES,))
+    assert (trace.read_bytes, trace.written_bytes) == (128, 512)
+
+
+def test_a_granule_that_a_store_covers_partly_is_fetched() -> None:
+    """96 bytes leave the engine at 5 + 1.5 and are there; 64 are fetched, which nothing waits for."""
+    chip = replace(CHIP, shared=(spec.Shared("l2", 512, 0.0, "chip", "hardware", 0),))
+    trace = check(7, store(96), chip=chip)
+    assert (trace.read_bytes, trace.written_bytes, trace.resource_ticks["dram 0"]) == (64, 0, 2 * CYCLE)
 
 
 def test_queue_depth_stall() -> None:

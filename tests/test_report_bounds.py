@@ -86,6 +86,20 @@ def test_constants_are_folded() -> None:
     assert work.dram_bytes == 2 * 8 * 4 * 4
 
 
+def test_outputs_may_stay_in_the_cache_of_the_chip() -> None:
+    build = Builder()
+    x = build.input("x", TensorType(F32, (512, 1024)))
+    graph = finish(build, build.relu(x))
+    gpu = load_chip("a100")
+    small = replace(gpu, shared=(replace(gpu.shared[0], bytes=1 << 20),))
+    clusters = replace(gpu, shared=(replace(gpu.shared[0], scope="cluster"),))
+    whole = {"inputs": 2 << 20, "weights": 0, "states": 0, "outputs": 2 << 20}
+    assert b.bounds(graph, gpu).compulsory_bytes == {**whole, "outputs": 0}
+    assert b.bounds(graph, small).compulsory_bytes == {**whole, "outputs": 1 << 20}
+    assert b.bounds(graph, clusters).compulsory_bytes == whole
+    assert b.floor(graph, gpu) < b.floor(graph, small) < b.floor(graph, clusters)
+
+
 def test_repeated_rows_count_once() -> None:
     build = Builder()
     x = build.broadcast(build.input("x", TensorType(F32, (16,))), (8, 16), (1,))

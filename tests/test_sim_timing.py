@@ -33,7 +33,7 @@ def assert_agree(case: Case) -> None:
     assert {name: ticks for name, ticks in trace.resource_ticks.items() if ticks} == judge.busy_ticks
     assert (trace.read_bytes, trace.read_charged_bytes) == judge.dram_read_bytes
     assert (trace.written_bytes, trace.written_charged_bytes) == judge.dram_written_bytes
-    assert (trace.cache_hits, trace.cache_misses) == (judge.cache_hits, judge.cache_misses)
+    assert (trace.cache_hit_bytes, trace.cache_missed_bytes) == (judge.cache_hit_bytes, judge.cache_missed_bytes)
 
 
 def assert_same(one: timing.Trace, other: timing.Trace) -> None:
@@ -41,7 +41,7 @@ def assert_same(one: timing.Trace, other: timing.Trace) -> None:
     assert one.cycles == other.cycles
     assert one.kernels == other.kernels
     assert one.resource_ticks == other.resource_ticks
-    assert (one.cache_hits, one.cache_misses) == (other.cache_hits, other.cache_misses)
+    assert (one.cache_hit_bytes, one.cache_missed_bytes) == (other.cache_hit_bytes, other.cache_missed_bytes)
     for name in ("commands", "busy", "wait_semaphore", "wait_engine", "idle", "full"):
         assert np.array_equal(getattr(one.queues, name), getattr(other.queues, name)), name
     assert np.array_equal(one.wait_barrier, other.wait_barrier)

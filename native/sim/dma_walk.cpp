@@ -34,35 +34,25 @@ Footprint DmaWalk::footprint(int number, std::span<const int64_t> slots) {
     const Command& command = program_.commands[static_cast<size_t>(number)];
     const Dma& dma = std::get<Dma>(command.body);
     const Tensor& tensor = program_.tensors[static_cast<size_t>(dma.tensor)];
-    const int64_t unit = dtype_bytes(tensor.dtype), offset = dma.offset.value(slots);
+    const int64_t unit = dtype_bytes(tensor.dtype);
     Shape shape;
     shape.counts.count = dma.extents.count;
-    Footprint box{.first = tensor.base + offset, .bytes = unit};
-    int64_t below = 0, above = unit - 1;
-    const auto widen = [&](int64_t count, int64_t stride) { (stride < 0 ? below : above) += (count - 1) * stride; };
+    Footprint box;
+    box.first = tensor.base + dma.offset.value(slots);
+    box.bytes = unit;
     for (int d = 0; d < dma.extents.count; ++d) {
         int64_t count = dma.extents[d];
         if (!dma.indexed || d != dma.index_dim) {
             const int64_t origin = dma.origin[static_cast<size_t>(d)].value(slots), low = std::max<int64_t>(origin, 0);
             count = std::min(origin + count, tensor.extents[d]) - low;
             box.first += low * tensor.strides[d];
-            widen(count, tensor.strides[d]);
         }
         if (count <= 0)
             return {};
         box.bytes *= count;
         shape.counts[d] = count;
     }
-    int64_t from = box.first;
-    if (dma.indexed && command.opcode == Opcode::Store) { // any row may be written
-        from = tensor.base + offset;
-        below = 0;
-        above = unit - 1;
-        for (int d = 0; d < tensor.extents.count; ++d)
-            widen(tensor.extents[d], tensor.strides[d]);
-    }
-    box.low = from + below;
-    box.high = from + above;
+    box.counts = shape.counts;
     shape.phase = floor_mod(box.first, granule_);
     Known& known = known_[static_cast<size_t>(number)];
     if (!(known.latest == shape)) {
@@ -76,19 +66,28 @@ Footprint DmaWalk::footprint(int number, std::span<const int64_t> slots) {
     return box;
 }
 
-int64_t DmaWalk::charge(const Command& command, const Shape& shape) const {
+Runs DmaWalk::runs(int number, const Footprint& box) const {
+    return runs_of(program_.commands[static_cast<size_t>(number)], box.counts, box.first);
+}
+
+Runs DmaWalk::runs_of(const Command& command, const Dims& counts, int64_t first) const {
     const Dma& dma = std::get<Dma>(command.body);
     const Tensor& tensor = program_.tensors[static_cast<size_t>(dma.tensor)];
-    Dims counts = shape.counts, strides = tensor.strides;
+    Runs runs{first, dtype_bytes(tensor.dtype), counts, tensor.strides};
     if (dma.indexed)
-        strides[dma.index_dim] = 0;
-    int64_t run = dtype_bytes(tensor.dtype);
+        runs.strides[dma.index_dim] = 0;
     const int joins = dma.indexed ? dma.index_dim + 1 : 0; // the index's rows are runs of their own
-    while (counts.count > joins && (counts[counts.count - 1] == 1 || strides[counts.count - 1] == run)) {
-        run *= counts[counts.count - 1];
-        --counts.count;
+    for (int& left = runs.counts.count; left > joins; --left) {
+        if (runs.counts[left - 1] != 1 && runs.strides[left - 1] != runs.bytes)
+            break;
+        runs.bytes *= runs.counts[left - 1];
     }
-    return charge_of_runs(command, counts, strides, run, shape.phase);
+    return runs;
+}
+
+int64_t DmaWalk::charge(const Command& command, const Shape& shape) const {
+    const Runs runs = runs_of(command, shape.counts, 0);
+    return charge_of_runs(command, runs.counts, runs.strides, runs.bytes, shape.phase);
 }
 
 // Runs with the same place in their granule cost the same: counts them by place, dimension by dimension.

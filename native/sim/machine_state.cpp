@@ -40,7 +40,7 @@ uint64_t MachineState::fingerprint() const {
                 const bool started = n - queue.completed < queue.started - queue.completed;
                 add(entry.command);
                 if (is_dma(m_.program_.commands[index(entry.command)])) {
-                    add(entry.valued.box.charged);
+                    add(entry.box.charged);
                     add(started ? entry.landed ^ ticks_ahead(entry.engine_free) << 20 : 0);
                 }
             }
@@ -68,7 +68,6 @@ std::vector<int64_t> MachineState::words() {
         put(arrived);
     for (const Resource& resource : m_.fabric_.resources)
         put(ticks_ahead(resource.free));
-    put_caches();
     put_events(m_.calendar_.all());
     return std::move(words_);
 }
@@ -81,7 +80,7 @@ void MachineState::put_core(size_t number) {
         put(core.resume == kUnknown ? kNotYet : ahead(core.resume));
         const bool waits = core.mode != Mode::issuing && core.mode != Mode::ended;
         put(waits ? m_.calendar_.now() - core.since : 0);
-        put(core.step ? static_cast<int64_t>(m_.worth(*core.step, core.valued)) : 0);
+        put(core.step ? static_cast<int64_t>(m_.worth(*core.step, core.box)) : 0);
     }
     words_.insert(words_.end(), core.semaphores.begin(), core.semaphores.end());
     words_.insert(words_.end(), core.waiting.begin(), core.waiting.end());
@@ -105,9 +104,9 @@ void MachineState::put_entry(const QueueState& queue, uint32_t number) {
     const bool dma = is_dma(command);
     put(entry.command);
     if (dma) {
-        put(entry.valued.box.bytes);
-        put(entry.valued.box.charged);
-        put(m_.home_of(std::get<Dma>(command.body), entry.valued.box));
+        put(entry.box.bytes);
+        put(entry.box.charged);
+        put(m_.home_of(std::get<Dma>(command.body), entry.box));
     }
     if (number - queue.completed >= queue.started - queue.completed) { // not started
         put(m_.calendar_.now() - entry.entered);
@@ -115,14 +114,15 @@ void MachineState::put_entry(const QueueState& queue, uint32_t number) {
     }
     put(entry.released < 0 ? m_.calendar_.now() - entry.start : kNotYet); // its busy time is still to be counted
     put(entry.done < 0 ? kNotYet : ahead(entry.done));
-    if (dma && entry.valued.box.bytes && entry.done < 0)
+    if (dma && entry.box.bytes && entry.done < 0)
         put_transfer(entry);
 }
 
 void MachineState::put_transfer(const Entry& entry) {
     const int64_t window = m_.chip_.outstanding_bursts;
-    for (const int64_t word : {entry.size, entry.planned, entry.sent, entry.landed, int64_t{entry.sending},
-                               ticks_ahead(entry.engine_free), ticks_ahead(entry.all_arrived), entry.homes})
+    for (const int64_t word :
+         {entry.size, entry.far, int64_t{entry.near != nullptr}, entry.planned, entry.sent, entry.landed,
+          int64_t{entry.sending}, ticks_ahead(entry.engine_free), ticks_ahead(entry.all_arrived), entry.homes})
         put(word);
     for (int64_t burst = std::max<int64_t>(0, entry.planned - window); burst < entry.planned; ++burst) {
         const int64_t arrived = entry.arrived[index(burst % window)];
@@ -134,23 +134,12 @@ void MachineState::put_transfer(const Entry& entry) {
         put_events(entry.brings->held);
 }
 
-// Which of the loads under way brings the tile, or when it will have come.
+// Which of the loads under way it is, or when it will have come.
 void MachineState::put_fill(const std::shared_ptr<Fill>& fill) {
     if (fill && fill->arrived < 0)
         put(-2 - (std::find(fills_.begin(), fills_.end(), fill.get()) - fills_.begin()));
     else
         put(fill ? ticks_ahead(fill->arrived) : kNotYet);
-}
-
-// Tiles by their order, not by what they are: that counts through the outcomes of the accesses.
-void MachineState::put_caches() {
-    for (const TileCache& cache : m_.caches_.all()) {
-        put(static_cast<int64_t>(cache.tiles().size()));
-        for (const TileCache::Tile& tile : cache.tiles()) {
-            put(tile.box.bytes);
-            put_fill(tile.fill);
-        }
-    }
 }
 
 void MachineState::put_events(const std::vector<Event>& events) {
@@ -169,10 +158,8 @@ void MachineState::put_events(const std::vector<Event>& events) {
 void MachineState::shift(int64_t cycles) {
     const int64_t ticks = cycles * kTicksPerCycle;
     std::set<Fill*> fills;
-    for (TileCache& cache : m_.caches_.all()) {
-        for (TileCache::Tile& tile : cache.tiles())
-            fills.insert(tile.fill.get());
-    }
+    for (const auto& flight : m_.flights_.all())
+        fills.insert(flight.second.get());
     for (Core& core : m_.cores_) {
         core.resume += core.resume == kUnknown ? 0 : cycles;
         core.since += cycles;

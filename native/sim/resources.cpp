@@ -1,8 +1,5 @@
 #include "sim/resources.h"
 
-#include <algorithm>
-#include <bit>
-#include <iterator>
 #include <utility>
 
 namespace tapeout::sim {
@@ -27,16 +24,15 @@ Fabric::Fabric(const ChipParams& chip, int64_t channel_rate_milli)
             links_.push_back(from == to ? -1 : add(name, chip.die_link.rate_milli));
         }
     }
-    std::vector<int> channels;
     for (int64_t die = 0; die < chip.dies; ++die)
-        channels.push_back(add(numbered("dram ", die), channel_rate_milli));
+        channels_.push_back(add(numbered("dram ", die), channel_rate_milli));
     for (int cluster = 0; cluster < clusters; ++cluster) {
         const std::string name = numbered("cluster ", cluster);
         const int64_t rate = chip.cluster_port.rate_milli;
         ports_.push_back({add(name + " in", rate), add(name + " out", rate)});
     }
     for (int cluster = 0; cluster < clusters; ++cluster)
-        add_cluster(chip, cluster, channels);
+        add_cluster(chip, cluster);
     if (cluster_cores_ == 1)
         find_own();
 }
@@ -48,8 +44,8 @@ void Fabric::find_own() {
             for (Route& route : space_[i])
                 visit(route, i / spaces_);
         }
-        for (size_t i = 0; i < hit_.size(); ++i)
-            visit(hit_[i], 2 * i);
+        for (size_t i = 0; i < cache_.size(); ++i)
+            visit(cache_[i], i);
         for (size_t i = 0; i < dram_.size(); ++i)
             visit(dram_[i], i / dies_);
     };
@@ -110,7 +106,7 @@ std::vector<Route> Fabric::slices(const ChipParams& chip, size_t shared, int clu
     return ways;
 }
 
-void Fabric::add_cluster(const ChipParams& chip, int cluster, const std::vector<int>& channels) {
+void Fabric::add_cluster(const ChipParams& chip, int cluster) {
     int cache = -1;
     for (size_t s = 0; s < chip.shared.size() && cache < 0; ++s)
         cache = chip.shared[s].hardware ? static_cast<int>(s) : -1;
@@ -132,118 +128,21 @@ void Fabric::add_cluster(const ChipParams& chip, int cluster, const std::vector<
             const auto shared = static_cast<size_t>(cache);
             const int resource = level(chip, shared, cluster);
             const int64_t latency = chip.shared[shared].port.latency_cycles;
-            if (!store) {
-                Route hit = way;
-                hit.latency_ticks += latency * kTicksPerCycle;
-                hit.hold = hit.hops;
-                hit.resource[hit.hops++] = resource;
-                hit_.push_back(hit);
-            }
+            Route hit = way;
+            hit.latency_ticks += latency * kTicksPerCycle;
+            hit.hold = hit.hops;
+            hit.resource[hit.hops++] = resource;
+            cache_.push_back(hit);
             append(way, resource, latency);
         }
         const int64_t here = cluster / chip.clusters_per_die;
         for (int64_t home = 0; home < chip.dies; ++home) {
             Route route = way;
             append_link(chip, route, store, here, home);
-            append(route, channels[static_cast<size_t>(home)], chip.dram_latency_cycles);
+            append(route, channels_[static_cast<size_t>(home)], chip.dram_latency_cycles);
             dram_.push_back(route);
         }
     }
-}
-
-uint64_t TileKey::hash() const {
-    uint64_t result = 0;
-    for (const int64_t word : words)
-        result = mix(result ^ static_cast<uint64_t>(word));
-    return result;
-}
-
-TileCache::TileCache(const TileCache& other)
-    : capacity_(other.capacity_), used_(other.used_), accesses_(other.accesses_), tiles_(other.tiles_) {
-    for (auto tile = tiles_.begin(); tile != tiles_.end(); ++tile) {
-        by_key_[tile->key] = tile;
-        lengths(tile->box).emplace(tile->box.low, tile);
-    }
-}
-
-const TileCache::Tile* TileCache::find(const TileKey& key, uint64_t& age) {
-    ++accesses_;
-    const auto found = by_key_.find(key);
-    if (found == by_key_.end())
-        return nullptr;
-    tiles_.splice(tiles_.begin(), tiles_, found->second);
-    age = accesses_ - std::exchange(tiles_.front().used, accesses_);
-    return &tiles_.front();
-}
-
-void TileCache::keep(const TileKey& key, const Footprint& box, std::shared_ptr<Fill> fill) {
-    if (box.bytes > capacity_)
-        return;
-    while (used_ + box.bytes > capacity_)
-        remove(std::prev(tiles_.end()));
-    tiles_.push_front({key, box, std::move(fill), accesses_});
-    by_key_[key] = tiles_.begin();
-    lengths(box).emplace(box.low, tiles_.begin());
-    used_ += box.bytes;
-}
-
-uint64_t TileCache::drop(const Footprint& box) {
-    uint64_t dropped = 0;
-    ++accesses_;
-    for (size_t bits = 0; bits < by_length_.size(); ++bits) {
-        ByFirst& tiles = by_length_[bits];
-        if (tiles.empty())
-            continue;
-        const int64_t reach = int64_t{1} << std::min<size_t>(bits, 62);
-        for (auto next = tiles.lower_bound(box.low - reach); next != tiles.end() && next->first <= box.high;) {
-            const Place tile = (next++)->second;
-            if (tile->box.high < box.low)
-                continue;
-            dropped += mix(accesses_ - tile->used);
-            remove(tile);
-        }
-    }
-    return dropped;
-}
-
-void TileCache::remove(Place tile) {
-    used_ -= tile->box.bytes;
-    ByFirst& tiles = lengths(tile->box);
-    auto [at, end] = tiles.equal_range(tile->box.low);
-    tiles.erase(std::find_if(at, end, [&](const auto& entry) { return entry.second == tile; }));
-    by_key_.erase(tile->key);
-    tiles_.erase(tile);
-}
-
-TileCache::ByFirst& TileCache::lengths(const Footprint& box) {
-    return by_length_[static_cast<size_t>(std::bit_width(static_cast<uint64_t>(box.high - box.low)))];
-}
-
-Caches::Caches(const ChipParams& chip) : cluster_cores_(static_cast<int>(chip.cores_per_cluster)) {
-    for (const Shared& shared : chip.shared) {
-        if (shared.hardware && caches_.empty()) {
-            for (int64_t i = shared.scope == Scope::chip ? 1 : chip.clusters(); i > 0; --i)
-                caches_.emplace_back(shared.bytes);
-        }
-    }
-}
-
-Caches::Access Caches::load(int core, const Dma& dma, const Valued& valued, std::shared_ptr<Fill> fill) {
-    if (dma.indexed)
-        return {};
-    TileCache& cache = caches_[caches_.size() > 1 ? static_cast<size_t>(core / cluster_cores_) : 0];
-    uint64_t age = 0;
-    if (const TileCache::Tile* tile = cache.find(valued.key, age))
-        return {true, tile->fill, age};
-    cache.keep(valued.key, valued.box, fill);
-    return {false, std::move(fill), 0};
-}
-
-uint64_t Caches::store(const Valued& valued) {
-    uint64_t outcome = 0;
-    for (TileCache& cache : caches_)
-        outcome = mix(outcome ^ cache.drop(valued.box));
-    return outcome;
 }
 
 } // namespace tapeout::sim

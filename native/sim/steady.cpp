@@ -33,8 +33,8 @@ void each_count(C& counts, F visit) {
         for (auto* count : {&k.read_bytes, &k.read_charged, &k.written_bytes, &k.written_charged})
             visit(*count);
     }
-    visit(counts.cache_hits);
-    visit(counts.cache_misses);
+    visit(counts.cache_hit_bytes);
+    visit(counts.cache_missed_bytes);
     visit(counts.skipped_turns);
 }
 
@@ -43,13 +43,13 @@ void each_count(C& counts, F visit) {
 SteadyLoops::SteadyLoops(Machine& machine)
     : m_(machine), anchors_(machine.program_.loops.size()), steps_(machine.cores_.size()) {}
 
-void SteadyLoops::note(int core, const Step& step, const Valued& valued) {
-    steps_[index(core)].push_back(m_.worth(step, valued));
+void SteadyLoops::note(int core, const Step& step, const Footprint& box) {
+    steps_[index(core)].push_back(m_.worth(step, box));
 }
 
-void SteadyLoops::started(int core, int queue, uint64_t outcome) {
+void SteadyLoops::started(int core, int queue, const Look& look) {
     if (!m_.caches_.empty())
-        starts_.push_back({core, queue, outcome});
+        starts_.push_back({core, queue, look});
 }
 
 bool SteadyLoops::affordable(size_t words) const {
@@ -167,14 +167,14 @@ SteadyLoops::Walker SteadyLoops::walker(int core) const {
 }
 
 // One step ahead; false where control can not know the way.
-bool SteadyLoops::advance(Walker& walker, Valued& valued) const {
+bool SteadyLoops::advance(Walker& walker, Footprint& box) const {
     if (walker.step && walker.step->kind == StepKind::LoadScalar && !walker.control.load_scalar(*walker.step))
         return false;
     walker.step = &walker.control.next();
     if (walker.step->kind == StepKind::Issue) {
         const Opcode opcode = m_.program_.commands[index(walker.step->command)].opcode;
         if (opcode == Opcode::Load || opcode == Opcode::Store)
-            valued = m_.value(walker.control, walker.step->command);
+            box = m_.value(walker.control, walker.step->command);
     }
     return true;
 }
@@ -183,10 +183,10 @@ bool SteadyLoops::advance(Walker& walker, Valued& valued) const {
 int64_t SteadyLoops::walk(const Anchor& anchor, int core, Walker& walker, int64_t times) const {
     const std::vector<uint64_t>& log = steps_[index(core)];
     const size_t first = anchor.steps[index(core)];
-    Valued valued;
+    Footprint box;
     for (int64_t done = 0; done < times; ++done) {
         for (size_t step = first; step < log.size(); ++step) {
-            if (!advance(walker, valued) || m_.worth(*walker.step, valued) != log[step])
+            if (!advance(walker, box) || m_.worth(*walker.step, box) != log[step])
                 return done;
         }
     }
@@ -197,36 +197,48 @@ SteadyLoops::Backlog SteadyLoops::backlog() const {
     Backlog all(m_.cores_.size());
     for (size_t number = 0; number < all.size(); ++number) {
         const Core& core = m_.cores_[number];
-        const auto add = [&](int command, const Valued& valued) {
+        const auto add = [&](int command, const Footprint& box) {
             const Command& c = m_.program_.commands[index(command)];
             if (c.opcode == Opcode::Load || c.opcode == Opcode::Store)
-                all[number][static_cast<size_t>(c.queue)].push_back({command, valued});
+                all[number][static_cast<size_t>(c.queue)].push_back({command, box});
         };
         for (size_t q = 0; q < 2; ++q) {
             for (uint32_t n = core.queues[q].started; n != core.queues[q].issued; ++n)
-                add(core.queues[q].at(n).command, core.queues[q].at(n).valued);
+                add(core.queues[q].at(n).command, core.queues[q].at(n).box);
         }
         if (number && core.step && core.step->kind == StepKind::Issue)
-            add(core.step->command, core.valued);
+            add(core.step->command, core.box);
     }
     return all;
 }
 
-// The same for the caches' directories: every start of the period has the same outcome, on its own tile.
+// Whether a DMA command does to its cache what it did a period ago, and waits for the load that it waited for then.
+// A load that began more than `longest_flight` accesses ago has come.
+bool SteadyLoops::same_way(const Start& start, int64_t longest_flight, const CacheAccess& access,
+                           int64_t number) const {
+    const int64_t age = access.fill ? number - access.fill : 0;
+    const bool has_come = !start.look.waits && (age == 0 || age > longest_flight);
+    return access.outcome() == start.look.outcome && (age == start.look.age || has_come);
+}
+
+// The same for the caches' directories: every start of the period has the same outcome, on its own lines.
 int64_t SteadyLoops::replay(const Anchor& anchor, int64_t times, Caches& caches, Backlog& backlog) const {
+    int64_t longest_flight = 0;
+    for (size_t i = anchor.starts; i < starts_.size(); ++i)
+        longest_flight = std::max(longest_flight, starts_[i].look.flight);
     std::vector<Walker> walkers;
     for (size_t core = 0; core < m_.cores_.size(); ++core)
         walkers.push_back(walker(static_cast<int>(core)));
-    Valued valued;
+    Footprint box;
     for (int64_t done = 0; done < times; ++done) {
         for (size_t core = 0; core < walkers.size(); ++core) {
             for (size_t step = anchor.steps[core]; step < steps_[core].size(); ++step) {
-                advance(walkers[core], valued);
+                advance(walkers[core], box);
                 if (walkers[core].step->kind != StepKind::Issue)
                     continue;
                 const Command& command = m_.program_.commands[index(walkers[core].step->command)];
                 if (command.opcode == Opcode::Load || command.opcode == Opcode::Store)
-                    backlog[core][static_cast<size_t>(command.queue)].push_back({walkers[core].step->command, valued});
+                    backlog[core][static_cast<size_t>(command.queue)].push_back({walkers[core].step->command, box});
             }
         }
         for (size_t i = anchor.starts; i < starts_.size(); ++i) {
@@ -234,27 +246,26 @@ int64_t SteadyLoops::replay(const Anchor& anchor, int64_t times, Caches& caches,
             const Pending& next = queue.front();
             const Command& command = m_.program_.commands[index(next.command)];
             const Dma& dma = std::get<Dma>(command.body);
-            uint64_t outcome = 0;
-            if (next.valued.box.bytes && !m_.program_.tensors[index(dma.tensor)].space) {
-                outcome = command.opcode == Opcode::Store
-                              ? caches.store(next.valued)
-                              : caches.load(starts_[i].core, dma, next.valued, nullptr).outcome;
+            const bool cached = next.box.bytes && !dma.indexed && !m_.program_.tensors[index(dma.tensor)].space;
+            bool same = true;
+            if (cached) {
+                const Runs runs = m_.walk_.runs(next.command, next.box);
+                const bool store = command.opcode == Opcode::Store;
+                const CacheAccess access = store ? caches.store(runs, dma.add) : caches.load(starts_[i].core, runs);
+                same = (store && !caches.keeps_stores()) ||
+                       same_way(starts_[i], longest_flight, access, caches.accesses());
             }
             queue.pop_front();
-            if (outcome != starts_[i].outcome)
+            if (!same)
                 return done;
         }
     }
     return times;
 }
 
-// The directories and the commands still to start are those of the period's end; the fills under way are as they were.
+// The directories and the commands still to start are those of the period's end; the loads under way are as they were.
 void SteadyLoops::adopt_caches(Caches caches, Backlog backlog) {
-    for (size_t i = 0; i < caches.all().size(); ++i) {
-        auto now = m_.caches_.all()[i].tiles().begin();
-        for (TileCache::Tile& tile : caches.all()[i].tiles())
-            tile.fill = (now++)->fill;
-    }
+    m_.flights_.renumber(caches.accesses() - m_.caches_.accesses());
     m_.caches_ = std::move(caches);
     for (size_t number = 0; number < backlog.size(); ++number) {
         Core& core = m_.cores_[number];
@@ -263,12 +274,12 @@ void SteadyLoops::adopt_caches(Caches caches, Backlog backlog) {
             for (uint32_t n = core.queues[q].started; n != core.queues[q].issued; ++n) {
                 Entry& entry = core.queues[q].at(n);
                 if (!left.empty() && m_.program_.commands[index(entry.command)].opcode != Opcode::Nop) {
-                    entry.valued = left.front().valued;
+                    entry.box = left.front().box;
                     left.pop_front();
                 }
             }
             if (!left.empty())
-                core.valued = left.front().valued;
+                core.box = left.front().box;
         }
     }
 }

@@ -21,16 +21,15 @@ public:
     // Core 0 ends a turn of a loop that goes on.
     void turn(int loop);
     // A core begins a step.
-    void note(int core, const Step& step, const Valued& valued);
+    void note(int core, const Step& step, const Footprint& box);
     // A DMA command starts; what the caches made of it.
-    void started(int core, int queue, uint64_t outcome);
+    void started(int core, int queue, const Look& look);
     void count_event() { ++events_; }
 
 private:
     struct Start {
         int32_t core, queue;
-        uint64_t outcome;
-        bool operator==(const Start&) const = default;
+        Look look;
     };
     struct Anchor {
         bool valid = false;
@@ -53,7 +52,7 @@ private:
     // DMA commands that a queue still has to start.
     struct Pending {
         int command;
-        Valued valued;
+        Footprint box;
     };
     using Backlog = std::vector<std::array<std::deque<Pending>, 2>>; // by core, then LD and ST
 
@@ -62,10 +61,11 @@ private:
     bool skip(Anchor& anchor, int loop);
 
     Walker walker(int core) const;
-    bool advance(Walker& walker, Valued& valued) const;
+    bool advance(Walker& walker, Footprint& box) const;
     int64_t walk(const Anchor& anchor, int core, Walker& walker, int64_t times) const;
     int64_t replay(const Anchor& anchor, int64_t times, Caches& caches, Backlog& backlog) const;
     Backlog backlog() const;
+    bool same_way(const Start& start, int64_t longest_flight, const CacheAccess& access, int64_t number) const;
     void adopt_caches(Caches caches, Backlog backlog);
     void repeat(const Anchor& anchor, const Period& period);
     void forget_inside(int loop);
@@ -93,7 +93,6 @@ private:
     void put_queue(const QueueState& queue);
     void put_entry(const QueueState& queue, uint32_t number);
     void put_transfer(const Entry& entry);
-    void put_caches();
     void put_events(const std::vector<Event>& events);
     void put_fill(const std::shared_ptr<Fill>& fill);
     void shift_queue(QueueState& queue, int64_t cycles);

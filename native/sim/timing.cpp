@@ -70,6 +70,8 @@ void Machine::run() {
     }
     for (int core = 0; core < program_.cores; ++core)
         check_ended(core);
+    for (int64_t die = 0; die < chip_.dies; ++die) // what is still written back
+        end_ = std::max(end_, ceil_div(fabric_.channel(die).free, kTicksPerCycle));
 }
 
 void Machine::check_ended(int core) const {
@@ -180,7 +182,7 @@ void Machine::next_step(int core, Core& state) {
     if (step->kind == StepKind::Issue) {
         const Opcode opcode = program_.commands[index(step->command)].opcode;
         if (opcode == Opcode::Load || opcode == Opcode::Store)
-            state.valued = value(state.control, step->command);
+            state.box = value(state.control, step->command);
         state.mode = Mode::full;
     } else if (step->kind == StepKind::End) {
         state.mode = Mode::ended;
@@ -189,34 +191,23 @@ void Machine::next_step(int core, Core& state) {
         state.mode = step->kind == StepKind::Barrier ? Mode::barrier_issuing : Mode::scalar_issuing;
     }
     if (steady_)
-        steady_->note(core, *step, state.valued);
+        steady_->note(core, *step, state.box);
 }
 
-Valued Machine::value(const Control& control, int command) {
-    Valued valued{walk_.footprint(command, control.slots()), {}};
-    if (caches_.empty())
-        return valued;
-    const Dma& dma = std::get<Dma>(program_.commands[index(command)].body);
-    auto& words = valued.key.words;
-    words[0] = dma.tensor;
-    words[1] = dma.offset.value(control.slots());
-    for (size_t d = 0; d < dma.origin.size(); ++d) {
-        words[2 + d] = dma.origin[d].value(control.slots());
-        words[2 + kMaxDims + d] = dma.extents.values[d];
-    }
-    return valued;
+Footprint Machine::value(const Control& control, int command) {
+    return walk_.footprint(command, control.slots());
 }
 
 // What the timing of a step depends on, as one number: equal worth, equal treatment.
-uint64_t Machine::worth(const Step& step, const Valued& valued) const {
+uint64_t Machine::worth(const Step& step, const Footprint& box) const {
     uint64_t word = mix(static_cast<uint64_t>(&step - program_.steps.data()));
     if (step.kind != StepKind::Issue)
         return word;
     const Command& command = program_.commands[index(step.command)];
     if (command.opcode == Opcode::Load || command.opcode == Opcode::Store) {
-        word = mix(word ^ static_cast<uint64_t>(valued.box.bytes));
-        word = mix(word ^ static_cast<uint64_t>(valued.box.charged));
-        word = mix(word ^ static_cast<uint64_t>(home_of(std::get<Dma>(command.body), valued.box)));
+        word = mix(word ^ static_cast<uint64_t>(box.bytes));
+        word = mix(word ^ static_cast<uint64_t>(box.charged));
+        word = mix(word ^ static_cast<uint64_t>(home_of(std::get<Dma>(command.body), box)));
     }
     return word;
 }
@@ -237,7 +228,7 @@ void Machine::deliver(int core, Core& state) {
     entry.entered = calendar_.now();
     entry.start = entry.released = entry.done = -1;
     if (command.opcode == Opcode::Load || command.opcode == Opcode::Store)
-        entry.valued = state.valued;
+        entry.box = state.box;
     ++counts_.cores[index(core)].queue[static_cast<size_t>(command.queue)].commands;
     ++counts_.kernels[index(command.kernel)].commands[static_cast<size_t>(command.queue)];
     if (queue.started + 1 == queue.issued && queue.free_at != kUnknown)

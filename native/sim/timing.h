@@ -2,15 +2,18 @@
 // Python.
 #pragma once
 
+#include "sim/cache.h"
 #include "sim/calendar.h"
 #include "sim/control.h"
 #include "sim/dma_walk.h"
+#include "sim/hash.h"
 #include "sim/program.h"
 #include "sim/resources.h"
 
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <span>
 #include <utility>
@@ -48,8 +51,8 @@ struct TraceEvent {
 struct Counts {
     std::vector<CoreCounts> cores;
     std::vector<KernelCounts> kernels;
-    int64_t cache_hits = 0, cache_misses = 0;
-    int64_t skipped_turns = 0; // loop turns that were not simulated one by one
+    int64_t cache_hit_bytes = 0, cache_missed_bytes = 0; // of loads through a cache
+    int64_t skipped_turns = 0;                           // loop turns that were not simulated one by one
 };
 
 // ---- the machine's parts
@@ -58,20 +61,22 @@ struct Counts {
 struct Entry {
     int command = -1;
     uint32_t number = 0;
-    Valued valued;
+    Footprint box;
     int64_t entered = 0, start = -1, released = -1, done = -1; // cycles; -1: not yet known
     // DMA under way
     int64_t size = 0;   // bytes on the way
+    int64_t far = 0;    // of them on `routes`, in the first bursts; the rest comes from the cache, on `near`
     int64_t bursts = 0; // of which these have a known time to leave the engine, are on the way, have arrived:
     int64_t planned = 0, sent = 0, landed = 0;
-    bool sending = false;               // the latest sent is on its way to the first shared resource
-    int64_t engine_free = 0;            // tick
-    int64_t all_arrived = 0;            // tick, so far
-    const Route* routes = nullptr;      // one for each home
+    bool sending = false;          // the latest sent is on its way to the first shared resource
+    int64_t engine_free = 0;       // tick
+    int64_t all_arrived = 0;       // tick, so far
+    const Route* routes = nullptr; // one for each home
+    const Route* near = nullptr;
     int64_t homes = 1, home = 0;        // of the first burst
     std::vector<int64_t> leaves;        // tick at which the latest planned `outstanding_bursts` leave the engine
     std::vector<int64_t> arrived;       // and arrive, -1: not yet known
-    std::shared_ptr<Fill> fill, brings; // of the tile that a hit waits for; that this miss brings
+    std::shared_ptr<Fill> fill, brings; // that hits wait for; what this load brings
 };
 
 struct QueueState {
@@ -87,6 +92,32 @@ struct QueueState {
 
 inline constexpr int64_t kUnknown = INT64_MAX;
 
+// Loads under way that bring something to a cache, by the number of their access.
+class Flights {
+public:
+    void add(int64_t number, std::shared_ptr<Fill> fill) { all_.emplace_back(number, std::move(fill)); }
+    // The load, null where it has come by `tick`.
+    std::shared_ptr<Fill> find(int64_t number, int64_t tick) const;
+    // Forgets what has come at the front; the number of the first left, or `none`.
+    int64_t first(int64_t tick, int64_t none);
+    // Skipped periods brought as many accesses.
+    void renumber(int64_t more);
+    const std::deque<std::pair<int64_t, std::shared_ptr<Fill>>>& all() const { return all_; }
+
+private:
+    static bool has_come(const Fill& fill, int64_t tick) { return fill.arrived >= 0 && fill.arrived <= tick; }
+
+    std::deque<std::pair<int64_t, std::shared_ptr<Fill>>> all_; // in ascending order
+};
+
+// What a cache made of a DMA command, as far as time depends on it.
+struct Look {
+    uint64_t outcome = 0;
+    int64_t age = 0;    // accesses since the load began that hits depend on, 0: none
+    bool waits = false; // that load is under way
+    int64_t flight = 0; // accesses since the first of all loads under way began
+};
+
 enum class Mode : uint8_t { issuing, full, scalar_issuing, scalar_wait, barrier_issuing, draining, at_barrier, ended };
 
 struct Core {
@@ -95,7 +126,7 @@ struct Core {
     Control control;
     Mode mode = Mode::issuing;
     const Step* step = nullptr; // the step under way, null before the first
-    Valued valued;              // of its command
+    Footprint box;              // of its command
     int64_t resume = 0;         // cycle at which it goes on (issuing modes, at_barrier)
     int64_t since = 0;          // cycle since which it waits
     std::array<QueueState, kQueues> queues;
@@ -134,8 +165,8 @@ private:
     void arrive_at_barrier(int core, const Step& step);
     void wake(int core, int64_t cycle);
     bool take(Core& state, std::span<const Wait> waits, int waiter);
-    Valued value(const Control& control, int command);
-    uint64_t worth(const Step& step, const Valued& valued) const;
+    Footprint value(const Control& control, int command);
+    uint64_t worth(const Step& step, const Footprint& box) const;
 
     // queues
     void push_start(int core, int queue, int64_t cycle);
@@ -148,7 +179,8 @@ private:
 
     // DMA
     void start_transfer(int core, int queue, Entry& entry);
-    uint64_t choose_way(int core, Entry& entry);
+    Look choose_way(int core, Entry& entry);
+    Look use_cache(int core, Entry& entry, const Dma& dma, bool store);
     void plan(int core, int queue, Entry& entry);
     void send(int core, int queue, Entry& entry);
     void arrive(Event& event);
@@ -156,10 +188,18 @@ private:
     void push_burst(Event event, int64_t tick);
     void land(int core, int queue, Entry& entry, uint32_t burst, int64_t tick);
     const Route& route(const Entry& entry, uint32_t burst) const {
+        if (burst >= far_bursts(entry))
+            return *entry.near;
         return entry.routes[entry.homes > 1 ? (entry.home + burst) % entry.homes : 0];
     }
+    int64_t far_bursts(const Entry& entry) const {
+        return entry.near ? ceil_div(entry.far, chip_.burst_bytes) : entry.bursts;
+    }
     int64_t burst_bytes(const Entry& entry, int64_t burst) const {
-        return std::min(chip_.burst_bytes, entry.size - burst * chip_.burst_bytes);
+        const int64_t far = far_bursts(entry);
+        const int64_t behind = burst < far ? (entry.near ? entry.far : entry.size) - burst * chip_.burst_bytes
+                                           : entry.size - entry.far - (burst - far) * chip_.burst_bytes;
+        return std::min(chip_.burst_bytes, behind);
     }
     // Over how many places the memory of a transfer is interleaved: dies, or the clusters of a distributed memory.
     int64_t homes_of(const Dma& dma) const {
@@ -187,6 +227,7 @@ private:
     Fabric fabric_;
     DmaWalk walk_;
     Caches caches_;
+    Flights flights_;
     std::vector<int64_t> cycles_; // by command
     std::vector<std::vector<int64_t>> scalars_;
     std::vector<Core> cores_;

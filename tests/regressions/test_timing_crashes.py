@@ -28,11 +28,12 @@ def store(tensor: int) -> tuple[c.Node, ...]:
 
 def test_reversed_tiles_of_a_cache() -> None:
     """A reversed tile is found again, goes when it is stored to from either side, and not when its neighbour is."""
-    cached = replace(chip(), shared=(spec.Shared("cache", 1 << 12, 64, "chip", "hardware"),))
+    cached = replace(chip(), shared=(spec.Shared("cache", 1 << 12, 64, "cluster", "hardware"),))
     body = (*load(1), *load(1), *store(0), *load(1), *load(0), *store(1), *load(0), *store(2), *load(0))
     program = Program("reversed", "small", 1, (FORWARDS, BACKWARDS, FURTHER), ("core",), (0,), body)
     trace, judge = timing.run(program, cached), reference.run(program, cached, [[]])
-    assert (trace.cache_hits, trace.cache_misses) == (judge.cache_hits, judge.cache_misses) == (2, 4)
+    found = trace.cache_hit_bytes, trace.cache_missed_bytes
+    assert found == (judge.cache_hit_bytes, judge.cache_missed_bytes) == (96, 64)
     assert trace.cycles == judge.cycles
 
 

@@ -130,8 +130,8 @@ class Port:
 @dataclass(frozen=True, slots=True)
 class Shared:
     """A memory that a cluster or the chip shares; of a `distributed` one every cluster holds a slice of `bytes`, which
-    all cores reach. `software`: an address space for DMA; `hardware`: a cache before DRAM that keeps whole tiles (least
-    recently used first out)."""
+    all cores reach. `software`: an address space for DMA; `hardware`: a cache before DRAM, which keeps stores as well
+    where it is the chip's."""
 
     name: str
     bytes: int
@@ -232,6 +232,11 @@ class Chip:
     def cache(self) -> Shared | None:
         """The hardware-managed level, where there is one."""
         return next((s for s in self.shared if s.managed == "hardware"), None)
+
+    @property
+    def keeps_stores(self) -> bool:
+        """Whether what is stored stays in the cache: that of the whole chip."""
+        return self.cache is not None and self.cache.scope == "chip"
 
     @property
     def spaces(self) -> tuple[Shared, ...]:

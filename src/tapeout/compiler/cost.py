@@ -5,6 +5,7 @@ on DRAM, ports and shared memories as the machine charges it (`docs/timing.md`),
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +40,16 @@ class Space:
 
     tile: Array
     factor: Array
+
+
+def in_cache(op: k.LoadTile | k.StoreTile, chip: Chip) -> bool:
+    """Whether a tile goes to the cache and no further: of a temporary that was computed not long before, or that is
+    stored and does not fill the cache."""
+    access = op.access
+    if chip.cache is None or not chip.keeps_stores or access.buffer.space or access.gather:
+        return False
+    recent = isinstance(op, k.StoreTile) or access.buffer.role == "temporary"
+    return recent and prod(access.extents) * access.buffer.dtype.bytes <= chip.cache.bytes / 2
 
 
 CHAINED = ("ld", "dram ld", "mm", "ve", "st")
@@ -252,22 +263,29 @@ class Cost:
         return self._predicted(use, depth)
 
     def _predicted(self, use: _Use, depth: int) -> Array:
-        chip = self.chip
-        latency = chip.dram.latency_cycles + chip.cluster_port.latency_cycles + chip.dma.setup_cycles
+        way_in, way_out = self._latency(k.LoadTile), self._latency(k.StoreTile)
         ld, turn = np.maximum(use.path["ld"], use.path["dram ld"]), use.turn
         turn_ld = np.maximum(turn["ld"], turn["dram ld"])
         # a buffer is free again only when its reader is done: every chain of two engines bounds the period
         chains = (
-            turn_ld + latency + turn["mm"],
+            turn_ld + way_in + turn["mm"],
             turn["mm"] + turn["ve"],
-            turn["ve"] + turn["st"] + latency,
-            turn_ld + latency + turn["ve"],
+            turn["ve"] + turn["st"] + way_out,
+            turn_ld + way_in + turn["ve"],
         )
         waits = (use.whole - 1) * np.maximum.reduce(chains) / depth
         beyond = np.maximum.reduce([*(total - use.path[name] for name, total in use.total.items()), waits])
-        way = ld + use.path["mm"] + use.path["ve"] + use.path["mv"] + use.path["st"] + 2 * latency
+        way = ld + use.path["mm"] + use.path["ve"] + use.path["mv"] + use.path["st"] + way_in + way_out
         # few big commands before many small ones: issue is never quite hidden
         return way + beyond + use.total["issue"] / 4
+
+    def _latency(self, kind: type[k.LoadTile] | type[k.StoreTile]) -> int:
+        """Cycles from a transfer's start until its first byte is there."""
+        chip = self.chip
+        transfers = [op for op in self.kernel.ops if isinstance(op, k.LoadTile | k.StoreTile) and type(op) is kind]
+        far = not all(in_cache(op, chip) for op in transfers)
+        last = chip.dram.latency_cycles if far or chip.cache is None else chip.cache.latency_cycles
+        return last + chip.cluster_port.latency_cycles + chip.dma.setup_cycles
 
     def _sides(self, op: k.Contract) -> tuple[Array, Array]:
         """Partial sums side by side of a contraction on the vector unit, and the cycles of a tile."""
@@ -292,7 +310,11 @@ class Cost:
         """The resources that a load or store takes."""
         chip = self.chip
         cores = self.factor.prod(axis=1)
-        size = self._dma_bytes(op.access, isinstance(op, k.StoreTile))
+        kept = in_cache(op, chip)
+        if kept:
+            size = self._inside(op.access) * op.access.buffer.dtype.bytes
+        else:
+            size = self._dma_bytes(op.access, isinstance(op, k.StoreTile))
         name = "ld" if isinstance(op, k.LoadTile) else "st"
         distinct = np.ones(self.rows)
         for a in axes:
@@ -300,6 +322,7 @@ class Cost:
         together = self._together(op, axes, size, inner)
         near = chip.spaces[op.access.buffer.space - 1] if op.access.buffer.space else None
         latency = chip.cluster_port.latency_cycles + near.latency_cycles if near else chip.dram_way_cycles
+        latency -= chip.dram.latency_cycles if kept else 0
         use.add(name, size / together / chip.dma_bytes_per_cycle(latency) + chip.dma.setup_cycles, turns)
         alone = cores / together if name == "ld" else distinct
         if chip.cluster_port.bytes_per_cycle:
@@ -316,6 +339,8 @@ class Cost:
         if chip.cache is not None:
             if chip.cache.bytes_per_cycle:
                 use.add("cache", size * alone / chip.cache.bytes_per_cycle, turns)
+            if kept:
+                return
             if name == "ld":
                 held = size * distinct <= chip.cache.bytes / 2
                 loads = np.where(held, np.minimum(distinct, alone), alone)

@@ -6,6 +6,9 @@ from typing import assert_never
 
 from tapeout.ir import kernel as k
 
+_ROLES = {"constant": "constant", "temporary": "temporary"}
+"""Of buffers, as far as search looks at them."""
+
 
 def signature(kernel: k.KernelSpec) -> tuple[object, ...]:
     """Equal for kernels whose schedules can be exchanged axis by axis in layout order."""
@@ -20,7 +23,7 @@ def signature(kernel: k.KernelSpec) -> tuple[object, ...]:
 
     def of_access(access: k.Access) -> tuple[object, ...]:
         listed = access.gather and (access.gather[0], of_tile(access.gather[1]))
-        kind = (access.buffer.role == "constant", access.buffer.space, access.dtype)
+        kind = (_ROLES.get(access.buffer.role, ""), access.buffer.space, access.dtype)
         return (kind, access.extents, access.strides, of_index(access.index), listed)
 
     def of_op(op: k.KernelOp) -> tuple[object, ...]:

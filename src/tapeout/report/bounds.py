@@ -33,6 +33,7 @@ class Bounds:
     (compute with arrays filled as the shapes allow), `traffic_cycles` (compulsory bytes, the way in or out, and the
     `forced_bytes` that on-chip memory cannot avoid), `transport_cycles` (compulsory bytes over the cores' DMA engines
     and the clusters' ports), `chain_cycles` (the longest chain of dependent contractions, each at its shortest).
+    `kept_bytes` are outputs and states that a cache may have in the end and DRAM not.
     """
 
     work: Work
@@ -43,6 +44,19 @@ class Bounds:
     transport_cycles: float
     chain_cycles: float
     forced_bytes: int
+    kept_bytes: int
+
+    @property
+    def compulsory_bytes(self) -> dict[str, int]:
+        """Bytes that cross DRAM at least once, by kind."""
+        work = self.work
+        states = max(0, self.kept_bytes - work.output_bytes)
+        return {
+            "inputs": work.input_bytes,
+            "weights": work.weight_bytes,
+            "states": work.state_bytes - states,
+            "outputs": work.output_bytes - self.kept_bytes + states,
+        }
 
     @property
     def floor_cycles(self) -> float:
@@ -72,18 +86,22 @@ def bounds(graph: g.Graph, chip: Chip) -> Bounds:
     """Both bounds of a graph without symbols."""
     work = count(graph)
     forced = sum(forced_bytes(c, chip) for c in work.contractions)
+    written = work.output_bytes + work.written_state_bytes
+    kept = min(written, chip.cache.bytes) if chip.keeps_stores and chip.cache else 0
     way_in = _way_cycles(chip) if work.input_bytes or work.weight_bytes else 0
-    way_out = _way_cycles(chip) if work.output_bytes + work.state_bytes else 0
-    moved = (work.dram_bytes + forced) / dram_rate(chip)
+    way_out = (_way_cycles(chip) if written > kept else _way_cycles(chip) - chip.dram.latency_cycles) if written else 0
+    compulsory = work.dram_bytes - kept
+    moved = (compulsory + forced) / dram_rate(chip)
     return Bounds(
         work,
         _engines(work, chip, ideal=True),
-        work.dram_bytes / dram_rate(chip),
+        compulsory / dram_rate(chip),
         way_in + _engines(work, chip, ideal=False) + way_out,
         max(way_in, way_out) + moved,
         max(way_in, way_out) + _transport(work.dram_bytes, chip),
         way_in + work.chain * _step_cycles(chip) + way_out,
         int(forced),
+        kept,
     )
 
 

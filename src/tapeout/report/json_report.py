@@ -10,7 +10,7 @@ from typing import Any, cast
 from tapeout.report.summary import Summary
 
 SCHEMA = "tapeout.run"
-VERSION = 1
+VERSION = 2
 
 
 def document(summary: Summary) -> dict[str, Any]:

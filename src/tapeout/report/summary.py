@@ -62,8 +62,8 @@ class Traffic:
     compulsory_bytes: int
     compulsory: dict[str, int]
     busy: float
-    cache_hits: int
-    cache_misses: int
+    cache_hit_bytes: int
+    cache_missed_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,19 +237,13 @@ def _limit(engines: Sequence[EngineUse], resources: Mapping[str, float]) -> str:
 
 
 def _traffic(found: Bounds, trace: Trace) -> Traffic:
-    work = found.work
-    parts = {
-        "inputs": work.input_bytes,
-        "weights": work.weight_bytes,
-        "states": work.state_bytes,
-        "outputs": work.output_bytes,
-    }
+    parts = found.compulsory_bytes
     dram = [trace.busy_share(n) for n in trace.resource_ticks if n.startswith("dram")]
     charged = trace.read_charged_bytes + trace.written_charged_bytes
     busy = sum(dram) / len(dram) if dram else 0.0
     return Traffic(
-        trace.read_bytes, trace.written_bytes, charged, work.dram_bytes, parts, busy,
-        trace.cache_hits, trace.cache_misses,
+        trace.read_bytes, trace.written_bytes, charged, sum(parts.values()), parts, busy,
+        trace.cache_hit_bytes, trace.cache_missed_bytes,
     )  # fmt: skip
 
 

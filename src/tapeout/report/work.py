@@ -53,8 +53,9 @@ class Contraction:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What has to be done. Bytes are those that cross DRAM at least once; `chain` lists the contractions of the longest
-    path of dependent ones; `special` is element-ops of special functions on floats as (f32, narrower)."""
+    """What has to be done. Bytes are those that cross DRAM at least once, where no cache keeps what is written;
+    `written_state_bytes` are part of `state_bytes`; `chain` lists the contractions of the longest path of dependent
+    ones; `special` is element-ops of special functions on floats as (f32, narrower)."""
 
     contractions: tuple[Contraction, ...]
     special: tuple[int, int]
@@ -63,6 +64,7 @@ class Work:
     state_bytes: int
     output_bytes: int
     chain: int
+    written_state_bytes: int = 0
 
     @property
     def macs(self) -> int:
@@ -98,7 +100,7 @@ def count(graph: g.Graph) -> Work:
     states = sum(_read(s.entry, need) for s in plain.states)
     return Work(
         tuple(contractions), _special(plain, facts, need), inputs, sum(need.stored.values()),
-        states + need.state_bytes, need.output_bytes, chain,
+        states + need.state_bytes, need.output_bytes, chain, need.state_bytes,
     )  # fmt: skip
 
 

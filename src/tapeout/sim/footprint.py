@@ -13,14 +13,14 @@ from tapeout.isa.operands import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """What a box touches: addresses of its first element and of its lowest and highest byte, bytes as they are, bytes
-    charged by granule."""
+    """What a box touches: the address of its first element, its bytes as they are, those charged by granule, and the
+    addresses of its runs, all of `run` bytes."""
 
     first: int
-    low: int
-    high: int
     bytes: int
     charged: int
+    runs: tuple[int, ...]
+    run: int
 
 
 def footprint(command: c.Load | c.Store, tensor: Tensor, granule: int, slots: Sequence[int]) -> Footprint | None:
@@ -39,7 +39,6 @@ def footprint(command: c.Load | c.Store, tensor: Tensor, granule: int, slots: Se
     if any(count <= 0 for count, _ in dims):
         return None
     size = tensor.dtype.bytes
-    reached = tuple(dims)
     payload = prod(count for count, _ in dims) * size
     run = size
     while len(dims) > unit and (dims[-1][0] == 1 or dims[-1][1] == run):
@@ -48,15 +47,7 @@ def footprint(command: c.Load | c.Store, tensor: Tensor, granule: int, slots: Se
     for count, stride in dims:
         runs = [at + i * stride for at in runs for i in range(count)]
     charged = sum(_granules(at, run, granule, command) for at in runs) * granule
-    start = base
-    if command.index is not None and isinstance(command, c.Store):  # rule 14: any row may be written
-        start, reached = (
-            tensor.base + command.offset.value(slots),
-            tuple(zip(tensor.extents, tensor.strides, strict=True)),
-        )
-    ways = [(count - 1) * stride for count, stride in reached]
-    low, high = start + sum(n for n in ways if n < 0), start + sum(n for n in ways if n > 0) + size - 1
-    return Footprint(base, low, high, payload, charged)
+    return Footprint(base, payload, charged, tuple(runs), run)
 
 
 def _granules(address: int, size: int, granule: int, command: c.Load | c.Store) -> int:

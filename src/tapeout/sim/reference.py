@@ -18,7 +18,7 @@ from tapeout.isa.commands import ceil_div
 from tapeout.isa.operands import Wait
 from tapeout.isa.program import Program
 from tapeout.sim.footprint import Footprint, footprint
-from tapeout.sim.reference_parts import Cache, Entry, QueueState, Resource, Transfer
+from tapeout.sim.reference_parts import LINE_GRANULES, Cache, Entry, QueueState, Resource, Transfer
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,8 @@ class Timeline:
     busy_ticks: dict[str, int]
     dram_read_bytes: tuple[int, int]
     dram_written_bytes: tuple[int, int]
-    cache_hits: int
-    cache_misses: int
+    cache_hit_bytes: int
+    cache_missed_bytes: int
 
 
 class Phase(IntEnum):
@@ -79,7 +79,7 @@ class Machine:
         self.caches: dict[str, Cache] = {}
         self.events: list[Event] = []
         self.read, self.written = [0, 0], [0, 0]
-        self.hits = self.misses = self.end = 0
+        self.hits = self.missed = self.accesses = self.end = 0
 
     def run(self) -> Timeline:
         for core in range(self.program.cores):
@@ -92,8 +92,10 @@ class Machine:
             if control or any(queue.open for queue in self.queues[core]):
                 raise SimError(f"deadlock: core {core} waits for what never comes", cycle=self.now)
         busy = {name: resource.busy for name, resource in sorted(self.resources.items()) if resource.busy}
+        for home in range(self.chip.topology.dies):  # what is still written back
+            self.end = max(self.end, ceil_div(self._resource(*self._channel(home)).free, TICKS_PER_CYCLE))
         read, written = (self.read[0], self.read[1]), (self.written[0], self.written[1])
-        return Timeline(self.end, tuple(self.events), busy, read, written, self.hits, self.misses)
+        return Timeline(self.end, tuple(self.events), busy, read, written, self.hits, self.missed)
 
     def _at(self, tick: int, order: tuple[int, ...], action: Callable[[int], None]) -> None:
         """Rule 7: `order` is phase, core, queue, command, burst."""
@@ -184,14 +186,12 @@ class Machine:
     # ---- queues: rules 4 to 7
 
     def _enter(self, core: int, command: c.AnyCommand) -> None:
-        number, slots, box, key = int(c.queue_of(command)), self.slots[core], None, ()
+        number, slots, box = int(c.queue_of(command)), self.slots[core], None
         queue = self.queues[core][number]
         if isinstance(command, c.Load | c.Store):
             tensor = self.program.tensors[command.tensor]
             box = footprint(command, tensor, self.chip.dram.granule_bytes, slots)
-            origin = tuple(at.value(slots) for at in command.origin)
-            key = (command.tensor, *origin, *command.extents, command.offset.value(slots))
-        entry = Entry(core, number, queue.issued, command, box, key, self.now)
+        entry = Entry(core, number, queue.issued, command, box, self.now)
         queue.issued += 1
         queue.waiting.append(entry)
         queue.open.append(entry)
@@ -258,34 +258,60 @@ class Machine:
             self._release(entry, ready)
             self._done(entry, ready)
             return
-        transfer = Transfer(entry, [], Resource(Port(self.chip.dma.bytes_per_cycle)), ready * TICKS_PER_CYCLE, None)
-        size = self._look_up(transfer, command, entry.box)
+        transfer = Transfer(entry, [], Resource(Port(self.chip.dma.bytes_per_cycle)), ready * TICKS_PER_CYCLE)
+        far, near = self._look_up(transfer, command, entry.box)
         burst = self.chip.dma.burst_bytes
-        transfer.sizes = [min(burst, size - at) for at in range(0, size, burst)]
+        transfer.sizes = [min(burst, size - at) for size in (far, near) for at in range(0, size, burst)]
+        if near:
+            transfer.near = ceil_div(far, burst)
         self._send(transfer)
 
-    def _look_up(self, transfer: Transfer, command: c.Load | c.Store, box: Footprint) -> int:
-        """Rules 9 and 14: the bytes on the way; counts what DRAM moves, and keeps the caches."""
+    def _look_up(self, transfer: Transfer, command: c.Load | c.Store, box: Footprint) -> tuple[int, int]:
+        """Rules 9 and 14: bytes on the whole way, and those between core and cache; counts what DRAM moves."""
+        twice = 2 if isinstance(command, c.Store) and command.add else 1
         if self.program.tensors[command.tensor].space:
-            return box.bytes * (2 if isinstance(command, c.Store) and command.add else 1)
-        entry, level = transfer.entry, self.chip.cache
-        if isinstance(command, c.Store):
-            for cache in self.caches.values():
-                cache.drop(box)
-        elif level is not None:
-            where = self._scoped(level.name, level.scope, entry.core)
-            cache = self.caches.setdefault(where, Cache(level.bytes))
-            transfer.tile = None if command.index else cache.find(entry.key)
-            if transfer.tile:
-                self.hits += 1
-                return box.bytes
-            self.misses += 1
-            if not command.index:
-                cache.keep(entry.key, box, transfer)
-        moved = self.read if isinstance(command, c.Load) else self.written
-        moved[0] += box.bytes
-        moved[1] += box.charged
-        return box.charged
+            return box.bytes * twice, 0
+        level = self.chip.cache
+        if level is not None and command.index is None:
+            where = self._scoped(level.name, level.scope, transfer.entry.core)
+            cache = self.caches.setdefault(where, Cache(level.bytes, self.chip.dram.granule_bytes))
+            self.accesses += 1
+            if isinstance(command, c.Load):
+                return self._load_through(cache, transfer, box)
+            if level.scope == "chip":
+                fetched = cache.store(box, command.add)
+                self._in_background(fetched, cache.make_room())
+                return 0, box.bytes * twice
+            for other in self.caches.values():
+                other.drop(box)
+        self._count(self.read if isinstance(command, c.Load) else self.written, box.bytes, box.charged)
+        return box.charged, 0
+
+    def _load_through(self, cache: Cache, transfer: Transfer, box: Footprint) -> tuple[int, int]:
+        transfer.access = self.accesses
+        missing, transfer.fill = cache.load(box, transfer)
+        self._in_background([], cache.make_room())
+        brought = min(box.bytes, missing)
+        self._count(self.read, brought, missing)
+        self.hits += box.bytes - brought
+        self.missed += brought
+        return missing, box.bytes - brought
+
+    def _in_background(self, fetched: list[tuple[int, int]], written: list[tuple[int, int]]) -> None:
+        """Bytes by line that take the channels now, all of a command and a die together."""
+        dies, at = self.chip.topology.dies, dict[int, int]()
+        for number, size in (*fetched, *written):
+            first = number * LINE_GRANULES * self.chip.dram.granule_bytes
+            home = first // self.chip.dram.interleave_bytes % dies
+            at[home] = at.get(home, 0) + size
+        for home, size in at.items():
+            self._resource(*self._channel(home)).serve(self.now * TICKS_PER_CYCLE, size)
+        self._count(self.read, *[sum(size for _, size in fetched)] * 2)
+        self._count(self.written, *[sum(size for _, size in written)] * 2)
+
+    def _count(self, counted: list[int], size: int, charged: int) -> None:
+        counted[0] += size
+        counted[1] += charged
 
     def _scoped(self, name: str, scope: str, core: int) -> str:
         return name if scope == "chip" else f"{name} {core // self.chip.topology.cores}"
@@ -314,12 +340,18 @@ class Machine:
             return self._way_to_slice(entry, level, block % chip.clusters)
         if space:
             return own if level and level.scope == "cluster" else [port, *own]
-        if transfer.tile:
+        if _is_near(transfer, burst):
             return [port, *own]
         home = block % chip.topology.dies
         link = self._link(entry, home)
-        channel = Port(chip.dram_bytes_per_cycle / chip.topology.dies, chip.dram.latency_cycles)
-        return [port, *own, *link, (f"dram {home}", channel)]
+        return [port, *own, *link, self._channel(home)]
+
+    def _channel(self, home: int) -> tuple[str, Port]:
+        chip = self.chip
+        return f"dram {home}", Port(chip.dram_bytes_per_cycle / chip.topology.dies, chip.dram.latency_cycles)
+
+    def _resource(self, name: str, port: Port) -> Resource:
+        return self.resources.setdefault(name, Resource(port))
 
     def _link(self, entry: Entry, home: int) -> list[tuple[str, Port]]:
         """The die link to a home on another die."""
@@ -358,19 +390,18 @@ class Machine:
 
     def _arrive(self, transfer: Transfer, burst: int, hop: int, tick: int) -> None:
         """A burst has left the engine (hop 0) or the shared resource before."""
-        way, tile = self._way(transfer, burst), transfer.tile
+        way, near, fill = self._way(transfer, burst), _is_near(transfer, burst), transfer.fill
         latency = TICKS_PER_CYCLE * sum(port.latency_cycles for _, port in way)
-        stops = [step for step in way if step[1].bytes_per_cycle or (tile and step is way[-1])]  # others take no time
-        if tile and hop == len(stops) - 1:  # rule 14: the cache's port, not before the tile is there
-            if tile.all_arrived is None:
-                tile.held.append(lambda there: self._hop(transfer, burst, hop, there))
+        stops = [step for step in way if step[1].bytes_per_cycle or (near and step is way[-1])]  # others take no time
+        if near and fill and hop == len(stops) - 1:  # rule 14: the cache's port, not before what hits depend on
+            if fill.all_arrived is None:
+                fill.held.append(lambda there: self._hop(transfer, burst, hop, there))
                 return
-            if tile.all_arrived > tick:
-                self._hop(transfer, burst, hop, tile.all_arrived)
+            if fill.all_arrived > tick:
+                self._hop(transfer, burst, hop, fill.all_arrived)
                 return
         if hop < len(stops):
-            name, port = stops[hop]
-            tick = self.resources.setdefault(name, Resource(port)).serve(tick, transfer.sizes[burst])
+            tick = self._resource(*stops[hop]).serve(tick, transfer.sizes[burst])
             hop += 1
         if hop < len(stops):
             self._hop(transfer, burst, hop, tick)
@@ -386,6 +417,11 @@ class Machine:
             for hop in transfer.held:
                 hop(transfer.all_arrived)
             self._done(transfer.entry, ceil_div(transfer.all_arrived, TICKS_PER_CYCLE))
+
+
+def _is_near(transfer: Transfer, burst: int) -> bool:
+    """Whether a burst goes between core and cache only."""
+    return transfer.near is not None and burst >= transfer.near
 
 
 def run(program: Program, chip: Chip, scalars: Sequence[Sequence[int]] | None = None) -> Timeline:

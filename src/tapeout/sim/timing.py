@@ -88,8 +88,8 @@ class Trace:
     resource_ticks: dict[str, int]
     wait_barrier: Counts
     wait_scalar: Counts
-    cache_hits: int
-    cache_misses: int
+    cache_hit_bytes: int
+    cache_missed_bytes: int
     skipped_turns: int
     events: Events
 
@@ -198,8 +198,8 @@ def run(
         resource_ticks=_resource_ticks(found["resource_names"], found["resource_busy"], chip),
         wait_barrier=waits[:, 0],
         wait_scalar=waits[:, 1],
-        cache_hits=found["cache_hits"],
-        cache_misses=found["cache_misses"],
+        cache_hit_bytes=found["cache_hit_bytes"],
+        cache_missed_bytes=found["cache_missed_bytes"],
         skipped_turns=found["skipped_turns"],
         events=Events(*np.ascontiguousarray(found["events"].T)),
     )
