@@ -276,8 +276,8 @@ def test_cache_keeps_a_store() -> None:
 
 
 def test_cache_of_a_cluster_keeps_no_store() -> None:
-    """The store leaves 8, the cache 11, the channel (a load's until 13) 17, is there at 30, and what the cache had of it is
-    gone: the load leaves 36, the cache 38, the channel 42, arrives at 55."""
+    """The store leaves 8, the cache 11, the channel (a load's until 13) 17, is there at 30, and what the cache had of
+    it is gone: the load leaves 36, the cache 38, the channel 42, arrives at 55."""
     chip = replace(CHIP, shared=(spec.Shared("l2", 1024, 64.0, "cluster", "hardware", 3),))
     body = (load(128, posts=(Post(0),)), store(128, posts=(Post(1),)), load(128, waits=(Wait(0), Wait(1))))
     trace = check(55, *body, chip=chip, semaphores=(0, 0))
@@ -285,8 +285,8 @@ def test_cache_of_a_cluster_keeps_no_store() -> None:
 
 
 def test_what_was_stored_goes_to_memory_when_its_line_goes() -> None:
-    """512 bytes fit. The load starts at 2, and takes the place of the store's line: the channel writes 512 bytes until 18.
-    The load's burst leaves the engine at 8, the channel at 22, arrives at 32."""
+    """512 bytes fit. The load starts at 2, and takes the place of the store's line: the channel writes 512 bytes until
+    18. The load's burst leaves the engine at 8, the channel at 22, arrives at 32."""
     chip = replace(CHIP, shared=(spec.Shared("l2", 512, 0.0, "chip", "hardware", 0),))
     trace = check(32, store(512), load(128, 4096), chip=chip, tensors=(LINES,))
     assert (trace.read_bytes, trace.written_bytes) == (128, 512)
