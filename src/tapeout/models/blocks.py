@@ -16,10 +16,11 @@ import ml_dtypes
 import numpy as np
 
 from tapeout.errors import UserError
-from tapeout.models.writer import ELEMENT_TYPES, PRECISIONS, Array, ModelWriter
+from tapeout.ir.mapped import empty, pieces, stand_in
+from tapeout.models.writer import ELEMENT_TYPES, LARGE, PRECISIONS, Array, Built, ModelWriter
 
 if TYPE_CHECKING:
-    import onnx
+    from tapeout.models.writer import Built
 
 SPREAD = 0.02
 """Standard deviation of a transformer's weights (Radford et al. 2019, Devlin et al. 2018)."""
@@ -60,7 +61,7 @@ def heads_of(model: str, width: int, heads: int) -> Heads:
 
 
 class Blocks:
-    """A model called `name` of `config`'s precision. With `drawn=False` weights have shapes and no contents."""
+    """A model called `name` of `config`'s precision. With `drawn=False` large weights have no contents."""
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class Blocks:
         self.out = ModelWriter(name, opset, ir_version, drawn)
         self.dtype = PRECISIONS.get(config.precision, FLOAT)
         self.seed = config.seed
+        self._stand_ins = 0
         self.residual_spread = SPREAD
         """Spread of what projects onto the residual stream."""
 
@@ -89,18 +91,21 @@ class Blocks:
         return np.random.default_rng((self.seed, zlib.crc32(name.encode())))
 
     def draw(self, name: str, shape: Sequence[int], spread: float = 1.0, mean: float = 0.0) -> Array:
-        """N(mean, spread) in f32; one number that takes no memory where weights are not drawn."""
-        if not self.out.drawn:
-            return np.broadcast_to(np.float32(mean or spread), tuple(shape))
-        data = self.rng(name).standard_normal(tuple(shape), np.float32)
-        data *= np.float32(spread)
-        if mean:
-            data += np.float32(mean)
+        """N(mean, spread) in f32; where large weights are not drawn a stand-in for it."""
+        if not self.out.drawn and math.prod(shape) >= LARGE:
+            self._stand_ins += 1
+            return stand_in(_odd_number(self._stand_ins, mean or spread), tuple(shape))
+        rng, data = self.rng(name), empty(tuple(shape), FLOAT)
+        for _, piece in pieces(data.reshape(-1)):
+            rng.standard_normal(out=piece, dtype=np.float32)
+            piece *= np.float32(spread)
+            if mean:
+                piece += np.float32(mean)
         return data
 
     def stored(self, name: str, data: Array) -> str:
         """A weight in the model's precision."""
-        return self.out.weight(name, data.astype(self.dtype, copy=False) if self.out.drawn else data, self.dtype)
+        return self.out.weight(name, data, self.dtype)
 
     def normal(self, name: str, shape: Sequence[int], spread: float = SPREAD, mean: float = 0.0) -> str:
         return self.stored(name, self.draw(name, shape, spread, mean))
@@ -131,7 +136,7 @@ class Blocks:
             self.node(name, "Cast", value, to=ELEMENT_TYPES[dtype])
         return self.out.output(name, dtype or self.dtype, shape)
 
-    def finish(self, **metadata: str) -> onnx.ModelProto:
+    def finish(self, **metadata: str) -> Built:
         """The model; metadata keys are those of `tapeout.`."""
         return self.out.finish({f"tapeout.{key}": value for key, value in metadata.items() if value})
 
@@ -324,6 +329,13 @@ class Blocks:
         scales = self.out.constant(np.array([1, 1, 2, 2], np.float32))
         how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
         return self.node(name, "Resize", x, "", scales, **how)
+
+
+def _odd_number(count: int, like: float) -> np.float32:
+    """About as large as `like` and below zero; another one for each of 512 counts, in bf16 too: ops on different
+    weights are different ops."""
+    exponent, place = divmod(count % 512, 128)
+    return np.float32(-(2.0 ** (math.frexp(like)[1] - 1 - exponent)) * (1 + place / 128))
 
 
 def _lowest(dtype: np.dtype[Any]) -> Array:
