@@ -5,7 +5,8 @@ of each piece's pages, so that a run's memory does not grow with its weights.
 
 What repeats along a dimension (its stride is 0) is there once, and what is computed of it is computed once. A weight
 whose contents do not matter is the extreme: one number that repeats along all dimensions, a *stand-in*. It has a shape
-and a type like any other, and so has what is made of it, but it takes no memory.
+and a type like any other, and so has what is made of it, but it takes no memory. Two are different weights even where
+their numbers are equal.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import mmap
 import tempfile
 from collections.abc import Callable, Iterator
+from math import prod
 from typing import Any, cast
 
 import numpy as np
@@ -22,6 +24,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 PIECE_BYTES = 1 << 24
 LARGE_BYTES = 1 << 26
 """New arrays of at least that many bytes are made in files in `$TMPDIR`, which have no name and end with the array."""
+STAND_IN_ELEMENTS = 1 << 20
+"""The least that a weight has whose contents are left out. Smaller ones are what passes look at, and cost little."""
 
 
 def pieces(data: Array) -> Iterator[tuple[slice, Array]]:
@@ -68,14 +72,20 @@ def count_nonzero(data: Array) -> int:
     return repeats * sum(int(np.count_nonzero(p)) for _, p in pieces(once)) if data.ndim else int(data != 0)
 
 
+def may_stand_in(shape: tuple[int, ...]) -> bool:
+    """Whether an array of this shape is large enough to be left out."""
+    return prod(shape) >= STAND_IN_ELEMENTS
+
+
 def stand_in(number: np.generic, shape: tuple[int, ...]) -> Array:
     """`number` everywhere, for contents that nobody looks at."""
     return np.broadcast_to(number, shape)
 
 
 def is_stand_in(data: Array) -> bool:
-    """Whether one number repeats along all dimensions."""
-    return data.size > 1 and all(n == 1 or not stride for n, stride in zip(data.shape, data.strides, strict=True))
+    """Whether a large array is one number that repeats along all dimensions."""
+    repeats = (n == 1 or not stride for n, stride in zip(data.shape, data.strides, strict=True))
+    return may_stand_in(data.shape) and all(repeats)
 
 
 def without_repeats(*arrays: Array) -> tuple[Array, ...]:

@@ -16,8 +16,8 @@ import ml_dtypes
 import numpy as np
 
 from tapeout.errors import UserError
-from tapeout.ir.mapped import empty, pieces, stand_in
-from tapeout.models.writer import ELEMENT_TYPES, LARGE, PRECISIONS, Array, Built, ModelWriter
+from tapeout.ir.mapped import empty, may_stand_in, pieces, stand_in
+from tapeout.models.writer import ELEMENT_TYPES, PRECISIONS, Array, Built, ModelWriter
 
 if TYPE_CHECKING:
     from tapeout.models.writer import Built
@@ -79,7 +79,6 @@ class Blocks:
         self.out = ModelWriter(name, opset, ir_version, drawn)
         self.dtype = PRECISIONS.get(config.precision, FLOAT)
         self.seed = config.seed
-        self._stand_ins = 0
         self.residual_spread = SPREAD
         """Spread of what projects onto the residual stream."""
 
@@ -92,9 +91,8 @@ class Blocks:
 
     def draw(self, name: str, shape: Sequence[int], spread: float = 1.0, mean: float = 0.0) -> Array:
         """N(mean, spread) in f32; where large weights are not drawn a stand-in for it."""
-        if not self.out.drawn and math.prod(shape) >= LARGE:
-            self._stand_ins += 1
-            return stand_in(_odd_number(self._stand_ins, mean or spread), tuple(shape))
+        if not self.out.drawn and may_stand_in(tuple(shape)):
+            return stand_in(-np.float32(mean or spread), tuple(shape))  # no pass takes that for a 0, a 1 or a length
         rng, data = self.rng(name), empty(tuple(shape), FLOAT)
         for _, piece in pieces(data.reshape(-1)):
             rng.standard_normal(out=piece, dtype=np.float32)
@@ -329,13 +327,6 @@ class Blocks:
         scales = self.out.constant(np.array([1, 1, 2, 2], np.float32))
         how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
         return self.node(name, "Resize", x, "", scales, **how)
-
-
-def _odd_number(count: int, like: float) -> np.float32:
-    """About as large as `like` and below zero; another one for each of 512 counts, in bf16 too: ops on different
-    weights are different ops."""
-    exponent, place = divmod(count % 512, 128)
-    return np.float32(-(2.0 ** (math.frexp(like)[1] - 1 - exponent)) * (1 + place / 128))
 
 
 def _lowest(dtype: np.dtype[Any]) -> Array:

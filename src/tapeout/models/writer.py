@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
-from tapeout.ir.mapped import elementwise
+from tapeout.ir.mapped import elementwise, may_stand_in
 
 if TYPE_CHECKING:
     import onnx
@@ -33,8 +33,6 @@ PRECISIONS: dict[str, np.dtype[Any]] = {
     "bf16": np.dtype(ml_dtypes.bfloat16),
 }
 INT4 = np.dtype(ml_dtypes.int4)
-LARGE = 1 << 20
-"""Weights of at least so many elements stand beside the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +89,10 @@ class ModelWriter:
         tensor.data_type = ELEMENT_TYPES[dtype or data.dtype]
         tensor.dims.extend(data.shape)
         stored = data if dtype in (None, data.dtype, INT4) else elementwise(data, dtype, lambda x: x.astype(dtype))
-        if data.size < LARGE:
-            tensor.raw_data = _raw(stored, tensor.data_type)
-        else:
+        if may_stand_in(data.shape):
             self._large[name] = stored
+        else:
+            tensor.raw_data = _raw(stored, tensor.data_type)
         return name
 
     def constant(self, data: Array) -> str:
