@@ -20,7 +20,7 @@ from tapeout.ir import interp_math as m
 from tapeout.ir import interp_window as window
 from tapeout.ir.bind import bind_graph, check_arrays, infer_binding
 from tapeout.ir.infer import describe, infer
-from tapeout.ir.mapped import reshaped, without_repeats
+from tapeout.ir.mapped import let_go, reshaped, without_repeats
 from tapeout.ir.special import Array, random_words
 from tapeout.ir.types import DType
 
@@ -107,6 +107,7 @@ class _Machine:
         """The results of `region` for its parameters; `observe` is shown every value."""
         values = dict(zip(region.params, given, strict=True))
         given.clear()  # so that they die with their last use
+        stored = {op.out: op.data for op in region.ops if isinstance(op, g.Constant)}
         for op, dead in zip(region.ops, self._dying(region), strict=True):
             for value, result in zip(op.outs, self._op(op, values), strict=True):
                 _check(op, value, result, self.wide)
@@ -115,6 +116,8 @@ class _Machine:
                     observe(value.name, result)
             for value in dead:
                 del values[value]
+                if value in stored:
+                    let_go(stored[value])
         return tuple(values[r] for r in region.results)
 
     def _dying(self, region: g.Region) -> list[list[g.Value]]:

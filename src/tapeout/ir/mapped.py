@@ -22,7 +22,7 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 
 PIECE_BYTES = 1 << 24
-LARGE_BYTES = 1 << 26
+LARGE_BYTES = 1 << 24
 """New arrays of at least that many bytes are made in files in `$TMPDIR`, which have no name and end with the array."""
 STAND_IN_ELEMENTS = 1 << 20
 """The least that a weight has whose contents are left out. Smaller ones are what passes look at, and cost little."""
