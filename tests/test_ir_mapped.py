@@ -16,7 +16,8 @@ from tapeout.frontend import onnx_weights
 from tapeout.frontend.onnx_import import import_onnx
 from tapeout.ir import graph as g
 from tapeout.ir import mapped
-from tapeout.ir.interp import interpret
+from tapeout.ir.interp import evaluate, interpret
+from tapeout.ir.types import DType, TensorType
 from tapeout.runtime.executable import Executable
 
 RNG = np.random.default_rng(5)
@@ -33,6 +34,37 @@ def test_pieces_and_what_is_made_of_them(monkeypatch: pytest.MonkeyPatch) -> Non
         assert mapped.count_nonzero(data) == np.count_nonzero(data)
     rows = np.concatenate([part for _, part in mapped.pieces(np.arange(100))])
     np.testing.assert_array_equal(rows, np.arange(100))
+
+
+def test_what_repeats_is_computed_once() -> None:
+    base = RNG.standard_normal((4, 1, 3))
+    wide = np.broadcast_to(base, (4, 1000, 3))
+    sizes: list[int] = []
+
+    def doubled(x: np.ndarray) -> np.ndarray:
+        sizes.append(x.size)
+        return 2 * x
+
+    made = mapped.elementwise(wide, np.dtype(np.float32), doubled)
+    np.testing.assert_array_equal(made, (2 * wide).astype(np.float32))
+    assert sizes == [12]
+    assert made.strides[1] == 0
+    assert mapped.count_nonzero(wide) == wide.size
+    assert not mapped.is_stand_in(wide)
+
+
+def test_stand_ins_stay_what_they_are() -> None:
+    large = mapped.stand_in(np.float32(0.5), (1 << 10, 1 << 20, 1 << 5))  # 128 GiB
+    assert mapped.is_stand_in(large)
+    narrow = mapped.elementwise(large, np.dtype(np.int8), lambda x: x.astype(np.int8))
+    for made in (narrow, mapped.reshaped(large.T, (1 << 15, 1 << 20)), large[3:, ::2]):
+        assert mapped.is_stand_in(made)
+    assert mapped.count_nonzero(large) == large.size
+    value = g.Value("x", TensorType(DType.f32, large.shape))
+    out = g.Value("y", TensorType(DType.f32, large.shape))
+    (doubled,) = evaluate(g.Binary("add", value, value, outs=(out,)), [large, large])
+    assert mapped.is_stand_in(doubled)
+    assert doubled[5, 5, 5] == 1
 
 
 def test_pages_that_are_let_go_come_back(tmp_path: Path) -> None:

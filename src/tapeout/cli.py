@@ -241,7 +241,7 @@ def run(
 
     request = _request(model, batch, height, width, precision, shape, sets)
     with _progress(as_json or emit is not None) as progress:
-        session = Session(request, chip, inputs, seed, progress, calibrate=not timing_only)
+        session = Session(request, chip, inputs, seed, progress, values=not timing_only)
         if strict:
             session.refuse_fallbacks()
         if emit:

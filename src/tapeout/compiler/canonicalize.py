@@ -19,7 +19,7 @@ from tapeout.ir import graph as g
 from tapeout.ir.build import Builder
 from tapeout.ir.infer import infer
 from tapeout.ir.interp import evaluate
-from tapeout.ir.mapped import made_of, packed
+from tapeout.ir.mapped import made_of
 from tapeout.ir.types import DType, TensorType
 
 FOLD_LIMIT = 1 << 22
@@ -113,10 +113,7 @@ def fold_constants(op: g.Op, r: Rewriter) -> g.Value | None:
     size = max(t.elements for t in (*infer(op), *(v.type for v in operands)))
     if size > FOLD_LIMIT and not isinstance(op, g.Reshape | g.Transpose | g.Slice):
         return None
-    known = [a for a in arrays if a is not None]
-    if isinstance(op, g.Reshape) and size > FOLD_LIMIT:
-        known = [packed(a) for a in known]
-    return _const(r, evaluate(op, known)[0], op.source)
+    return _const(r, evaluate(op, [a for a in arrays if a is not None])[0], op.source)
 
 
 def _const(r: Rewriter, data: np.ndarray, source: str = "") -> g.Value:

@@ -18,7 +18,7 @@ from math import frexp
 import numpy as np
 
 from tapeout.ir import graph as g
-from tapeout.ir.mapped import made_of
+from tapeout.ir.mapped import elementwise
 from tapeout.ir.types import DType, TensorType
 
 MODEST = 1e6
@@ -264,4 +264,4 @@ def _floats(op: g.Convert) -> bool:
 
 
 def _multiplied(data: np.ndarray, factor: float) -> np.ndarray:
-    return made_of(data, data.dtype, lambda _, piece: (piece.astype(np.float64) * factor).astype(data.dtype))
+    return elementwise(data, data.dtype, lambda piece: (piece.astype(np.float64) * factor).astype(data.dtype))

@@ -44,15 +44,16 @@ def import_onnx(
     shapes: Mapping[str, Bound] | None = None,
     constants: Mapping[str, Array] | None = None,
     batch: int | None = None,
+    weights: Mapping[str, Array] | None = None,
 ) -> g.Graph:
     """The graph of an ONNX file or model.
 
     `shapes` pins or bounds dimensions: by symbol (`{"sequence": 128}`, `{"sequence": (1, 512)}`) or by input
     (`{"input_ids": (1, 128)}`). `batch` pins the symbol that the first dimensions of inputs begin with, and those that
-    have no name. `constants` fixes inputs. Raises `InvalidModel` for a file that is no valid model and
-    `UnsupportedOp` for what cannot be lowered.
+    have no name. `constants` fixes inputs, `weights` are initializers that the model has without contents. Raises
+    `InvalidModel` for a file that is no valid model and `UnsupportedOp` for what cannot be lowered.
     """
-    model, reader = read_model(source)
+    model, reader = read_model(source, weights)
     opset = model.opsets.get("", OPSETS[1])
     if not OPSETS[0] <= opset <= OPSETS[1]:
         action = "convert it with onnx.version_converter"

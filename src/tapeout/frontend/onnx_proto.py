@@ -108,6 +108,8 @@ class Reader:
 
     where: str
     folder: Path | None
+    weights: Mapping[str, Array] = field(default_factory=dict[str, Array])
+    """Contents of the graph's initializers that have none themselves."""
 
     # ---- tensors
 
@@ -133,6 +135,10 @@ class Reader:
         except (ValueError, TypeError) as error:
             raise InvalidModel(f"tensor '{t.name}' cannot be read: {error}", self.where) from None
         return data.astype((dtype or NARROW[t.data_type]).numpy, copy=False)
+
+    def weight(self, t: TensorProto) -> Array:
+        """Contents of an initializer."""
+        return self.weights[t.name] if t.name in self.weights else self.tensor(t)
 
     def _external(self, t: TensorProto, dims: tuple[int, ...]) -> Array:
         entries = {e.key: e.value for e in t.external_data}
@@ -225,7 +231,7 @@ class Reader:
 
     def graph(self, p: onnx.GraphProto) -> GraphView:
         """View of a graph or subgraph."""
-        weights = {t.name: (lambda t=t: self.tensor(t)) for t in p.initializer}
+        weights = {t.name: (lambda t=t: self.weight(t)) for t in p.initializer}
         if p.sparse_initializer:
             raise UnsupportedOp("sparse initializers", self.where, "store them dense")
         names = tuple(v.name for v in p.input if v.name not in weights)
@@ -276,12 +282,14 @@ def _resolved(n: onnx.NodeProto, outer: Mapping[str, AttributeProto]) -> onnx.No
     return out
 
 
-def read_model(source: str | Path | onnx.ModelProto) -> tuple[ModelView, Reader]:
-    """Parses a model file, or takes a model in memory; `InvalidModel` when it is none."""
+def read_model(
+    source: str | Path | onnx.ModelProto, weights: Mapping[str, Array] | None = None
+) -> tuple[ModelView, Reader]:
+    """Parses a model file, or takes a model in memory, `weights` beside it; `InvalidModel` when it is none."""
     import onnx
 
     if isinstance(source, onnx.ModelProto):
-        proto, reader = source, Reader(source.graph.name or "model", None)
+        proto, reader = source, Reader(source.graph.name or "model", None, weights or {})
     else:
         path = Path(source)
         proto, reader = _parse(path), Reader(path.name, path.parent)

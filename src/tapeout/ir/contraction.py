@@ -9,6 +9,7 @@ import numpy as np
 
 from tapeout.ir import graph as g
 from tapeout.ir.build import Builder
+from tapeout.ir.mapped import reshaped
 
 Contraction = g.Dot | g.Conv
 
@@ -34,7 +35,7 @@ def channel(op: Contraction) -> tuple[int, int]:
 
 
 def weights(graph: g.Graph) -> dict[g.Value, np.ndarray]:
-    """Constants, also reshaped and transposed ones; views, no copies."""
+    """Constants, also reshaped and transposed ones; views, but for what is reshaped after it was transposed."""
     found: dict[g.Value, np.ndarray] = {}
     for op in graph.ops:
         match op:
@@ -42,8 +43,8 @@ def weights(graph: g.Graph) -> dict[g.Value, np.ndarray]:
                 found[op.out] = op.data
             case g.Transpose() if op.x in found:
                 found[op.out] = found[op.x].transpose(op.perm)
-            case g.Reshape() if op.x in found and found[op.x].flags.c_contiguous:
-                found[op.out] = found[op.x].reshape(op.shape)
+            case g.Reshape() if op.x in found:
+                found[op.out] = reshaped(found[op.x], op.shape)
             case _:
                 pass
     return found

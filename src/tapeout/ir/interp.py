@@ -20,6 +20,7 @@ from tapeout.ir import interp_math as m
 from tapeout.ir import interp_window as window
 from tapeout.ir.bind import bind_graph, check_arrays, infer_binding
 from tapeout.ir.infer import describe, infer
+from tapeout.ir.mapped import let_go, reshaped, without_repeats
 from tapeout.ir.special import Array, random_words
 from tapeout.ir.types import DType
 
@@ -29,6 +30,7 @@ Step = Callable[[str, Function, Array], Array]
 """Given the name of a result, the function that jumps and its argument: what it gives, by default `fn(x)`."""
 
 JUMPS = frozenset(("floor", "ceil", "round"))
+ELEMENTWISE = g.Unary | g.Binary | g.Compare | g.Select | g.Convert
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ class _Machine:
         """The results of `region` for its parameters; `observe` is shown every value."""
         values = dict(zip(region.params, given, strict=True))
         given.clear()  # so that they die with their last use
+        stored = {op.out: op.data for op in region.ops if isinstance(op, g.Constant)}
         for op, dead in zip(region.ops, self._dying(region), strict=True):
             for value, result in zip(op.outs, self._op(op, values), strict=True):
                 _check(op, value, result, self.wide)
@@ -113,6 +116,8 @@ class _Machine:
                     observe(value.name, result)
             for value in dead:
                 del values[value]
+                if value in stored:
+                    let_go(stored[value])
         return tuple(values[r] for r in region.results)
 
     def _dying(self, region: g.Region) -> list[list[g.Value]]:
@@ -176,10 +181,15 @@ _Simple = (
 
 
 def evaluate(op: _Simple, given: Sequence[Array]) -> tuple[Array, ...]:
-    """The result of one op that has no region, from its operands in field order."""
+    """The result of one op that has no region, from its operands in field order. What repeats along a dimension of all
+    operands of an elementwise op is computed once, and repeats."""
+    if isinstance(op, g.Reshape):
+        return (reshaped(given[0], op.shape),)
+    once = without_repeats(*given) if isinstance(op, ELEMENTWISE) else given
     with np.errstate(all="ignore"):
-        result = _evaluate(op, dict(zip(g.operands(op), given, strict=False)), False)
-    return (np.asarray(result).astype(infer(op)[0].dtype.numpy, copy=False),)
+        result = _evaluate(op, dict(zip(g.operands(op), once, strict=False)), False)
+    made = np.asarray(result).astype(infer(op)[0].dtype.numpy, copy=False)
+    return (made if once is given else np.broadcast_to(made, given[0].shape),)
 
 
 def _evaluate(op: _Simple, at: dict[g.Value, Array], wide: bool) -> Array:

@@ -2,6 +2,11 @@
 
 A mapped page that was read stays in memory until the system needs the room. Whoever walks over a whole array lets go
 of each piece's pages, so that a run's memory does not grow with its weights.
+
+What repeats along a dimension (its stride is 0) is there once, and what is computed of it is computed once. A weight
+whose contents do not matter is the extreme: one number that repeats along all dimensions, a *stand-in*. It has a shape
+and a type like any other, and so has what is made of it, but it takes no memory. Two are different weights even where
+their numbers are equal.
 """
 
 from __future__ import annotations
@@ -9,6 +14,7 @@ from __future__ import annotations
 import mmap
 import tempfile
 from collections.abc import Callable, Iterator
+from math import prod
 from typing import Any, cast
 
 import numpy as np
@@ -16,8 +22,10 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 
 PIECE_BYTES = 1 << 24
-LARGE_BYTES = 1 << 26
+LARGE_BYTES = 1 << 24
 """New arrays of at least that many bytes are made in files in `$TMPDIR`, which have no name and end with the array."""
+STAND_IN_ELEMENTS = 1 << 20
+"""The least that a weight has whose contents are left out. Smaller ones are what passes look at, and cost little."""
 
 
 def pieces(data: Array) -> Iterator[tuple[slice, Array]]:
@@ -41,13 +49,52 @@ def made_of(data: Array, dtype: np.dtype[Any], fn: Callable[[slice, Array], Arra
     return out
 
 
+def elementwise(data: Array, dtype: np.dtype[Any], fn: Callable[[Array], Array]) -> Array:
+    """fn, which looks at each element alone, of all of them, as an array of `dtype`; what repeats still does."""
+    (once,) = without_repeats(data)
+    made = made_of(once, dtype, lambda _, piece: fn(piece))
+    return made if once is data else np.broadcast_to(made, data.shape)
+
+
 def packed(data: Array) -> Array:
     """`data` in row-major order: itself where it is."""
     return data if data.flags.c_contiguous else made_of(data, data.dtype, lambda _, piece: piece)
 
 
+def reshaped(data: Array, shape: tuple[int, ...]) -> Array:
+    """The elements in row-major order in another shape; a copy only where they do not lie so. A stand-in stays one."""
+    return np.broadcast_to(data[(0,) * data.ndim], shape) if is_stand_in(data) else packed(data).reshape(shape)
+
+
 def count_nonzero(data: Array) -> int:
-    return sum(int(np.count_nonzero(piece)) for _, piece in pieces(data)) if data.ndim else int(data != 0)
+    (once,) = without_repeats(data)
+    repeats = data.size // max(1, once.size)
+    return repeats * sum(int(np.count_nonzero(p)) for _, p in pieces(once)) if data.ndim else int(data != 0)
+
+
+def may_stand_in(shape: tuple[int, ...]) -> bool:
+    """Whether an array of this shape is large enough to be left out."""
+    return prod(shape) >= STAND_IN_ELEMENTS
+
+
+def stand_in(number: np.generic, shape: tuple[int, ...]) -> Array:
+    """`number` everywhere, for contents that nobody looks at."""
+    return np.broadcast_to(number, shape)
+
+
+def is_stand_in(data: Array) -> bool:
+    """Whether a large array is one number that repeats along all dimensions."""
+    repeats = (n == 1 or not stride for n, stride in zip(data.shape, data.strides, strict=True))
+    return may_stand_in(data.shape) and all(repeats)
+
+
+def without_repeats(*arrays: Array) -> tuple[Array, ...]:
+    """Arrays of one shape with a single element of each dimension along which all of them repeat (themselves where
+    there is none): what is done to each element of the whole is done to these."""
+    shape = arrays[0].shape
+    repeating = [n > 1 and not any(a.strides[d] for a in arrays) for d, n in enumerate(shape)]
+    box = tuple(slice(0, 1) if r else slice(None) for r in repeating)
+    return tuple(a[box] for a in arrays) if any(repeating) else arrays
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:

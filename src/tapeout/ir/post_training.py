@@ -26,7 +26,7 @@ from tapeout.ir.contraction import (
     weights,
 )
 from tapeout.ir.interp import interpret
-from tapeout.ir.mapped import made_of, pieces
+from tapeout.ir.mapped import elementwise, made_of, pieces, reshaped, without_repeats
 from tapeout.ir.types import DType, TensorType
 from tapeout.ir.unroll import unroll_scans
 
@@ -120,12 +120,17 @@ def _rounded(b: Builder, x: g.Value, peak: float) -> g.Value:
 def _bytes(b: Builder, data: np.ndarray, axis: int) -> g.Value:
     """Weights as bytes with a scale for each index of `axis` (-1: one for all)."""
     others = tuple(d for d in range(data.ndim) if d != axis)
-    stored, scales = _symmetric(data, others, 127)
+    stored, scales = symmetric(data, others, 127)
     return b.mul(b.convert(b.constant(stored), DType.f32), b.constant(scales))
 
 
-def _symmetric(data: np.ndarray, axes: tuple[int, ...], most: int) -> tuple[np.ndarray, np.ndarray]:
+def symmetric(data: np.ndarray, axes: tuple[int, ...], most: int) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of -most..most and what to multiply them with, one for all along `axes`."""
+    (once,) = without_repeats(data)
+    if once is not data:
+        numbers, factors = symmetric(once, axes, most)
+        kept = tuple(1 if d in axes else n for d, n in enumerate(data.shape))
+        return np.broadcast_to(numbers, data.shape), np.broadcast_to(factors, kept)
     own = 0 not in axes  # then each piece has scales of its own
     tops = [_magnitudes(piece, axes) for _, piece in pieces(data)]
     top = np.concatenate(tops) if own else np.maximum.reduce(tops)
@@ -200,11 +205,11 @@ def _apart(data: np.ndarray, axis: int, group: int) -> np.ndarray:
     """Weights with their inputs in groups; all in one for 0."""
     if not group:
         return data
-    return data.reshape((*data.shape[:axis], data.shape[axis] // group, group, *data.shape[axis + 1 :]))
+    return reshaped(data, (*data.shape[:axis], data.shape[axis] // group, group, *data.shape[axis + 1 :]))
 
 
 def _four_bits(b: Builder, data: np.ndarray, axes: tuple[int, ...]) -> g.Value:
-    stored, scales = _symmetric(data, axes, 7)
+    stored, scales = symmetric(data, axes, 7)
     wide = b.mul(b.convert(b.constant(stored), DType.f32), b.constant(scales))
     return b.convert(wide, DType.of(data.dtype))
 
@@ -235,13 +240,13 @@ def _tf32(data: np.ndarray) -> np.ndarray:
     """f32 with its last 13 bits rounded off, to nearest even."""
     last, dropped = np.uint32(1), np.uint32(13)
 
-    def kept(_: slice, piece: np.ndarray) -> np.ndarray:
+    def kept(piece: np.ndarray) -> np.ndarray:
         bits = np.ascontiguousarray(piece).view(np.uint32)
         up = (last << (dropped - last)) - last + (bits >> dropped & last)
         made = ((bits + up) >> dropped << dropped).view(np.float32)
         return np.where(np.isfinite(piece), made, piece)
 
-    return made_of(data, data.dtype, kept)
+    return elementwise(data, data.dtype, kept)
 
 
 def _tf32_value(b: Builder, x: g.Value) -> g.Value:

@@ -16,7 +16,7 @@ import numpy as np
 
 from tapeout.ir import graph as g
 from tapeout.ir.build import Builder
-from tapeout.ir.mapped import made_of
+from tapeout.ir.mapped import elementwise
 from tapeout.ir.types import DType, TensorType
 
 WIDE = DType.f32
@@ -49,13 +49,13 @@ def rounded(data: np.ndarray, dtype: DType) -> np.ndarray:
         return data
     largest = float(cast("Any", ml_dtypes.finfo(dtype.numpy)).max)
 
-    def narrow(_: slice, piece: np.ndarray) -> np.ndarray:
+    def narrow(piece: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
             made = piece.astype(dtype.numpy)
         over = np.isinf(made) & np.isfinite(piece)
         return np.where(over, np.copysign(largest, piece).astype(dtype.numpy), made) if over.any() else made
 
-    return made_of(data, dtype.numpy, narrow)
+    return elementwise(data, dtype.numpy, narrow)
 
 
 def wide_values(ops: Sequence[g.Op], exits: Iterable[g.Value]) -> set[g.Value]:

@@ -16,6 +16,8 @@ from tapeout.errors import UserError
 if TYPE_CHECKING:
     import onnx
 
+    from tapeout.models.writer import Built
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -155,11 +157,18 @@ def build(name: str, **options: Any) -> onnx.ModelProto:
 
     Raises `UserError` for an unknown name, option or value, and where the weights do not fit this machine's memory.
     """
+    return build_apart(name, **options).whole()
+
+
+def build_apart(name: str, drawn: bool = True, **options: Any) -> Built:
+    """The same with large weights beside it. With `drawn=False` they have no contents, and may be of any size."""
     make, config = _found(name, options)
-    needed, there = _bytes(make(config, drawn=False)), _memory_bytes()
+    if not drawn:
+        return make(config, drawn=False)
+    needed, there = _bytes(make(config, drawn=False).model), _memory_bytes()
     if there and needed > there:
         sizes = f"{needed / 1e9:.0f} GB of weights, and this machine has {there / 1e9:.0f} GB"
-        raise UserError(sizes, f"model {name}", "give it fewer layers, or a narrower --precision")
+        raise UserError(sizes, f"model {name}", "give it fewer layers, a narrower --precision, or --timing-only")
     return make(config)
 
 
@@ -174,7 +183,7 @@ def choices(name: str) -> dict[str, Any]:
 def parameters(name: str, **options: Any) -> int:
     """How many weights the model has, running statistics left out; nothing is drawn for that."""
     make, config = _found(name, options)
-    return _count(make(config, drawn=False))
+    return _count(make(config, drawn=False).model)
 
 
 def _found(name: str, options: dict[str, Any]) -> tuple[Any, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from tapeout.models.blocks import INT, Blocks, heads_of
 
 if TYPE_CHECKING:
-    import onnx
+    from tapeout.models.writer import Built
 
 EPSILON = 1e-12
 
@@ -31,7 +31,7 @@ class BertConfig:
     seed: int = 0
 
 
-def build_bert(config: BertConfig, drawn: bool = True) -> onnx.ModelProto:
+def build_bert(config: BertConfig, drawn: bool = True) -> Built:
     """`input_ids`, `token_type_ids` and `attention_mask` (all i64[batch, sequence], 1 where a token is) ->
     `last_hidden_state [batch, sequence, width]` and `pooler_output [batch, width]`."""
     c, b = config, Blocks("bert", config, drawn)

@@ -16,10 +16,11 @@ import ml_dtypes
 import numpy as np
 
 from tapeout.errors import UserError
-from tapeout.models.writer import ELEMENT_TYPES, PRECISIONS, Array, ModelWriter
+from tapeout.ir.mapped import empty, may_stand_in, pieces, stand_in
+from tapeout.models.writer import ELEMENT_TYPES, PRECISIONS, Array, Built, ModelWriter
 
 if TYPE_CHECKING:
-    import onnx
+    from tapeout.models.writer import Built
 
 SPREAD = 0.02
 """Standard deviation of a transformer's weights (Radford et al. 2019, Devlin et al. 2018)."""
@@ -60,7 +61,7 @@ def heads_of(model: str, width: int, heads: int) -> Heads:
 
 
 class Blocks:
-    """A model called `name` of `config`'s precision. With `drawn=False` weights have shapes and no contents."""
+    """A model called `name` of `config`'s precision. With `drawn=False` large weights have no contents."""
 
     def __init__(
         self,
@@ -89,18 +90,20 @@ class Blocks:
         return np.random.default_rng((self.seed, zlib.crc32(name.encode())))
 
     def draw(self, name: str, shape: Sequence[int], spread: float = 1.0, mean: float = 0.0) -> Array:
-        """N(mean, spread) in f32; one number that takes no memory where weights are not drawn."""
-        if not self.out.drawn:
-            return np.broadcast_to(np.float32(mean or spread), tuple(shape))
-        data = self.rng(name).standard_normal(tuple(shape), np.float32)
-        data *= np.float32(spread)
-        if mean:
-            data += np.float32(mean)
+        """N(mean, spread) in f32; where large weights are not drawn a stand-in for it."""
+        if not self.out.drawn and may_stand_in(tuple(shape)):
+            return stand_in(-np.float32(mean or spread), tuple(shape))  # no pass takes that for a 0, a 1 or a length
+        rng, data = self.rng(name), empty(tuple(shape), FLOAT)
+        for _, piece in pieces(data.reshape(-1)):
+            rng.standard_normal(out=piece, dtype=np.float32)
+            piece *= np.float32(spread)
+            if mean:
+                piece += np.float32(mean)
         return data
 
     def stored(self, name: str, data: Array) -> str:
         """A weight in the model's precision."""
-        return self.out.weight(name, data.astype(self.dtype, copy=False) if self.out.drawn else data, self.dtype)
+        return self.out.weight(name, data, self.dtype)
 
     def normal(self, name: str, shape: Sequence[int], spread: float = SPREAD, mean: float = 0.0) -> str:
         return self.stored(name, self.draw(name, shape, spread, mean))
@@ -131,7 +134,7 @@ class Blocks:
             self.node(name, "Cast", value, to=ELEMENT_TYPES[dtype])
         return self.out.output(name, dtype or self.dtype, shape)
 
-    def finish(self, **metadata: str) -> onnx.ModelProto:
+    def finish(self, **metadata: str) -> Built:
         """The model; metadata keys are those of `tapeout.`."""
         return self.out.finish({f"tapeout.{key}": value for key, value in metadata.items() if value})
 

@@ -16,7 +16,7 @@ from tapeout.models.blocks import FLOAT, Blocks, Config, Heads, heads_of
 from tapeout.models.writer import ELEMENT_TYPES
 
 if TYPE_CHECKING:
-    import onnx
+    from tapeout.models.writer import Built
 
 LATENT = 4
 """Channels of a latent image, which has an eighth of the image's height and width."""
@@ -169,7 +169,7 @@ class _Blocks(Blocks):
         return self.silu("time.act", self.dense("time.fc2", y, out, out))
 
 
-def build_unet(config: UnetConfig, drawn: bool = True) -> onnx.ModelProto:
+def build_unet(config: UnetConfig, drawn: bool = True) -> Built:
     """`latent [batch, 4, height / 8, width / 8]`, `timestep f32[batch]`, `text [batch, sequence, text]` -> `noise` of
     the latent's shape."""
     c = config
@@ -206,7 +206,7 @@ def build_unet(config: UnetConfig, drawn: bool = True) -> onnx.ModelProto:
     return b.finish()
 
 
-def build_vae(config: VaeConfig, drawn: bool = True) -> onnx.ModelProto:
+def build_vae(config: VaeConfig, drawn: bool = True) -> Built:
     """`latent [batch, 4, height / 8, width / 8]` -> `image [batch, 3, height, width]`."""
     c = config
     b = _Blocks("sd15-vae", c, drawn, c.batch, c.groups, 1e-6)

@@ -12,7 +12,7 @@ from tapeout.errors import UserError
 from tapeout.models.blocks import INT, Blocks
 
 if TYPE_CHECKING:
-    import onnx
+    from tapeout.models.writer import Built
 
 CRITEO = (
     1460, 583, 10131227, 2202608, 305, 24, 12517, 633, 3, 93145, 5683, 8351593, 3194,
@@ -46,7 +46,7 @@ class _Blocks(Blocks):
         return x
 
 
-def build_dlrm(config: DlrmConfig, drawn: bool = True) -> onnx.ModelProto:
+def build_dlrm(config: DlrmConfig, drawn: bool = True) -> Built:
     """`dense [batch, dense]` and `sparse_i i64[batch, hots]` for each table -> `click [batch, 1]`, a probability."""
     c = config
     if not c.rows or not c.bottom or not c.top:

@@ -16,7 +16,7 @@ from tapeout.models.blocks import FLOAT, INT, SPREAD, heads_of
 from tapeout.models.cache import CachedBlocks, check_mode
 
 if TYPE_CHECKING:
-    import onnx
+    from tapeout.models.writer import Built
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ class _Blocks(CachedBlocks):
         return positions, self.node("mask", "LessOrEqual", columns, rows)
 
 
-def build_gpt2(config: Gpt2Config, drawn: bool = True) -> onnx.ModelProto:
+def build_gpt2(config: Gpt2Config, drawn: bool = True) -> Built:
     """`input_ids i64[batch, s]` (and `position i64[batch]` in decode mode) -> `logits f32[batch, vocabulary]` of the
     last token."""
     check_mode("gpt2", config.mode)

@@ -9,21 +9,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import ml_dtypes
 import numpy as np
 
 from tapeout.errors import UserError
+from tapeout.ir.mapped import reshaped
+from tapeout.ir.post_training import symmetric
 from tapeout.models.blocks import FLOAT, INT, SPREAD, Heads
 from tapeout.models.cache import CachedBlocks, check_mode
-
-if TYPE_CHECKING:
-    import onnx
-
-    from tapeout.models.writer import Array
-
-INT4 = np.dtype(ml_dtypes.int4)
+from tapeout.models.writer import INT4, Array, Built
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +68,7 @@ class _Blocks(CachedBlocks):
         block, axis = self.config.block, len(shape) - 2
         if shape[axis] % block:
             raise UserError(f"{shape[axis]} inputs in blocks of {block}", "model llama", "change block")
-        stored, scales = _four_bits(self.draw(name, shape, spread), block, self.out.drawn)
+        stored, scales = _four_bits(self.draw(name, shape, spread), block)
         inputs = self.out.weight(f"{name}_int4", stored, INT4), self.stored(f"{name}_scale", scales)
         return self.node(name, "DequantizeLinear", *inputs, axis=axis, block_size=block)
 
@@ -177,16 +171,12 @@ class _Blocks(CachedBlocks):
         return self.node(f"{name}.mlp.residual", "Add", x, y)
 
 
-def _four_bits(w: Array, block: int, drawn: bool) -> tuple[Array, Array]:
+def _four_bits(w: Array, block: int) -> tuple[Array, Array]:
     """w[.., in, out] as four-bit integers, and a scale for each block of inputs."""
     *lead, rows, columns = w.shape
-    if not drawn:
-        shape = (*lead, rows // block, columns)
-        return np.broadcast_to(np.int8(0), w.shape), np.broadcast_to(np.float32(1), shape)
-    grouped = w.reshape(*lead, rows // block, block, columns)
-    scales = np.maximum(np.abs(grouped).max(-2, keepdims=True) / 7, 1e-9)
-    stored = np.rint(grouped / scales).astype(np.int8).astype(INT4)
-    return stored.reshape(w.shape), scales.squeeze(-2)
+    grouped = reshaped(w, (*lead, rows // block, block, columns))
+    stored, scales = symmetric(grouped, (grouped.ndim - 2,), 7)
+    return reshaped(stored, w.shape), scales.squeeze(-2)
 
 
 def _check(config: LlamaConfig) -> None:
@@ -203,7 +193,7 @@ def _check(config: LlamaConfig) -> None:
         raise UserError(f"{config.sequence} tokens, a cache for {config.positions}", "model llama", "change positions")
 
 
-def build_llama(config: LlamaConfig, drawn: bool = True) -> onnx.ModelProto:
+def build_llama(config: LlamaConfig, drawn: bool = True) -> Built:
     """`input_ids i64[batch, s]` (and `position i64[batch]` in decode mode) -> `logits f32[batch, vocabulary]` of the
     last token."""
     _check(config)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tapeout.models.convolution import ConvBlocks, Feature
 
 if TYPE_CHECKING:
-    import onnx
+    from tapeout.models.writer import Built
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def _walk(b: ConvBlocks, x: Feature, blocks: tuple[Block, ...], config: ImageNet
     return x
 
 
-def build_mobilenetv3(config: ImageNetConfig, drawn: bool = True) -> onnx.ModelProto:
+def build_mobilenetv3(config: ImageNetConfig, drawn: bool = True) -> Built:
     """`image [batch, 3, height, width]`, normalised to unit scale, -> `logits [batch, classes]`."""
     b = ConvBlocks("mobilenetv3", config, drawn)
     x = b.image(config.batch, config.height, config.width)
@@ -138,7 +138,7 @@ def build_mobilenetv3(config: ImageNetConfig, drawn: bool = True) -> onnx.ModelP
     return b.finish()
 
 
-def build_efficientnet(config: ImageNetConfig, drawn: bool = True) -> onnx.ModelProto:
+def build_efficientnet(config: ImageNetConfig, drawn: bool = True) -> Built:
     """`image [batch, 3, height, width]`, normalised to unit scale, -> `logits [batch, classes]`."""
     b = ConvBlocks("efficientnet-b0", config, drawn)
     x = b.image(config.batch, config.height, config.width)
@@ -149,7 +149,7 @@ def build_efficientnet(config: ImageNetConfig, drawn: bool = True) -> onnx.Model
     return b.finish()
 
 
-def build_mobilefacenet(config: FaceConfig, drawn: bool = True) -> onnx.ModelProto:
+def build_mobilefacenet(config: FaceConfig, drawn: bool = True) -> Built:
     """`image [batch, 3, height, width]`, normalised to unit scale, -> `embedding [batch, embedding]` of length 1."""
     b = ConvBlocks("mobilefacenet", config, drawn)
     x = b.image(config.batch, config.height, config.width)

@@ -10,7 +10,7 @@ import numpy as np
 from tapeout.models.convolution import ConvBlocks, Feature, Moments
 
 if TYPE_CHECKING:
-    import onnx
+    from tapeout.models.writer import Built
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class _Blocks(ConvBlocks):
         return Feature(self.node(name, "MatMul", matrix, x.name), size, x.moments)
 
 
-def build_pointnet(config: PointNetConfig, drawn: bool = True) -> onnx.ModelProto:
+def build_pointnet(config: PointNetConfig, drawn: bool = True) -> Built:
     """`points [batch, 3, points]`, centred and of unit scale, -> `logits [batch, classes]`."""
     b, c, n = _Blocks("pointnet", config, drawn), config, config.channels
     x = Feature(b.out.input("points", b.dtype, (c.batch, 3, c.points)), 3, Moments(0.0, 1.0))

@@ -9,7 +9,7 @@ from tapeout.models.convolution import BRANCH_GAIN, ConvBlocks, Feature, Moments
 from tapeout.models.writer import PRECISIONS
 
 if TYPE_CHECKING:
-    import onnx
+    from tapeout.models.writer import Built
 
 POOLED = (1.24, 0.53)
 """Mean and variance of the maximum over 3x3 overlapping windows of rectified unit normals: measured once."""
@@ -47,7 +47,7 @@ class _Blocks(ConvBlocks):
         return self.activate(self.add(f"{name}.add", y, x), "relu")
 
 
-def build_resnet(config: ResNetConfig, drawn: bool = True) -> onnx.ModelProto:
+def build_resnet(config: ResNetConfig, drawn: bool = True) -> Built:
     """`image [batch, 3, height, width]`, normalised to unit scale, -> `logits [batch, classes]`.
 
     The float precisions keep Conv, BatchNormalization and Relu apart. int8 folds the batch norms and stores int8

@@ -12,7 +12,7 @@ from tapeout.errors import UserError
 from tapeout.models.blocks import INT, Blocks, heads_of
 
 if TYPE_CHECKING:
-    import onnx
+    from tapeout.models.writer import Built
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class _Blocks(Blocks):
         return self.layer_norm(f"{name}.ln_final", x, channels)
 
 
-def build_vit(config: VitConfig, drawn: bool = True) -> onnx.ModelProto:
+def build_vit(config: VitConfig, drawn: bool = True) -> Built:
     """`image [batch, 3, height, width]`, normalised to unit scale, -> `logits [batch, classes]`."""
     c, b = config, _Blocks("vit", config, drawn)
     heads = heads_of("vit", c.channels, c.heads)
@@ -141,7 +141,7 @@ def _text_tower(b: _Blocks, c: ClipConfig) -> str:
     return b.node("text.unit", "LpNormalization", projected, axis=1, p=2)
 
 
-def build_clip(config: ClipConfig, drawn: bool = True) -> onnx.ModelProto:
+def build_clip(config: ClipConfig, drawn: bool = True) -> Built:
     """`image [batch, 3, height, width]` -> `image_embeds`, `input_ids i64[batch, sequence]` -> `text_embeds`, both
     [batch, embedding]; and where there are both towers `logits_per_image [batch, batch]`."""
     c, b = config, _Blocks("clip", config, drawn)
@@ -161,7 +161,7 @@ def build_clip(config: ClipConfig, drawn: bool = True) -> onnx.ModelProto:
     return b.finish()
 
 
-def build_text(config: TextConfig, drawn: bool = True) -> onnx.ModelProto:
+def build_text(config: TextConfig, drawn: bool = True) -> Built:
     """`input_ids i64[batch, sequence]` -> `last_hidden_state [batch, sequence, channels]`."""
     c, b = config, _Blocks("sd15-text", config, drawn)
     ids = b.out.input("input_ids", INT, (c.batch, c.sequence))

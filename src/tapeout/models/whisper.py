@@ -14,7 +14,7 @@ from tapeout.models.blocks import FLOAT, INT, SPREAD, Blocks, heads_of
 from tapeout.models.cache import CachedBlocks, check_mode
 
 if TYPE_CHECKING:
-    import onnx
+    from tapeout.models.writer import Built
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def _sinusoids(tokens: int, width: int) -> np.ndarray:
     return np.concatenate([np.sin(turned), np.cos(turned)], 1)
 
 
-def build_encoder(config: EncoderConfig, drawn: bool = True) -> onnx.ModelProto:
+def build_encoder(config: EncoderConfig, drawn: bool = True) -> Built:
     """`mel [batch, mels, frames]`, normalised to unit scale, -> `encoded [batch, frames / 2, width]`."""
     c, b = config, Blocks("whisper-encoder", config, drawn)
     heads = heads_of("whisper-encoder", c.width, c.heads)
@@ -119,7 +119,7 @@ class _Decoder(CachedBlocks):
         return self.node(f"{name}.mlp.residual", "Add", x, y)
 
 
-def build_decoder(config: DecoderConfig, drawn: bool = True) -> onnx.ModelProto:
+def build_decoder(config: DecoderConfig, drawn: bool = True) -> Built:
     """`input_ids i64[batch, s]` with `encoded [batch, sound, width]` (or `position i64[batch]` in decode mode) ->
     `logits f32[batch, vocabulary]` of the last token."""
     check_mode("whisper-decoder", config.mode)
@@ -157,7 +157,7 @@ class AcousticConfig:
     seed: int = 0
 
 
-def build_acoustic(config: AcousticConfig, drawn: bool = True) -> onnx.ModelProto:
+def build_acoustic(config: AcousticConfig, drawn: bool = True) -> Built:
     """`features [frames, batch, features]`, normalised to unit scale, -> `phones [frames, batch, phones]`, the
     logarithms of their probabilities, as CTC takes them."""
     c, b = config, Blocks("lstm-acoustic", config, drawn)

@@ -1,12 +1,15 @@
-"""Writes ONNX models: names values, appends nodes and stores weights with as few copies as protobuf allows."""
+"""Writes ONNX models: names values, appends nodes and keeps large weights beside them, where nobody copies them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
 import numpy as np
+
+from tapeout.ir.mapped import elementwise, may_stand_in
 
 if TYPE_CHECKING:
     import onnx
@@ -29,12 +32,29 @@ PRECISIONS: dict[str, np.dtype[Any]] = {
     "fp16": np.dtype(np.float16),
     "bf16": np.dtype(ml_dtypes.bfloat16),
 }
+INT4 = np.dtype(ml_dtypes.int4)
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A model, and its large weights as arrays by name (those of four bits in bytes): of them the model has shapes and
+    types only."""
+
+    model: onnx.ModelProto
+    weights: dict[str, Array]
+
+    def whole(self) -> onnx.ModelProto:
+        """The model with all its weights, which are no longer beside it."""
+        for tensor in self.model.graph.initializer:
+            if tensor.name in self.weights:
+                tensor.raw_data = _raw(self.weights.pop(tensor.name), tensor.data_type)
+        return self.model
 
 
 class ModelWriter:
     """One ONNX model under construction. A node's name is also the name of its (first) result.
 
-    With `drawn=False` the weights have shapes and types but no contents: a model to be counted, not run.
+    With `drawn=False` large weights have shapes and types but no contents: a model to be counted or timed, not run.
     """
 
     def __init__(self, name: str, opset: int, ir_version: int, drawn: bool = True) -> None:
@@ -48,6 +68,7 @@ class ModelWriter:
         self.model.opset_import.add().version = opset
         self.model.graph.name = name
         self._constants: dict[tuple[str, bytes, tuple[int, ...]], str] = {}
+        self._large: dict[str, Array] = {}
 
     def input(self, name: str, dtype: np.dtype[Any], shape: Sequence[int | str]) -> str:
         """Declares a graph input; a string dimension is symbolic."""
@@ -62,14 +83,16 @@ class ModelWriter:
         return name
 
     def weight(self, name: str, data: Array, dtype: np.dtype[Any] | None = None) -> str:
-        """Stores an initializer; where weights are not drawn, only its shape and its type, which may then be another
-        than that of `data`."""
+        """Stores an initializer, as `dtype` where that is given."""
         tensor = self.model.graph.initializer.add()
         tensor.name = name
         tensor.data_type = ELEMENT_TYPES[dtype or data.dtype]
         tensor.dims.extend(data.shape)
-        if self.drawn:
-            tensor.raw_data = _raw(data)
+        stored = data if dtype in (None, data.dtype, INT4) else elementwise(data, dtype, lambda x: x.astype(dtype))
+        if may_stand_in(data.shape):
+            self._large[name] = stored
+        else:
+            tensor.raw_data = _raw(stored, tensor.data_type)
         return name
 
     def constant(self, data: Array) -> str:
@@ -96,19 +119,19 @@ class ModelWriter:
         self.model.graph.node.append(helper.make_node(op, inputs, outputs, name=name, **attributes))
         return outputs
 
-    def finish(self, metadata: Mapping[str, str]) -> onnx.ModelProto:
+    def finish(self, metadata: Mapping[str, str]) -> Built:
         """The model, with `metadata` as its metadata_props."""
         for key, value in metadata.items():
             entry = self.model.metadata_props.add()
             entry.key, entry.value = key, value
-        return self.model
+        return Built(self.model, self._large)
 
 
-def _raw(data: Array) -> bytes:
+def _raw(data: Array, kind: int) -> bytes:
     """Elements in row-major order; of four-bit ones two a byte, the lower half first."""
-    if data.dtype != ml_dtypes.int4:
+    if kind != ELEMENT_TYPES[INT4]:
         return data.tobytes()
-    flat = data.astype(np.int8).view(np.uint8).reshape(-1) & np.uint8(15)
+    flat = data.view(np.uint8).reshape(-1) & np.uint8(15)
     flat = np.concatenate([flat, np.zeros(flat.size % 2, np.uint8)])
     return (flat[::2] | flat[1::2] << np.uint8(4)).tobytes()
 

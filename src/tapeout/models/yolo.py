@@ -16,7 +16,7 @@ from tapeout.errors import UserError
 from tapeout.models.convolution import BRANCH_GAIN, ConvBlocks, Feature
 
 if TYPE_CHECKING:
-    import onnx
+    from tapeout.models.writer import Built
 
 ANCHORS = (
     (8, ((10, 13), (16, 30), (33, 23))),
@@ -92,7 +92,7 @@ class _Blocks(ConvBlocks):
         return self.reshape(f"{name}.flat", joined, batch, len(anchors) * height * width, count)
 
 
-def build_yolo(config: YoloConfig, drawn: bool = True) -> onnx.ModelProto:
+def build_yolo(config: YoloConfig, drawn: bool = True) -> Built:
     """`image [batch, 3, height, width]`, normalised to unit scale, -> `boxes [batch, n, 5 + classes]`."""
     c = config
     if c.height % 32 or c.width % 32:

@@ -11,7 +11,7 @@ from tapeout.errors import InvalidModel, UserError
 from tapeout.ir import graph as g
 from tapeout.ir.batch import with_batch
 from tapeout.ir.types import DimExpr, bind_dim
-from tapeout.models import NAMES, TABLE, build, choices
+from tapeout.models import NAMES, TABLE, build_apart, choices
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,13 @@ class Asked:
         return replace(self, graph=graph, binding={**found, **self.binding})
 
 
-def load(request: Request) -> Asked:
-    """Reads or builds the model. `UserError` for whatever is wrong with the request."""
+def load(request: Request, values: bool = True) -> Asked:
+    """Reads or builds the model. With `values=False` large weights of a built-in one have no contents. `UserError` for
+    whatever is wrong with the request."""
     sets = dict(_pair(text, "--set") for text in request.sets)
     shapes = {name: _shape(value, name) for name, value in (_pair(text, "--shape") for text in request.shapes)}
     if request.model in TABLE:
-        return _built_in(request, sets, shapes)
+        return _built_in(request, sets, shapes, values)
     for name in ("height", "width"):
         if name in request.options:
             raise UserError("is for built-in models", f"--{name}", "set a file's symbols with --set and --shape")
@@ -76,7 +77,7 @@ def _of_file(model: str, sets: dict[str, str], shapes: dict[str, tuple[int, ...]
     return Asked(graph, {**left, **_solved(graph, shapes)}, path.stem)
 
 
-def _built_in(request: Request, sets: dict[str, str], shapes: dict[str, tuple[int, ...]]) -> Asked:
+def _built_in(request: Request, sets: dict[str, str], shapes: dict[str, tuple[int, ...]], values: bool) -> Asked:
     """Options that the builder does not have are those of any graph."""
     from tapeout.frontend.onnx_import import import_onnx
 
@@ -86,7 +87,8 @@ def _built_in(request: Request, sets: dict[str, str], shapes: dict[str, tuple[in
     asked = own.get("precision", "fp32")
     precision = "" if asked in entry.precisions else own.pop("precision")
     further = {k: _option(v) for k, v in sets.items() if k not in entry.symbols}
-    graph = import_onnx(build(request.model, **{**own, **further}))
+    built = build_apart(request.model, values, **{**own, **further})
+    graph = import_onnx(built.model, weights=built.weights)
     given = {k: _number(v, k) for k, v in sets.items() if k in entry.symbols}
     binding = {**entry.symbols, **_solved(graph, shapes), **given}
     return Asked(graph, binding, f"{request.model} {asked}", precision).rebatched(batch)

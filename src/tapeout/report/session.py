@@ -37,7 +37,8 @@ def _quiet(stage: str, done: int, total: int) -> None:
 
 class Session:
     """A model bound to its shapes and inputs, on a chip. Nothing is computed before it is asked for; `seconds` has what
-    each stage took. With `calibrate=False` int8 is for cycles only: no run finds its scales."""
+    each stage took. With `values=False` it is for cycles only: large weights of a built-in model have no contents, and
+    no run finds the scales of int8."""
 
     def __init__(
         self,
@@ -46,13 +47,13 @@ class Session:
         inputs: Path | None = None,
         seed: int = 0,
         progress: Progress = _quiet,
-        calibrate: bool = True,
+        values: bool = True,
     ) -> None:
         self.seconds: dict[str, float] = {}
         self._progress, self._seed = progress, seed
         loaded = chip if isinstance(chip, Chip) else load_chip(chip)
         with self._clock("import"):
-            asked = load(request)
+            asked = load(request, values)
         self.label = asked.label
         given = read_arrays(inputs) if inputs else None
         binding = dict(asked.binding)
@@ -61,7 +62,7 @@ class Session:
             binding.update(found)
         bound, self.binding = _bound(asked.graph, binding)
         with self._clock("precision") if asked.precision else nullcontext():
-            own = None if not calibrate else make_inputs(bound, seed) if given is None else given
+            own = None if not values else make_inputs(bound, seed) if given is None else given
             self.graph, self.chip = with_precision(bound, asked.precision, loaded, own)
         self._given: dict[str, Array] | None = given and fit_inputs(self.graph, given)[0]
 

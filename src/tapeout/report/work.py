@@ -16,7 +16,7 @@ from typing import Any
 from tapeout.errors import UserError
 from tapeout.ir import graph as g
 from tapeout.ir.graph import operands, substitute
-from tapeout.ir.mapped import let_go
+from tapeout.ir.mapped import is_stand_in, let_go
 from tapeout.ir.unroll import unroll_scans
 from tapeout.report import demand
 from tapeout.report.facts import SPECIAL, Facts, facts_of
@@ -135,6 +135,8 @@ def _key(op: g.Op) -> Hashable | None:
     """Equal for ops of equal results; None for those that are never merged. Large arrays go by a sample."""
     if isinstance(op, g.If | g.While | g.Scan | g.HostCall):
         return None
+    if isinstance(op, g.Constant) and is_stand_in(op.data):
+        return ("stand-in", op.data.dtype.str, op.data.shape, op.data.ctypes.data)
     if isinstance(op, g.Constant):
         sample = op.data.flat[:: max(1, op.data.size // 4096)]
         let_go(op.data)

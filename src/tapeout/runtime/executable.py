@@ -12,6 +12,7 @@ from tapeout.chip.spec import Chip
 from tapeout.compiler.pipeline import Compiled
 from tapeout.compiler.views import Place
 from tapeout.ir.kernel import Buffer, physical
+from tapeout.ir.mapped import let_go
 from tapeout.sim import machine, timing
 
 Array = npt.NDArray[np.generic]
@@ -75,6 +76,8 @@ class Executable:
             *([machine.Segment(plan.arena, arena, False)] if plan.arena_bytes else []),
         ]
         result = machine.run(compiled.program, self.chip, segments, exact=exact, check=check, fuzz_seed=fuzz_seed)
+        for segment in self._constants():
+            let_go(segment.data)
 
         def read(place: Place) -> Array:
             buffer = place.buffer
