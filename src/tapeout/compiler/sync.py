@@ -10,15 +10,12 @@ of the cluster, each of which keeps one semaphore per source.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
 from tapeout.compiler.tile import LocalBuffer, TileProgram
+from tapeout.compiler.uses import Use, children, uses_of
 from tapeout.isa import commands as c
-from tapeout.isa.operands import Post, View, Wait
-
-Use = tuple[int, bool]
-"""(queue, writes)."""
+from tapeout.isa.operands import Post, Wait
 
 
 @dataclass
@@ -46,71 +43,24 @@ class Semaphores:
         return pool[at]
 
 
-def _views(node: c.Node) -> Iterable[tuple[View, int, bool]]:
-    """Local views of a command with the queue that touches them and whether it writes."""
-    match node:
-        case c.Load():
-            yield node.local, c.Queue.LD, True
-            if node.index:
-                yield node.index.list, c.Queue.LD, False
-        case c.Store():
-            yield node.local, c.Queue.ST, False
-            if node.index:
-                yield node.index.list, c.Queue.ST, False
-        case c.Copy():
-            yield node.dst, c.Queue.MV, True
-            yield node.src, c.Queue.MV, False
-        case c.Drain():
-            yield node.dst, c.Queue.MV, True
-            yield from ((v, int(c.Queue.MV), False) for v in (node.acc, node.scale, node.bias) if isinstance(v, View))
-        case c.MatMul():
-            yield node.c, c.Queue.MM, True
-            yield node.a, c.Queue.MM, False
-            yield node.b, c.Queue.MM, False
-        case c.Vector():
-            yield node.dst, c.Queue.VE, True
-            yield from ((v, int(c.Queue.VE), False) for v in node.srcs if isinstance(v, View))
-        case _:
-            return
-
-
-def _uses(node: c.Node) -> dict[int, set[Use]]:
-    """For each buffer, how the node and everything below it touch it."""
-    found: dict[int, set[Use]] = {}
-    for child in _children(node):
-        for buffer, uses in _uses(child).items():
-            found.setdefault(buffer, set()).update(uses)
-    for view, queue, writes in _views(node):
-        found.setdefault(view.memory, set()).add((int(queue), writes))
-    return found
-
-
-def _children(node: c.Node) -> tuple[c.Node, ...]:
-    match node:
-        case c.Loop() | c.While():
-            return node.body
-        case c.If():
-            return node.body + node.orelse
-        case _:
-            return ()
-
-
 def _self_order(node: c.Node, buffer: int) -> bool:
     """Whether the loads of the node, or of what stands below it, read `buffer` asynchronously: as an index list."""
     own = isinstance(node, c.Load) and node.index is not None and node.index.list.memory == buffer
-    return own or any(_self_order(child, buffer) for child in _children(node))
+    return own or any(_self_order(child, buffer) for child in children(node))
 
 
 class _Sync:
     def __init__(self, program: TileProgram, semaphores: Semaphores, cluster: int) -> None:
         self.program, self.semaphores, self.cluster = program, semaphores, cluster
+        self.stages: dict[int, tuple[int, ...]] = {}
 
-    def run(self) -> tuple[c.Node, ...]:
-        return self._body(self.program.body, 0, {})
+    def run(self) -> TileProgram:
+        body = self._body(self.program.body, 0, {})
+        return replace(self.program, body=body, stages=self.stages)
 
     def _body(self, nodes: tuple[c.Node, ...], scope: int, carried: dict[int, int]) -> tuple[c.Node, ...]:
         """Synchronises one body. `carried`: buffers of outer bodies that several queues share in here, with depth 1."""
-        uses = [_uses(n) for n in nodes]
+        uses = [uses_of(n) for n in nodes]
         before: list[list[tuple[int, Wait]]] = [[] for _ in nodes]
         after: list[list[tuple[int, Post]]] = [[] for _ in nodes]
         inner: list[dict[int, int]] = [{} for _ in nodes]
@@ -122,9 +72,11 @@ class _Sync:
                 continue
             self._edges(number, buffer, scope, carried, nodes, uses, touched, before, after)
             for i in touched:
-                if _children(nodes[i]) and _conflicting(uses[i][number]):
+                if children(nodes[i]) and _conflicting(uses[i][number]):
                     inner[i][number] = 1
         out: list[c.Node] = []
+        stages: list[int] = []
+        known = self.program.stages.get(scope, (0,) * len(nodes))
         for i, node in enumerate(nodes):
             match node:
                 case c.Loop():
@@ -134,6 +86,9 @@ class _Sync:
                 case _:
                     child = node
             out.extend(_attach(child, before[i], after[i]))
+            stages.extend([known[i]] * (len(out) - len(stages)))
+        if scope in self.program.stages:
+            self.stages[scope] = tuple(stages)
         return tuple(out)
 
     def _edges(
@@ -217,4 +172,4 @@ def _attach(node: c.Node, before: list[tuple[int, Wait]], after: list[tuple[int,
 def synchronise(program: TileProgram, semaphores: Semaphores, cluster: int) -> TileProgram:
     """The same tile program with semaphores on its commands; `cluster` is the number of cores of a cluster."""
     semaphores.next_kernel()
-    return replace(program, body=_Sync(program, semaphores, cluster).run())
+    return _Sync(program, semaphores, cluster).run()
