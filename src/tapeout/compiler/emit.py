@@ -14,7 +14,8 @@ from typing import Any
 from tapeout.chip.spec import Chip
 from tapeout.compiler.memory import MemoryPlan
 from tapeout.compiler.runs import Touched, touched_by
-from tapeout.compiler.skew import skewed
+from tapeout.compiler.skew import nest_of, spots_of
+from tapeout.compiler.skew_emit import Skew
 from tapeout.compiler.tile import TileProgram, Window, local_bytes
 from tapeout.errors import DoesNotFit
 from tapeout.isa import commands as c
@@ -159,13 +160,20 @@ class _Emitter:
                 return replace(node, **changes)
 
     def _loop(self, node: c.Loop) -> c.Loop:
-        loop = c.Loop(node.slot, node.trip, self.nodes(node.body))
-        counter = self._generation.get(node.slot)
-        end = () if counter is None else (c.Set(counter, Affine(1, (Term(counter, 1),))),)
-        stages = self.program.stages.get(node.slot)
-        if stages is None:
-            return replace(loop, body=(*loop.body, *end))
-        return skewed(loop, stages, end, self._late_slot)
+        if node.slot in self.program.stages:
+            return self._nest(node)
+        body = self.nodes(node.body)
+        if node.slot in self._generation:
+            slot = self._generation[node.slot]
+            body = (*body, c.Set(slot, Affine(1, (Term(slot, 1),))))
+        return c.Loop(node.slot, node.trip, body)
+
+    def _nest(self, node: c.Loop) -> c.Loop:
+        nest = nest_of(node, self.program.stages)
+        spots = [replace(spot, node=self.node(spot.node)) for spot in spots_of(nest, self.program.stages)]
+        counters = [(self._generation[n.slot], level) for level, n in enumerate(nest) if n.slot in self._generation]
+        loops = tuple((n.slot, n.trip.const) for n in nest)
+        return Skew(loops, tuple(reversed(counters)), max(s.stage for s in spots), self._late_slot).emit(spots)
 
     def _late_slot(self, stage: int, slot: int) -> int:
         """What counts in place of a slot in a later stage."""

@@ -9,36 +9,149 @@ emitted loop issues stage 0 of turn t, stage 1 of turn t - 1, and so on:
     stage 0: scores, softmax         MM  QK(0)  QK(1)       PV(0)  QK(2)       PV(1)  ...
     stage 1: product with values     VE         softmax(0)  softmax(1)         softmax(2)
 
+Loops around it belong to the same *nest*: the turns of all are numbered through, so that the first turn of an inner loop
+overlaps with the last one before it. What stands in an outer body takes part in the first turn of the loops inside, or,
+behind them, in the last one.
+
 The tile program keeps its turns one after the other, which is its meaning; it only says the stages, and its buffers have
-room for the turns that are under way. `emit.py` writes the skewed loop. The order of a turn's commands within each
-queue is that of the tile program, and a wait's post is issued before it as long as
+room for the turns that are under way. `emit.py` writes the skewed loop (`skew_emit.py`). The order of a turn's commands
+within each queue is that of the tile program, and a wait's post is issued before it as long as
 
 1. stages do not decrease along a queue or from what a node depends on;
-2. a buffer of the loop has room for as many turns as stages touch it;
-3. what lies outside of the loop and is written in it belongs to one stage.
+2. a buffer has room for all turns of its scope that are under way between the stages that touch it;
+3. what is written inside of a loop that it outlasts belongs to one stage.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
-from typing import Any, cast
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
 
 from tapeout.chip.spec import Chip
 from tapeout.compiler.tile import LocalBuffer, TileProgram, local_bytes
 from tapeout.compiler.uses import children, queues_of, uses_of
 from tapeout.isa import commands as c
-from tapeout.isa.operands import Affine, Term
 
 ENGINES = frozenset((int(c.Queue.MM), int(c.Queue.VE)))
 """Queues whose units must not wait for one another within a turn."""
 LATE = frozenset((int(c.Queue.LD), int(c.Queue.MV)))
 """Queues that bring operands: they do so in the stage that needs them."""
+INSIDE = -1
+"""In place of a stage: the loop whose body goes on with the nest."""
+Stages = dict[int, tuple[int, ...]]
+"""By slot of a loop, the stage of each node of its body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A node of a nest: it stands in the body of loop number `level`, before the loop inside or behind it."""
+
+    node: c.Node
+    level: int
+    behind: bool
+    stage: int = 0
+
+
+def stage_turns(program: TileProgram, chip: Chip) -> TileProgram:
+    """The program with stages for all nests that come back to an engine, as many as there is room for."""
+    found: Stages = {}
+    for nest in _nests(program):
+        found |= _staged(nest, program)
+    for last in range(max((max(stages) for stages in found.values()), default=0), 0, -1):
+        cut = {slot: tuple(min(stage, last) for stage in stages) for slot, stages in found.items()}
+        deep = replace(program, stages=cut, buffers=_deepened(program, cut))
+        sizes = local_bytes(deep, len(chip.memories))
+        if all(size <= memory.bytes // 64 * 64 for size, memory in zip(sizes, chip.memories, strict=True)):
+            return deep
+    return program
+
+
+def _nests(program: TileProgram) -> list[tuple[c.Loop, ...]]:
+    """The innermost loops that come back to an engine, each with all loops around it that are not another one's."""
+    found: list[tuple[c.Loop, ...]] = []
+    taken: set[int] = set()
+
+    def visit(loop: c.Loop, around: tuple[c.Loop, ...]) -> bool:
+        path = (*around, loop)
+        inside = [visit(n, path) for n in loop.body if isinstance(n, c.Loop) and n.slot in program.scopes]
+        if any(inside):
+            return True
+        if not _staged((loop,), program):
+            return False
+        found.append(tuple(outer for outer in path if outer.slot not in taken))
+        taken.update(outer.slot for outer in path)
+        return True
+
+    for node in program.body:
+        if isinstance(node, c.Loop) and node.slot in program.scopes:
+            visit(node, ())
+    return found
+
+
+def _staged(nest: tuple[c.Loop, ...], program: TileProgram) -> Stages:
+    """The stages of a nest; of its inner loops alone where turns of the outer ones cannot overlap; none where it does not
+    come back to an engine."""
+    for first in range(len(nest)):
+        loops = nest[first:]
+        stages = stages_of(loops, program.buffers)
+        if max(stages, default=0) > 0:
+            left = iter(_inner_first(loops, stages))
+            return {loop.slot: next(left) for loop in loops}
+    return {}
+
+
+def _inner_first(loops: tuple[c.Loop, ...], stages: Sequence[int]) -> list[tuple[int, ...]]:
+    """The stages of the spots of a nest as those of each loop's body."""
+    bodies: list[list[int]] = [[] for _ in loops]
+    placed = [(spot, stage) for spot, stage in zip(spots_of(loops), stages, strict=True)]
+    for level, body in enumerate(bodies):
+        body += [stage for spot, stage in placed if spot.level == level and not spot.behind]
+        if level < len(loops) - 1:
+            body.append(INSIDE)
+        body += [stage for spot, stage in placed if spot.level == level and spot.behind]
+    return [tuple(body) for body in bodies]
+
+
+def nest_of(loop: c.Loop, stages: Mapping[int, Sequence[int]]) -> tuple[c.Loop, ...]:
+    """A loop with stages and those inside that its nest goes on with."""
+    nest = [loop]
+    while INSIDE in stages[nest[-1].slot]:
+        inner = nest[-1].body[stages[nest[-1].slot].index(INSIDE)]
+        assert isinstance(inner, c.Loop)
+        nest.append(inner)
+    return tuple(nest)
+
+
+def spots_of(nest: Sequence[c.Loop], stages: Mapping[int, Sequence[int]] | None = None) -> list[Spot]:
+    """The nodes of a nest in the order of one turn of all its loops, with their stages where they are known."""
+    before: list[Spot] = []
+    behind: list[Spot] = []
+    for level, loop in enumerate(nest):
+        at = stages[loop.slot] if stages else (0,) * len(loop.body)
+        inner = nest[level + 1].slot if level + 1 < len(nest) else -1
+        cut = next((i for i, n in enumerate(loop.body) if isinstance(n, c.Loop) and n.slot == inner), len(loop.body))
+        nodes = list(zip(loop.body, at, strict=True))
+        before += [Spot(node, level, False, stage) for node, stage in nodes[:cut]]
+        behind = [*(Spot(node, level, True, stage) for node, stage in nodes[cut + 1 :]), *behind]
+    return [*before, *behind]
+
+
+def accesses(loop: c.Loop, stages: Stages, buffer: int, queue: int) -> list[int]:
+    """The stages in which a queue touches a buffer in a loop that its nest goes on with, in the order of a turn."""
+    return [s.stage for s in spots_of(nest_of(loop, stages), stages) if _touches(s.node, buffer, queue)]
+
+
+def _touches(node: c.Node, buffer: int, queue: int) -> bool:
+    return any(q == queue for q, _ in uses_of(node).get(buffer, ()))
+
+
+# ---- which stage
 
 
 @dataclass(slots=True)
 class _Node:
-    """A node of a body: queues, the nodes before it that it depends on, and what is found about it."""
+    """A spot of a nest: queues, the nodes before it that it depends on, and what is found about it."""
 
     queues: set[int]
     needs: list[int]
@@ -47,53 +160,57 @@ class _Node:
     """Queues on the ways to it within its stage."""
 
 
-def stage_turns(program: TileProgram, chip: Chip) -> TileProgram:
-    """The program with stages for all loops that come back to an engine, as many as there is room for."""
-    found = {loop.slot: stages_of(loop, program.buffers) for loop in loops_of(program)}
-    for last in range(max((max(stages) for stages in found.values()), default=0), 0, -1):
-        cut = {slot: tuple(min(stage, last) for stage in stages) for slot, stages in found.items() if max(stages)}
-        deep = replace(program, stages=cut, buffers=_deepened(program, cut))
-        sizes = local_bytes(deep, len(chip.memories))
-        if all(size <= memory.bytes // 64 * 64 for size, memory in zip(sizes, chip.memories, strict=True)):
-            return deep
-    return program
-
-
-def loops_of(program: TileProgram) -> Iterator[c.Loop]:
-    """The loops whose turns define buffers."""
-    pending = list(program.body)
-    while pending:
-        node = pending.pop()
-        if isinstance(node, c.Loop) and node.slot in program.scopes:
-            yield node
-        pending += children(node)
-
-
-def stages_of(loop: c.Loop, buffers: Sequence[LocalBuffer]) -> tuple[int, ...]:
-    """The stage of each node of a loop's body; all 0 where turns cannot overlap."""
-    uses = [uses_of(node) for node in loop.body]
+def stages_of(nest: Sequence[c.Loop], buffers: Sequence[LocalBuffer]) -> tuple[int, ...]:
+    """The stage of each spot of a nest; all 0 where turns cannot overlap."""
+    spots = spots_of(nest)
+    uses = [uses_of(spot.node) for spot in spots]
     writes = [{b for b, found in use.items() if any(w for _, w in found)} for use in uses]
-    nodes = [_Node(queues_of(node), []) for node in loop.body]
+    nodes = [_Node(queues_of(spot.node), []) for spot in spots]
     for j, node in enumerate(nodes):
         node.needs = [i for i in range(j) if writes[i] & uses[j].keys() or uses[i].keys() & writes[j]]
-    lasting = {b for found in writes for b in found if buffers[b].scope != loop.slot}
-    together = [[nodes[i] for i, use in enumerate(uses) if b in use] for b in sorted(lasting)]
-    together = [group for group in together if len(group) > 1]
+    lasting = {b for found in writes for b in found if _outlasts(b, buffers[b], nest, spots, writes)}
+    groups = [[nodes[i] for i, use in enumerate(uses) if b in use] for b in sorted(lasting)]
+    groups = [group for group in groups if len(group) > 1]
+    if not _settle(nodes, groups):
+        return (0,) * len(nodes)
+    _delay(nodes, {id(node) for group in groups for node in group})
+    least = min((node.stage for node in nodes), default=0)
+    return tuple(node.stage - least for node in nodes)
+
+
+def _outlasts(
+    number: int, buffer: LocalBuffer, nest: Sequence[c.Loop], spots: Sequence[Spot], writes: Sequence[set[int]]
+) -> bool:
+    """Whether something in a nest writes a buffer deeper than in the body that defines it."""
+    home = next((n for n, loop in enumerate(nest) if loop.slot == buffer.scope), -1)
+    inside = {loop.slot for spot in spots for loop in _loops_in(spot.node)}
+    if buffer.scope in inside:
+        return False
+    return any(number in found and spot.level > home for spot, found in zip(spots, writes, strict=True))
+
+
+def _loops_in(node: c.Node) -> Iterator[c.Loop]:
+    if isinstance(node, c.Loop):
+        yield node
+    for child in children(node):
+        yield from _loops_in(child)
+
+
+def _settle(nodes: list[_Node], groups: list[list[_Node]]) -> bool:
+    """Raises stages until all rules hold; False where they never do: a chain through what outlasts the turn."""
     changed = True
     while changed:
         changed = False
         for j in range(len(nodes)):
             changed |= _raise(nodes, j)
-        for group in together:
+        for group in groups:
             top = max(node.stage for node in group)
             changed |= any(node.stage < top for node in group)
             for node in group:
                 node.stage = top
-        if max((node.stage for node in nodes), default=0) > len(nodes):  # a chain through what outlasts the turn
-            return (0,) * len(nodes)
-    _delay(nodes, {id(node) for group in together for node in group})
-    least = min((node.stage for node in nodes), default=0)
-    return tuple(node.stage - least for node in nodes)
+        if max((node.stage for node in nodes), default=0) > len(nodes):
+            return False
+    return True
 
 
 def _raise(nodes: list[_Node], j: int) -> bool:
@@ -123,94 +240,41 @@ def _delay(nodes: list[_Node], fixed: set[int]) -> None:
             node.stage = max(node.stage, min(readers + behind))
 
 
-def spans(loop: c.Loop, stages: Sequence[int], buffers: Sequence[LocalBuffer]) -> dict[int, tuple[int, int]]:
-    """For each buffer of the loop's turns, and each of others that it writes, the first and last stage that touch
-    it."""
+# ---- room
+
+
+def depths(nest: Sequence[c.Loop], stages: Stages, buffers: Sequence[LocalBuffer]) -> dict[int, int]:
+    """For each buffer of a nest's turns, the turns of its scope that are under way at once."""
     found: dict[int, set[int]] = {}
-    written: set[int] = set()
-    for node, stage in zip(loop.body, stages, strict=True):
-        for buffer, uses in uses_of(node).items():
-            found.setdefault(buffer, set()).add(stage)
-            written |= {buffer} if any(w for _, w in uses) else set()
-    return {b: (min(at), max(at)) for b, at in found.items() if buffers[b].scope == loop.slot or b in written}
+    for spot in spots_of(nest, stages):
+        for buffer in uses_of(spot.node):
+            found.setdefault(buffer, set()).add(spot.stage)
+    level = {loop.slot: n for n, loop in enumerate(nest)}
+    needed: dict[int, int] = {}
+    for number, at in found.items():
+        if buffers[number].scope in level:
+            turns = prod(loop.trip.const for loop in nest[level[buffers[number].scope] + 1 :])
+            needed[number] = 1 + -(-(max(at) - min(at)) // turns)
+    return needed
 
 
-def _deepened(program: TileProgram, stages: dict[int, tuple[int, ...]]) -> tuple[LocalBuffer, ...]:
+def nests_of(program: TileProgram, stages: Stages) -> Iterator[tuple[c.Loop, ...]]:
+    """The nests of a program, outermost loop first."""
+    inner: set[int] = set()
+    pending: list[c.Node] = list(program.body)
+    while pending:
+        node = pending.pop()
+        if isinstance(node, c.Loop) and node.slot in stages and node.slot not in inner:
+            nest = nest_of(node, stages)
+            inner |= {loop.slot for loop in nest}
+            yield nest
+        pending += children(node)
+
+
+def _deepened(program: TileProgram, stages: Stages) -> tuple[LocalBuffer, ...]:
     """The buffers, with room for all turns that are under way."""
     buffers = list(program.buffers)
-    for loop in loops_of(program):
-        for number, (first, last) in spans(loop, stages.get(loop.slot, (0,) * len(loop.body)), buffers).items():
-            buffer = buffers[number]
-            if buffer.scope == loop.slot:
-                buffers[number] = replace(buffer, depth=max(buffer.depth, last - first + 1))
+    for nest in nests_of(program, stages):
+        for number, turns in depths(nest, stages, buffers).items():
+            buffers[number] = replace(buffers[number], depth=max(buffers[number].depth, turns))
     return tuple(buffers)
-
-
-# ---- the skewed loop
-
-
-def issue_order(body: Sequence[c.Node], stages: Sequence[int]) -> list[int]:
-    """The order in which one pass issues its nodes. In each queue the newest turn, which is in stage 0, comes first, so
-    that an older one may still wait for other engines; beyond that the oldest turn goes first, which has its operands
-    soonest: control should not stand before a full queue with it."""
-    queues = [queues_of(node) for node in body]
-    left = {stage: [i for i, s in enumerate(stages) if s == stage] for stage in sorted(set(stages), reverse=True)}
-    order: list[int] = []
-    while any(left.values()):
-        for stage, nodes in left.items():
-            newer = [i for s, others in left.items() if s < stage for i in others]
-            if nodes and not any(queues[i] & queues[nodes[0]] for i in newer):
-                order.append(nodes.pop(0))
-                break
-    return order
-
-
-def skewed(
-    loop: c.Loop, stages: Sequence[int], end: tuple[c.Node, ...], slots: Callable[[int, int], int]
-) -> c.Loop:
-    """The loop that issues its body in stages, `end` behind all nodes of each. `slots(stage, slot)` is what counts in
-    place of a slot for the nodes of a later stage."""
-    last, trip = max(stages), loop.trip.const
-    counted = {loop.slot, *(node.slot for node in end if isinstance(node, c.Set))}
-    renamed = [{slot: slots(stage, slot) if stage else slot for slot in counted} for stage in range(last + 1)]
-
-    def guarded(stage: int, nodes: Sequence[c.Node]) -> tuple[c.Node, ...]:
-        """The nodes of a stage, in passes that have a turn for it."""
-        own = tuple(rename(node, renamed[stage]) for node in nodes)
-        if stage:
-            own = (c.If(Affine(1 - stage, (Term(loop.slot, 1),)), own),)
-        return (c.If(Affine(trip + stage, (Term(loop.slot, -1),)), own),) if stage < last else own
-
-    body: list[c.Node] = [
-        c.Set(renamed[stage][loop.slot], Affine(-stage, (Term(loop.slot, 1),))) for stage in range(1, last + 1)
-    ]
-    run: list[int] = []
-    for i in issue_order(loop.body, stages):
-        if run and stages[i] != stages[run[-1]]:
-            body += guarded(stages[run[-1]], [loop.body[n] for n in run])
-            run = []
-        run.append(i)
-    body += guarded(stages[run[-1]], [loop.body[n] for n in run])
-    if end:
-        body += [node for stage in range(last + 1) for node in guarded(stage, end)]
-    return c.Loop(loop.slot, Affine(trip + last), tuple(body))
-
-
-def rename(node: c.Node, slots: Mapping[int, int]) -> c.Node:
-    """The node, and everything below it, with other slots in its expressions."""
-    return node if all(a == b for a, b in slots.items()) else _renamed(node, slots)
-
-
-def _renamed(value: Any, slots: Mapping[int, int]) -> Any:
-    """Goes through all fields that hold expressions."""
-    match value:
-        case Term():
-            return replace(value, slot=slots.get(value.slot, value.slot))
-        case c.Set():
-            return c.Set(slots.get(value.slot, value.slot), _renamed(value.value, slots))
-        case tuple():
-            return tuple(_renamed(item, slots) for item in cast(tuple[Any, ...], value))
-        case _ if is_dataclass(value) and not isinstance(value, type):
-            return replace(value, **{f.name: _renamed(getattr(value, f.name), slots) for f in fields(value)})
-        case _:
-            return value

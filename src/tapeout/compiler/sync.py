@@ -12,10 +12,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from tapeout.compiler.skew import INSIDE, accesses
 from tapeout.compiler.tile import LocalBuffer, TileProgram
 from tapeout.compiler.uses import Use, children, uses_of
 from tapeout.isa import commands as c
 from tapeout.isa.operands import Post, Wait
+
+Before = tuple[int, int, Wait]
+"""(stage, queue, what it waits for)."""
+After = tuple[int, int, Post]
 
 
 @dataclass
@@ -61,8 +66,8 @@ class _Sync:
     def _body(self, nodes: tuple[c.Node, ...], scope: int, carried: dict[int, int]) -> tuple[c.Node, ...]:
         """Synchronises one body. `carried`: buffers of outer bodies that several queues share in here, with depth 1."""
         uses = [uses_of(n) for n in nodes]
-        before: list[list[tuple[int, Wait]]] = [[] for _ in nodes]
-        after: list[list[tuple[int, Post]]] = [[] for _ in nodes]
+        before: list[list[Before]] = [[] for _ in nodes]
+        after: list[list[After]] = [[] for _ in nodes]
         inner: list[dict[int, int]] = [{} for _ in nodes]
         for number, buffer in enumerate(self.program.buffers):
             if buffer.scope != scope and number not in carried:
@@ -85,8 +90,9 @@ class _Sync:
                     child = replace(node, body=self._body(node.body, -1, inner[i]))
                 case _:
                     child = node
-            out.extend(_attach(child, before[i], after[i]))
-            stages.extend([known[i]] * (len(out) - len(stages)))
+            for at, attached in _attach(child, known[i], before[i], after[i]):
+                out.append(attached)
+                stages.append(at)
         if scope in self.program.stages:
             self.stages[scope] = tuple(stages)
         return tuple(out)
@@ -100,8 +106,8 @@ class _Sync:
         nodes: tuple[c.Node, ...],
         uses: list[dict[int, set[Use]]],
         touched: list[int],
-        before: list[list[tuple[int, Wait]]],
-        after: list[list[tuple[int, Post]]],
+        before: list[list[Before]],
+        after: list[list[After]],
     ) -> None:
         seen: dict[tuple[int, int], int] = {}
         for position, j in enumerate(touched):
@@ -116,7 +122,7 @@ class _Sync:
                     if not earlier or seen.get((source, target), -1) >= earlier[-1]:
                         continue
                     seen[source, target] = earlier[-1]
-                    self._edge(source, target, 0, buffer.cluster, earlier[-1], j, before, after)
+                    self._edge(number, source, target, 0, scope, nodes, earlier[-1], j, before, after)
         looped = number in carried or (scope != 0 and self.program.trips.get(scope, 1) > 1)
         if not looped:
             return
@@ -130,24 +136,37 @@ class _Sync:
                     continue
                 last = [i for i in touched for s, _ in uses[i][number] if s == source]
                 if last:
-                    self._edge(source, target, depth, buffer.cluster, last[-1], first, before, after)
+                    self._edge(number, source, target, depth, scope, nodes, last[-1], first, before, after)
 
     def _edge(
         self,
+        number: int,
         source: int,
         target: int,
         initial: int,
-        shared: bool,
+        scope: int,
+        nodes: tuple[c.Node, ...],
         start: int,
         end: int,
-        before: list[list[tuple[int, Wait]]],
-        after: list[list[tuple[int, Post]]],
+        before: list[list[Before]],
+        after: list[list[After]],
     ) -> None:
-        across = shared and int(c.Queue.LD) in (source, target)
+        across = self.program.buffers[number].cluster and int(c.Queue.LD) in (source, target)
         count = self.cluster if across else 1
         semaphore = self.semaphores.take(source, target, initial, count)
-        after[start].append((source, Post(semaphore, 1, across)))
-        before[end] += [(target, Wait(semaphore + n)) for n in range(count)]
+        post, wait = self._stage(scope, nodes, start, number, source), self._stage(scope, nodes, end, number, target, 0)
+        after[start].append((post, source, Post(semaphore, 1, across)))
+        before[end] += [(wait, target, Wait(semaphore + n)) for n in range(count)]
+
+    def _stage(
+        self, scope: int, nodes: tuple[c.Node, ...], at: int, buffer: int, queue: int, access: int = -1
+    ) -> int:
+        """The stage of a queue's first (`access` 0) or last (-1) access to a buffer in a node of a body."""
+        known, node = self.program.stages.get(scope, ()), nodes[at]
+        if not known or known[at] != INSIDE:
+            return known[at] if known else 0
+        assert isinstance(node, c.Loop)
+        return accesses(node, self.program.stages, buffer, queue)[access]
 
 
 def _conflicting(uses: set[Use]) -> bool:
@@ -155,18 +174,22 @@ def _conflicting(uses: set[Use]) -> bool:
     return len(queues) > 1 and any(w for _, w in uses)
 
 
-def _attach(node: c.Node, before: list[tuple[int, Wait]], after: list[tuple[int, Post]]) -> list[c.Node]:
-    """The node with its waits and posts, on itself where it is a command of that queue, else on `Nop`s around it."""
+def _attach(node: c.Node, stage: int, before: list[Before], after: list[After]) -> list[tuple[int, c.Node]]:
+    """The node with its waits and posts, on itself where it is a command of that queue, else on `Nop`s around it; each
+    with its stage."""
     if isinstance(node, c.Command):
         queue = c.queue_of(node)  # type: ignore[arg-type]
-        waits = tuple(w for q, w in before if q == queue)
-        posts = tuple(p for q, p in after if q == queue)
+        waits = tuple(w for _, q, w in before if q == queue)
+        posts = tuple(p for _, q, p in after if q == queue)
         assert len(waits) == len(before)
         assert len(posts) == len(after)
-        return [replace(node, waits=node.waits + waits, posts=node.posts + posts)] if waits or posts else [node]
-    lead = [c.Nop(q, waits=tuple(w for t, w in before if t == q)) for q in sorted({q for q, _ in before})]
-    tail = [c.Nop(q, posts=tuple(p for t, p in after if t == q)) for q in sorted({q for q, _ in after})]
-    return [*lead, node, *tail]
+        if waits or posts:
+            node = replace(node, waits=node.waits + waits, posts=node.posts + posts)
+        return [(stage, node)]
+    leading, trailing = (sorted({(s, q) for s, q, _ in edges}) for edges in (before, after))
+    lead = [(at, c.Nop(q, waits=tuple(w for s, t, w in before if (s, t) == (at, q)))) for at, q in leading]
+    tail = [(at, c.Nop(q, posts=tuple(p for s, t, p in after if (s, t) == (at, q)))) for at, q in trailing]
+    return [*lead, (stage, node), *tail]
 
 
 def synchronise(program: TileProgram, semaphores: Semaphores, cluster: int) -> TileProgram:
