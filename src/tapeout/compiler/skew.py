@@ -1,5 +1,5 @@
-"""Software pipelining: turns of a loop that overlap in stages (modulo scheduling of a loop body on in-order queues; B. R.
-Rau, "Iterative modulo scheduling", MICRO 1994).
+"""Software pipelining: turns of a loop that overlap in stages (modulo scheduling of a loop's body on in-order queues;
+B. R. Rau, "Iterative modulo scheduling", MICRO 1994).
 
 Queues work in order. Where a turn comes back to an engine behind another one (matrix unit, vector unit, matrix unit
 again: attention), the engine would wait for its own turn's vector work before it may begin the next turn. So the nodes
@@ -9,13 +9,13 @@ emitted loop issues stage 0 of turn t, stage 1 of turn t - 1, and so on:
     stage 0: scores, softmax         MM  QK(0)  QK(1)       PV(0)  QK(2)       PV(1)  ...
     stage 1: product with values     VE         softmax(0)  softmax(1)         softmax(2)
 
-Loops around it belong to the same *nest*: the turns of all are numbered through, so that the first turn of an inner loop
-overlaps with the last one before it. What stands in an outer body takes part in the first turn of the loops inside, or,
-behind them, in the last one.
+Loops around it belong to the same *nest*: the turns of all are numbered through, so that the first turn of an inner
+loop overlaps with the last one before it. What stands in an outer body takes part in the first turn of the loops
+inside, or, behind them, in the last one.
 
-The tile program keeps its turns one after the other, which is its meaning; it only says the stages, and its buffers have
-room for the turns that are under way. `emit.py` writes the skewed loop (`skew_emit.py`). The order of a turn's commands
-within each queue is that of the tile program, and a wait's post is issued before it as long as
+The tile program keeps its turns one after the other, which is its meaning; it only says the stages, and its buffers
+have room for the turns that are under way. `skew_emit.py` writes the skewed loop. The order of a turn's commands within
+each queue is that of the tile program, and a wait's post is issued before it as long as
 
 1. stages do not decrease along a queue or from what a node depends on;
 2. a buffer has room for all turns of its scope that are under way between the stages that touch it;
@@ -30,7 +30,8 @@ from math import prod
 
 from tapeout.chip.spec import Chip
 from tapeout.compiler.tile import LocalBuffer, TileProgram, local_bytes
-from tapeout.compiler.uses import children, queues_of, uses_of
+from tapeout.compiler.uses import children, loops_in, queues_of, uses_of
+from tapeout.ir import kernel as k
 from tapeout.isa import commands as c
 
 ENGINES = frozenset((int(c.Queue.MM), int(c.Queue.VE)))
@@ -90,8 +91,8 @@ def _nests(program: TileProgram) -> list[tuple[c.Loop, ...]]:
 
 
 def _staged(nest: tuple[c.Loop, ...], program: TileProgram) -> Stages:
-    """The stages of a nest; of its inner loops alone where turns of the outer ones cannot overlap; none where it does not
-    come back to an engine."""
+    """The stages of a nest; of its inner loops alone where turns of the outer ones cannot overlap; none where it does
+    not come back to an engine."""
     for first in range(len(nest)):
         loops = nest[first:]
         stages = stages_of(loops, program.buffers)
@@ -150,10 +151,10 @@ def _touches(node: c.Node, buffer: int, queue: int) -> bool:
 
 
 @dataclass(slots=True)
-class _Node:
-    """A spot of a nest: queues, the nodes before it that it depends on, and what is found about it."""
+class Node:
+    """What gets a stage: queues, the nodes before it that it depends on, and what is found about it."""
 
-    queues: set[int]
+    queues: frozenset[int]
     needs: list[int]
     stage: int = 0
     visited: frozenset[int] = frozenset()
@@ -162,41 +163,52 @@ class _Node:
 
 def stages_of(nest: Sequence[c.Loop], buffers: Sequence[LocalBuffer]) -> tuple[int, ...]:
     """The stage of each spot of a nest; all 0 where turns cannot overlap."""
-    spots = spots_of(nest)
-    uses = [uses_of(spot.node) for spot in spots]
-    writes = [{b for b, found in use.items() if any(w for _, w in found)} for use in uses]
-    nodes = [_Node(queues_of(spot.node), []) for spot in spots]
-    for j, node in enumerate(nodes):
-        node.needs = [i for i in range(j) if writes[i] & uses[j].keys() or uses[i].keys() & writes[j]]
-    lasting = {b for found in writes for b in found if _outlasts(b, buffers[b], nest, spots, writes)}
-    groups = [[nodes[i] for i, use in enumerate(uses) if b in use] for b in sorted(lasting)]
-    groups = [group for group in groups if len(group) > 1]
-    if not _settle(nodes, groups):
+    nodes, groups = _order(nest, spots_of(nest), buffers)
+    if not settle(nodes, groups):
         return (0,) * len(nodes)
     _delay(nodes, {id(node) for group in groups for node in group})
     least = min((node.stage for node in nodes), default=0)
     return tuple(node.stage - least for node in nodes)
 
 
-def _outlasts(
-    number: int, buffer: LocalBuffer, nest: Sequence[c.Loop], spots: Sequence[Spot], writes: Sequence[set[int]]
-) -> bool:
-    """Whether something in a nest writes a buffer deeper than in the body that defines it."""
-    home = next((n for n, loop in enumerate(nest) if loop.slot == buffer.scope), -1)
-    inside = {loop.slot for spot in spots for loop in _loops_in(spot.node)}
-    if buffer.scope in inside:
-        return False
-    return any(number in found and spot.level > home for spot, found in zip(spots, writes, strict=True))
+def _order(
+    nest: Sequence[c.Loop], spots: Sequence[Spot], buffers: Sequence[LocalBuffer]
+) -> tuple[list[Node], list[list[Node]]]:
+    """The spots' queues and dependences, and groups of them that must have one stage."""
+    uses = [uses_of(spot.node) for spot in spots]
+    writes = [{b for b, found in use.items() if any(w for _, w in found)} for use in uses]
+    nodes = [Node(frozenset(queues_of(spot.node)), [], spot.stage) for spot in spots]
+    for j, node in enumerate(nodes):
+        node.needs += [i for i in range(j) if writes[i] & uses[j].keys() or uses[i].keys() & writes[j]]
+    level = {loop.slot: n for n, loop in enumerate(nest)}
+    inside = {loop.slot for loop in loops_in(spot.node for spot in spots)}
+    lasting = {
+        b
+        for spot, found in zip(spots, writes, strict=True)
+        for b in found
+        if buffers[b].scope not in inside and spot.level > level.get(buffers[b].scope, -1)
+    }
+    groups = [[nodes[i] for i, use in enumerate(uses) if b in use] for b in sorted(lasting)]
+    return nodes, [group for group in groups if len(group) > 1]
 
 
-def _loops_in(node: c.Node) -> Iterator[c.Loop]:
-    if isinstance(node, c.Loop):
-        yield node
-    for child in children(node):
-        yield from _loops_in(child)
+def fault_of(nest: Sequence[c.Loop], stages: Stages, buffers: Sequence[LocalBuffer]) -> str | None:
+    """What is wrong with the stages of a nest."""
+    spots = [spot for spot in spots_of(nest, stages) if not isinstance(spot.node, c.Nop)]  # with what they guard
+    nodes, groups = _order(nest, spots, buffers)
+    for j, node in enumerate(nodes):
+        before = [nodes[i] for i in node.needs] + [other for other in nodes[:j] if other.queues & node.queues]
+        if any(other.stage > node.stage for other in before):
+            return f"a node of stage {node.stage} comes behind one of a later stage"
+    if any(node.stage != group[0].stage for group in groups for node in group):
+        return "what outlasts its turns is touched in two stages"
+    for number, turns in depths(nest, stages, buffers).items():
+        if buffers[number].depth < turns:
+            return f"m{number} has room for {buffers[number].depth} of {turns} turns that are under way"
+    return None
 
 
-def _settle(nodes: list[_Node], groups: list[list[_Node]]) -> bool:
+def settle(nodes: list[Node], groups: list[list[Node]]) -> bool:
     """Raises stages until all rules hold; False where they never do: a chain through what outlasts the turn."""
     changed = True
     while changed:
@@ -213,7 +225,7 @@ def _settle(nodes: list[_Node], groups: list[list[_Node]]) -> bool:
     return True
 
 
-def _raise(nodes: list[_Node], j: int) -> bool:
+def _raise(nodes: list[Node], j: int) -> bool:
     """Brings one node to the stage that those before it ask for; whether that is another one."""
     node = nodes[j]
     before = [nodes[i] for i in node.needs]
@@ -224,11 +236,11 @@ def _raise(nodes: list[_Node], j: int) -> bool:
     if left & node.queues & ENGINES:
         stage, same = stage + 1, []
     changed = stage != node.stage
-    node.stage, node.visited = stage, frozenset(node.queues).union(*(other.visited for other in same))
+    node.stage, node.visited = stage, node.queues.union(*(other.visited for other in same))
     return changed
 
 
-def _delay(nodes: list[_Node], fixed: set[int]) -> None:
+def _delay(nodes: list[Node], fixed: set[int]) -> None:
     """Puts what only brings operands into the stage that needs them: their buffers are free again the sooner."""
     for i in reversed(range(len(nodes))):
         node = nodes[i]
@@ -241,6 +253,34 @@ def _delay(nodes: list[_Node], fixed: set[int]) -> None:
 
 
 # ---- room
+
+
+def turns_of_tiles(kernel: k.KernelSpec, rooms: Mapping[k.Tile, int]) -> dict[k.Tile, int]:
+    """For each tile, the turns that are under way at once between the ops that touch it or another tile of its room, if
+    all ops are in one nest: what search counts before there is a nest."""
+    made = {op.out: n for n, op in enumerate(kernel.ops) if not isinstance(op, k.StoreTile)}
+    nodes = [Node(frozenset((_queue(op),)), [made[t] for t in k.sources_of(op)]) for op in kernel.ops]
+    settle(nodes, [])
+    _delay(nodes, set())
+    touched: dict[k.Tile | int, set[int]] = {}
+    for op, node in zip(kernel.ops, nodes, strict=True):
+        for tile in (*k.sources_of(op), *(() if isinstance(op, k.StoreTile) else (op.out,))):
+            touched.setdefault(rooms.get(tile, tile), set()).add(node.stage)
+    return {tile: 1 + max(at) - min(at) for tile in made for at in (touched[rooms.get(tile, tile)],)}
+
+
+def _queue(op: k.KernelOp) -> c.Queue:
+    match op:
+        case k.LoadTile():
+            return c.Queue.LD
+        case k.StoreTile():
+            return c.Queue.ST
+        case k.Contract():
+            return c.Queue.VE if op.vector else c.Queue.MM
+        case k.Map() if op.fn in ("move", "drain"):
+            return c.Queue.MV
+        case _:
+            return c.Queue.VE
 
 
 def depths(nest: Sequence[c.Loop], stages: Stages, buffers: Sequence[LocalBuffer]) -> dict[int, int]:

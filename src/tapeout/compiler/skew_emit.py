@@ -1,4 +1,4 @@
-"""Writes the loop of a nest whose turns overlap: one pass issues each stage's nodes for a turn of its own (`skew.py`)."""
+"""The loop of a nest whose turns overlap: one pass issues each stage's nodes for a turn of its own (`skew.py`)."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ class Skew:
         return nodes
 
     def guarded(self, stage: int, level: int, behind: bool, nodes: Sequence[c.Node]) -> tuple[c.Node, ...]:
-        """Nodes of a stage in passes that have a turn for it; those of an outer body in the first or, `behind` the loops
-        inside, last one of their turns."""
+        """Nodes of a stage in passes that have a turn for it; those of an outer body in the first or, `behind` the
+        loops inside, last one of their turns."""
         known = {slot: self.slot(stage, slot) for slot in (*(s for s, _ in self.loops), *(s for s, _ in self.counters))}
         own = tuple(rename(node, known) for node in nodes)
         inside = self.loops[level + 1 :]

@@ -158,9 +158,7 @@ class _Sync:
         after[start].append((post, source, Post(semaphore, 1, across)))
         before[end] += [(wait, target, Wait(semaphore + n)) for n in range(count)]
 
-    def _stage(
-        self, scope: int, nodes: tuple[c.Node, ...], at: int, buffer: int, queue: int, access: int = -1
-    ) -> int:
+    def _stage(self, scope: int, nodes: tuple[c.Node, ...], at: int, buffer: int, queue: int, access: int = -1) -> int:
         """The stage of a queue's first (`access` 0) or last (-1) access to a buffer in a node of a body."""
         known, node = self.program.stages.get(scope, ()), nodes[at]
         if not known or known[at] != INSIDE:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from tapeout.isa import commands as c
 from tapeout.isa.operands import View
@@ -66,3 +66,11 @@ def queues_of(node: c.Node) -> set[int]:
     if isinstance(node, c.Command):
         return {int(c.queue_of(node))}  # type: ignore[arg-type] commands are the nodes of this base
     return {queue for child in children(node) for queue in queues_of(child)}
+
+
+def loops_in(nodes: Iterable[c.Node]) -> Iterator[c.Loop]:
+    """All loops of a tree."""
+    for node in nodes:
+        if isinstance(node, c.Loop):
+            yield node
+        yield from loops_in(children(node))
