@@ -23,6 +23,7 @@ from tapeout.compiler.roles import (
 )
 from tapeout.compiler.rooms import rooms_of
 from tapeout.compiler.schedule import Schedule
+from tapeout.compiler.skew import turns_of_tiles
 from tapeout.errors import DoesNotFit
 from tapeout.ir import kernel as k
 from tapeout.isa.commands import VECTOR_SPECIAL
@@ -136,9 +137,10 @@ class Cost:
         return self.order
 
     def memory(self, part: float) -> tuple[Array, Array]:
-        """Bytes over capacity (0 where it fits) with double buffers, and without."""
+        """Bytes over capacity (0 where it fits) with double buffers, so that turns overlap (`skew.py`), and without."""
         twice, once = (np.zeros((self.rows, len(self.chip.memories))) for _ in range(2))
         rooms = rooms_of(self.kernel, self.roles)
+        under_way = turns_of_tiles(self.kernel, rooms)
         taken: set[int] = set()
         for op in self.kernel.ops:
             if isinstance(op, k.StoreTile) or rooms.get(op.out, -1) in taken:
@@ -159,7 +161,8 @@ class Cost:
             elif isinstance(op, k.Contract) and split_sums(self.chip, op, self.roles):
                 chunked = tuple(a for a in op.reduce if a in self.kernel.sequential)
                 size = size * np.where(self.turns(set(chunked), chunked) > 1, 2, 1)
-            twice[:, memory] += size * np.where(looped & streamed, 2, 1)
+            turns = max(2 if streamed else 1, under_way[op.out])
+            twice[:, memory] += size * np.where(looped, turns, 1)
             once[:, memory] += size
         room = np.array([m.bytes * part for m in self.chip.memories], dtype=np.float64)
         return (twice - room).max(axis=1).clip(0), (once - room).max(axis=1).clip(0)
@@ -266,7 +269,8 @@ class Cost:
         way_in, way_out = self._latency(k.LoadTile), self._latency(k.StoreTile)
         ld, turn = np.maximum(use.path["ld"], use.path["dram ld"]), use.turn
         turn_ld = np.maximum(turn["ld"], turn["dram ld"])
-        # a buffer is free again only when its reader is done: every chain of two engines bounds the period
+        # a buffer is free again only when its reader is done: every chain of two engines bounds the period, though not
+        # more of a turn that comes back to an engine, since with double buffers turns overlap (`skew.py`)
         chains = (
             turn_ld + way_in + turn["mm"],
             turn["mm"] + turn["ve"],

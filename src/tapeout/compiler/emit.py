@@ -8,13 +8,14 @@ barrier in front of it, while the run before still computes, where they do not t
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from tapeout.chip.spec import Chip
 from tapeout.compiler.memory import MemoryPlan
 from tapeout.compiler.runs import Touched, touched_by
+from tapeout.compiler.skew import nest_of, spots_of
+from tapeout.compiler.skew_emit import Skew
 from tapeout.compiler.tile import TileProgram, Window, local_bytes
 from tapeout.errors import DoesNotFit
 from tapeout.isa import commands as c
@@ -52,6 +53,7 @@ class _Emitter:
         """`used` bytes of each memory, from its `low` end or else its high one, are taken by the run so far."""
         self.program, self.chip, self.number, self.tensors = program, chip, number, tensors
         self._generation: dict[int, int] = {}
+        self._late: dict[tuple[int, int], int] = {}
         self.slots = program.slots
         self.used = list(used)
         self.base = [0] * len(program.buffers)
@@ -138,16 +140,12 @@ class _Emitter:
     def node(self, node: c.Node) -> c.Node:
         match node:
             case c.Loop():
-                body = self.nodes(node.body)
-                if node.slot in self._generation:
-                    slot = self._generation[node.slot]
-                    body = (*body, c.Set(slot, Affine(1, (Term(slot, 1),))))
-                return c.Loop(node.slot, node.trip, body)
+                return self._loop(node)
             case c.If():
                 return c.If(node.value, self.nodes(node.body), self.nodes(node.orelse))
             case _:
                 changes: dict[str, Any] = {}
-                for f in dataclasses.fields(node):
+                for f in fields(node):
                     held = getattr(node, f.name)
                     if isinstance(held, View):
                         changes[f.name] = self.view(held)
@@ -159,7 +157,30 @@ class _Emitter:
                         changes[f.name] = self._tensor(held)
                     elif f.name == "kernel":
                         changes[f.name] = self.number
-                return dataclasses.replace(node, **changes)
+                return replace(node, **changes)
+
+    def _loop(self, node: c.Loop) -> c.Loop:
+        if node.slot in self.program.stages:
+            return self._nest(node)
+        body = self.nodes(node.body)
+        if node.slot in self._generation:
+            slot = self._generation[node.slot]
+            body = (*body, c.Set(slot, Affine(1, (Term(slot, 1),))))
+        return c.Loop(node.slot, node.trip, body)
+
+    def _nest(self, node: c.Loop) -> c.Loop:
+        nest = nest_of(node, self.program.stages)
+        spots = [replace(spot, node=self.node(spot.node)) for spot in spots_of(nest, self.program.stages)]
+        counters = [(self._generation[n.slot], level) for level, n in enumerate(nest) if n.slot in self._generation]
+        loops = tuple((n.slot, n.trip.const) for n in nest)
+        return Skew(loops, tuple(reversed(counters)), max(s.stage for s in spots), self._late_slot).emit(spots)
+
+    def _late_slot(self, stage: int, slot: int) -> int:
+        """What counts in place of a slot in a later stage."""
+        if (stage, slot) not in self._late:
+            self.slots += 1
+            self._late[stage, slot] = self.slots
+        return self._late[stage, slot]
 
     def nodes(self, nodes: tuple[c.Node, ...]) -> tuple[c.Node, ...]:
         return tuple(self.node(n) for n in nodes)
@@ -172,9 +193,10 @@ class _Emitter:
         rest = tuple(n for n in self.program.body if n not in lead)
         streams = [s for s in self._streams() if self._free(s.load.local.memory, before)]
         first = tuple(node for stream in streams for node in self._first_turns(stream))
-        resets = tuple(c.Set(slot, Affine()) for slot in self._generation.values())
         later = {id(s.load): s.later for s in streams}
         rest = self.nodes(_behind(rest, later))
+        counters = (*self._generation.values(), *self._late.values())
+        resets = tuple(c.Set(slot, Affine()) for slot in counters)
         return self._guarded((*self.nodes(lead), *first)), self._guarded((*resets, *rest))
 
     def _first_turns(self, stream: _Stream) -> tuple[c.Node, ...]:

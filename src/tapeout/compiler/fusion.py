@@ -101,7 +101,7 @@ class Fusion:
             return False
         again = [join.other] if join.other is not None else []
         again += [r for o in self.group.ops if isinstance(o, g.Dot | g.Conv) for r in self._rereads(o, whole)]
-        return sum(self._extra(r, rows, tile_rows) for r in again) <= saved
+        return self._cycles(sum(self._extra(r, rows, tile_rows) for r in again), join.value) <= apart
 
     def _stalls(self, op: g.Op, tile_rows: int, rows: int) -> float:
         """Cycles of the matrix units where tiles have too few rows to hide the loading of weights: contractions of the

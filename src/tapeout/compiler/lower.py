@@ -15,6 +15,7 @@ from tapeout.compiler.roles import (
     split_sums,
 )
 from tapeout.compiler.schedule import Schedule
+from tapeout.compiler.skew import stage_turns
 from tapeout.compiler.tile import TileProgram, Window, collapse
 from tapeout.compiler.views import row_major
 from tapeout.ir import kernel as k
@@ -352,4 +353,4 @@ class Lowering(VectorLowering):
 def lower(kernel: k.KernelSpec, schedule: Schedule, chip: Chip, packs: Packs | None = None) -> TileProgram:
     """The tile program of a kernel; constants lie as `packs` has them. `DoesNotFit` where no memory can hold a tile's
     kind."""
-    return Lowering(kernel, schedule, chip, Packs() if packs is None else packs).lower()
+    return stage_turns(Lowering(kernel, schedule, chip, Packs() if packs is None else packs).lower(), chip)

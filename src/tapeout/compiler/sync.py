@@ -10,15 +10,17 @@ of the cluster, each of which keeps one semaphore per source.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from tapeout.compiler.skew import INSIDE, accesses
 from tapeout.compiler.tile import LocalBuffer, TileProgram
+from tapeout.compiler.uses import Use, children, uses_of
 from tapeout.isa import commands as c
-from tapeout.isa.operands import Post, View, Wait
+from tapeout.isa.operands import Post, Wait
 
-Use = tuple[int, bool]
-"""(queue, writes)."""
+Before = tuple[int, int, Wait]
+"""(stage, queue, what it waits for)."""
+After = tuple[int, int, Post]
 
 
 @dataclass
@@ -46,73 +48,26 @@ class Semaphores:
         return pool[at]
 
 
-def _views(node: c.Node) -> Iterable[tuple[View, int, bool]]:
-    """Local views of a command with the queue that touches them and whether it writes."""
-    match node:
-        case c.Load():
-            yield node.local, c.Queue.LD, True
-            if node.index:
-                yield node.index.list, c.Queue.LD, False
-        case c.Store():
-            yield node.local, c.Queue.ST, False
-            if node.index:
-                yield node.index.list, c.Queue.ST, False
-        case c.Copy():
-            yield node.dst, c.Queue.MV, True
-            yield node.src, c.Queue.MV, False
-        case c.Drain():
-            yield node.dst, c.Queue.MV, True
-            yield from ((v, int(c.Queue.MV), False) for v in (node.acc, node.scale, node.bias) if isinstance(v, View))
-        case c.MatMul():
-            yield node.c, c.Queue.MM, True
-            yield node.a, c.Queue.MM, False
-            yield node.b, c.Queue.MM, False
-        case c.Vector():
-            yield node.dst, c.Queue.VE, True
-            yield from ((v, int(c.Queue.VE), False) for v in node.srcs if isinstance(v, View))
-        case _:
-            return
-
-
-def _uses(node: c.Node) -> dict[int, set[Use]]:
-    """For each buffer, how the node and everything below it touch it."""
-    found: dict[int, set[Use]] = {}
-    for child in _children(node):
-        for buffer, uses in _uses(child).items():
-            found.setdefault(buffer, set()).update(uses)
-    for view, queue, writes in _views(node):
-        found.setdefault(view.memory, set()).add((int(queue), writes))
-    return found
-
-
-def _children(node: c.Node) -> tuple[c.Node, ...]:
-    match node:
-        case c.Loop() | c.While():
-            return node.body
-        case c.If():
-            return node.body + node.orelse
-        case _:
-            return ()
-
-
 def _self_order(node: c.Node, buffer: int) -> bool:
     """Whether the loads of the node, or of what stands below it, read `buffer` asynchronously: as an index list."""
     own = isinstance(node, c.Load) and node.index is not None and node.index.list.memory == buffer
-    return own or any(_self_order(child, buffer) for child in _children(node))
+    return own or any(_self_order(child, buffer) for child in children(node))
 
 
 class _Sync:
     def __init__(self, program: TileProgram, semaphores: Semaphores, cluster: int) -> None:
         self.program, self.semaphores, self.cluster = program, semaphores, cluster
+        self.stages: dict[int, tuple[int, ...]] = {}
 
-    def run(self) -> tuple[c.Node, ...]:
-        return self._body(self.program.body, 0, {})
+    def run(self) -> TileProgram:
+        body = self._body(self.program.body, 0, {})
+        return replace(self.program, body=body, stages=self.stages)
 
     def _body(self, nodes: tuple[c.Node, ...], scope: int, carried: dict[int, int]) -> tuple[c.Node, ...]:
         """Synchronises one body. `carried`: buffers of outer bodies that several queues share in here, with depth 1."""
-        uses = [_uses(n) for n in nodes]
-        before: list[list[tuple[int, Wait]]] = [[] for _ in nodes]
-        after: list[list[tuple[int, Post]]] = [[] for _ in nodes]
+        uses = [uses_of(n) for n in nodes]
+        before: list[list[Before]] = [[] for _ in nodes]
+        after: list[list[After]] = [[] for _ in nodes]
         inner: list[dict[int, int]] = [{} for _ in nodes]
         for number, buffer in enumerate(self.program.buffers):
             if buffer.scope != scope and number not in carried:
@@ -122,9 +77,11 @@ class _Sync:
                 continue
             self._edges(number, buffer, scope, carried, nodes, uses, touched, before, after)
             for i in touched:
-                if _children(nodes[i]) and _conflicting(uses[i][number]):
+                if children(nodes[i]) and _conflicting(uses[i][number]):
                     inner[i][number] = 1
         out: list[c.Node] = []
+        stages: list[int] = []
+        known = self.program.stages.get(scope, (0,) * len(nodes))
         for i, node in enumerate(nodes):
             match node:
                 case c.Loop():
@@ -133,7 +90,11 @@ class _Sync:
                     child = replace(node, body=self._body(node.body, -1, inner[i]))
                 case _:
                     child = node
-            out.extend(_attach(child, before[i], after[i]))
+            for at, attached in _attach(child, known[i], before[i], after[i]):
+                out.append(attached)
+                stages.append(at)
+        if scope in self.program.stages:
+            self.stages[scope] = tuple(stages)
         return tuple(out)
 
     def _edges(
@@ -145,8 +106,8 @@ class _Sync:
         nodes: tuple[c.Node, ...],
         uses: list[dict[int, set[Use]]],
         touched: list[int],
-        before: list[list[tuple[int, Wait]]],
-        after: list[list[tuple[int, Post]]],
+        before: list[list[Before]],
+        after: list[list[After]],
     ) -> None:
         seen: dict[tuple[int, int], int] = {}
         for position, j in enumerate(touched):
@@ -161,7 +122,7 @@ class _Sync:
                     if not earlier or seen.get((source, target), -1) >= earlier[-1]:
                         continue
                     seen[source, target] = earlier[-1]
-                    self._edge(source, target, 0, buffer.cluster, earlier[-1], j, before, after)
+                    self._edge(number, source, target, 0, scope, nodes, earlier[-1], j, before, after)
         looped = number in carried or (scope != 0 and self.program.trips.get(scope, 1) > 1)
         if not looped:
             return
@@ -175,24 +136,35 @@ class _Sync:
                     continue
                 last = [i for i in touched for s, _ in uses[i][number] if s == source]
                 if last:
-                    self._edge(source, target, depth, buffer.cluster, last[-1], first, before, after)
+                    self._edge(number, source, target, depth, scope, nodes, last[-1], first, before, after)
 
     def _edge(
         self,
+        number: int,
         source: int,
         target: int,
         initial: int,
-        shared: bool,
+        scope: int,
+        nodes: tuple[c.Node, ...],
         start: int,
         end: int,
-        before: list[list[tuple[int, Wait]]],
-        after: list[list[tuple[int, Post]]],
+        before: list[list[Before]],
+        after: list[list[After]],
     ) -> None:
-        across = shared and int(c.Queue.LD) in (source, target)
+        across = self.program.buffers[number].cluster and int(c.Queue.LD) in (source, target)
         count = self.cluster if across else 1
         semaphore = self.semaphores.take(source, target, initial, count)
-        after[start].append((source, Post(semaphore, 1, across)))
-        before[end] += [(target, Wait(semaphore + n)) for n in range(count)]
+        post, wait = self._stage(scope, nodes, start, number, source), self._stage(scope, nodes, end, number, target, 0)
+        after[start].append((post, source, Post(semaphore, 1, across)))
+        before[end] += [(wait, target, Wait(semaphore + n)) for n in range(count)]
+
+    def _stage(self, scope: int, nodes: tuple[c.Node, ...], at: int, buffer: int, queue: int, access: int = -1) -> int:
+        """The stage of a queue's first (`access` 0) or last (-1) access to a buffer in a node of a body."""
+        known, node = self.program.stages.get(scope, ()), nodes[at]
+        if not known or known[at] != INSIDE:
+            return known[at] if known else 0
+        assert isinstance(node, c.Loop)
+        return accesses(node, self.program.stages, buffer, queue)[access]
 
 
 def _conflicting(uses: set[Use]) -> bool:
@@ -200,21 +172,25 @@ def _conflicting(uses: set[Use]) -> bool:
     return len(queues) > 1 and any(w for _, w in uses)
 
 
-def _attach(node: c.Node, before: list[tuple[int, Wait]], after: list[tuple[int, Post]]) -> list[c.Node]:
-    """The node with its waits and posts, on itself where it is a command of that queue, else on `Nop`s around it."""
+def _attach(node: c.Node, stage: int, before: list[Before], after: list[After]) -> list[tuple[int, c.Node]]:
+    """The node with its waits and posts, on itself where it is a command of that queue, else on `Nop`s around it; each
+    with its stage."""
     if isinstance(node, c.Command):
         queue = c.queue_of(node)  # type: ignore[arg-type]
-        waits = tuple(w for q, w in before if q == queue)
-        posts = tuple(p for q, p in after if q == queue)
+        waits = tuple(w for _, q, w in before if q == queue)
+        posts = tuple(p for _, q, p in after if q == queue)
         assert len(waits) == len(before)
         assert len(posts) == len(after)
-        return [replace(node, waits=node.waits + waits, posts=node.posts + posts)] if waits or posts else [node]
-    lead = [c.Nop(q, waits=tuple(w for t, w in before if t == q)) for q in sorted({q for q, _ in before})]
-    tail = [c.Nop(q, posts=tuple(p for t, p in after if t == q)) for q in sorted({q for q, _ in after})]
-    return [*lead, node, *tail]
+        if waits or posts:
+            node = replace(node, waits=node.waits + waits, posts=node.posts + posts)
+        return [(stage, node)]
+    leading, trailing = (sorted({(s, q) for s, q, _ in edges}) for edges in (before, after))
+    lead = [(at, c.Nop(q, waits=tuple(w for s, t, w in before if (s, t) == (at, q)))) for at, q in leading]
+    tail = [(at, c.Nop(q, posts=tuple(p for s, t, p in after if (s, t) == (at, q)))) for at, q in trailing]
+    return [*lead, (stage, node), *tail]
 
 
 def synchronise(program: TileProgram, semaphores: Semaphores, cluster: int) -> TileProgram:
     """The same tile program with semaphores on its commands; `cluster` is the number of cores of a cluster."""
     semaphores.next_kernel()
-    return replace(program, body=_Sync(program, semaphores, cluster).run())
+    return _Sync(program, semaphores, cluster).run()

@@ -7,7 +7,7 @@ and is defined anew in every turn of it. `place.py` gives addresses, `sync.py` s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tapeout.ir.kernel import Buffer
 from tapeout.ir.types import DType
@@ -56,6 +56,8 @@ class TileProgram:
     active: int
     """Cores that get work; the others skip the body."""
     body: tuple[Node, ...]
+    stages: dict[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])
+    """For the slot of each loop whose turns overlap: the stage of each node of its body (`skew.py`)."""
 
 
 def local_bytes(program: TileProgram, memories: int) -> list[int]:

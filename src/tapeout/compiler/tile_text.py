@@ -16,7 +16,8 @@
 
 Commands are written as in programs (`isa/asm.py`), with `m0` for buffer 0 and a window for a tensor. A scope is a loop
 with those around it, outermost first; a buffer belongs to one of them (`s0`: to the kernel) and has room for a number
-of turns. `cluster` marks one that all cores of the cluster fill.
+of turns. `cluster` marks one that all cores of the cluster fill. Where turns overlap, `stages s1 of 0, inside, 1` says
+the stage of each node of a loop's body, or that the nest goes on inside of one.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from tapeout.chip.spec import Chip
+from tapeout.compiler.skew import INSIDE
 from tapeout.compiler.tile import LocalBuffer, TileProgram, Window
 from tapeout.ir import kernel_text
 from tapeout.ir.kernel import Buffer
@@ -63,6 +65,8 @@ def _program(program: TileProgram, chip: Chip, labels: Mapping[Buffer, str]) -> 
     for slot, path in program.scopes.items():
         if slot:
             lines.append(f"  scope s{slot} in {', '.join(f's{s}' for s in path)} trip {program.trips[slot]}")
+    for slot, stages in program.stages.items():
+        lines.append(f"  stages s{slot} of {', '.join('inside' if n == INSIDE else str(n) for n in stages)}")
     for n, b in enumerate(program.buffers):
         where = f"{b.bytes} bytes x {b.depth} of {kernel_text.word(chip.memories[b.memory].name)} in s{b.scope}"
         lines.append(f"  m{n} {json.dumps(b.name)}: {where}{' cluster' if b.cluster else ''}")
@@ -125,6 +129,11 @@ class _TileParser(Parser):
             scopes[slot] = self.items(self.slot)
             self.expect("trip")
             trips[slot] = self.number()
+        stages: dict[int, tuple[int, ...]] = {}
+        while self.took("stages"):
+            slot = self.slot()
+            self.expect("of")
+            stages[slot] = self.items(self.stage)
         buffers: list[LocalBuffer] = []
         while self.took(f"m{len(buffers)}"):
             buffers.append(self.local())
@@ -137,7 +146,10 @@ class _TileParser(Parser):
         self.expect("body")
         body = self.block()
         self.expect("}")
-        return TileProgram(name, sources, tuple(buffers), tuple(windows), slots, scopes, trips, active, body)
+        return TileProgram(name, sources, tuple(buffers), tuple(windows), slots, scopes, trips, active, body, stages)
+
+    def stage(self) -> int:
+        return INSIDE if self.took("inside") else self.number()
 
     def local(self) -> LocalBuffer:
         name = self.name()

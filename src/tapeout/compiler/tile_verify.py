@@ -12,7 +12,11 @@
    loops around them and the core number only;
 6. loads for a whole cluster fill buffers that are marked so, and whole clusters get work then;
 7. each semaphore is posted by one queue and waited for by one queue, and as often as it is posted, whatever branches
-   are taken: every wait has its post, and the kernel leaves all semaphores as they were.
+   are taken: every wait has its post, and the kernel leaves all semaphores as they were;
+8. the stages of a loop are one for each node of its body, or say that a nest goes on in one of them, a loop with
+   stages; over a nest no command has an earlier stage than one of its queue or one that it depends on before it; its
+   buffers have room for the turns that are under way, and what outlasts the turns that write it has one stage
+   (`skew.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +26,9 @@ from collections.abc import Iterator, Mapping
 from math import prod
 
 from tapeout.chip.spec import Chip
+from tapeout.compiler.skew import INSIDE, fault_of, nests_of
 from tapeout.compiler.tile import TileProgram
+from tapeout.compiler.uses import loops_in
 from tapeout.errors import VerifyError
 from tapeout.isa import commands as c
 from tapeout.isa.asm import Printer
@@ -103,6 +109,7 @@ class _Verifier:
     def run(self) -> None:
         self.check_buffers()
         self.check_windows()
+        self.check_stages()
         left = self.check_nodes(self.program.body)
         if any(left.values()):
             semaphore = next(s for s, n in left.items() if n)
@@ -136,6 +143,20 @@ class _Verifier:
             high = window.offset * size + sum(e for e in ends if e > 0) + window.dtype.bytes
             if all(window.extents) and (low < 0 or high > window.buffer.bytes):
                 raise self.fail(f"window {n} takes bytes {low} to {high} of {window.buffer.name}")
+
+    def check_stages(self) -> None:
+        program = self.program
+        loops = {loop.slot: loop for loop in loops_in(program.body)}
+        for slot, stages in program.stages.items():
+            loop = loops.get(slot)
+            if loop is None or slot not in program.scopes or len(stages) != len(loop.body) or min(stages) < INSIDE:
+                raise self.fail(f"the stages of slot {slot} are not those of a loop's body")
+            inner = [node for node, stage in zip(loop.body, stages, strict=True) if stage == INSIDE]
+            if any(not isinstance(n, c.Loop) or n.slot not in program.stages for n in inner) or len(inner) > 1:
+                raise self.fail(f"the nest of slot {slot} does not go on in one loop")
+        for nest in nests_of(program, program.stages):
+            if (wrong := fault_of(nest, program.stages, program.buffers)) is not None:
+                raise self.fail(f"slot {nest[0].slot}: {wrong}")
 
     # ---- the tree
 
