@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "tapeout"
 CHAIN = ["errors", "chip", "ir", "isa", "compiler", "runtime"]
 SIDES = {
     "_native": set[str](),
-    "models": {"errors"},
+    "models": {"errors", "ir"},
     "frontend": {"errors", "ir"},
     "sim": {"errors", "chip", "isa", "_native"},
     "circuit": {"errors", "_native"},

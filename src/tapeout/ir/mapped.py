@@ -24,8 +24,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 PIECE_BYTES = 1 << 24
 LARGE_BYTES = 1 << 24
 """New arrays of at least that many bytes are made in files in `$TMPDIR`, which have no name and end with the array."""
-STAND_IN_ELEMENTS = 1 << 20
-"""The least that a weight has whose contents are left out. Smaller ones are what passes look at, and cost little."""
+STAND_IN_ELEMENTS = 1 << 22
+"""The least that a weight has whose contents are left out. Smaller ones cost little, and are folded into others."""
 
 
 def pieces(data: Array) -> Iterator[tuple[slice, Array]]:

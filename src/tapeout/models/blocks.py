@@ -89,9 +89,11 @@ class Blocks:
         of a network, such as the two modes of a language model, share its weights."""
         return np.random.default_rng((self.seed, zlib.crc32(name.encode())))
 
-    def draw(self, name: str, shape: Sequence[int], spread: float = 1.0, mean: float = 0.0) -> Array:
-        """N(mean, spread) in f32; where large weights are not drawn a stand-in for it."""
-        if not self.out.drawn and may_stand_in(tuple(shape)):
+    def draw(
+        self, name: str, shape: Sequence[int], spread: float = 1.0, mean: float = 0.0, needed: bool = False
+    ) -> Array:
+        """N(mean, spread) in f32; where large weights are not drawn, and not `needed`, a stand-in for it."""
+        if not (self.out.drawn or needed) and may_stand_in(tuple(shape)):
             return stand_in(-np.float32(mean or spread), tuple(shape))  # no pass takes that for a 0, a 1 or a length
         rng, data = self.rng(name), empty(tuple(shape), FLOAT)
         for _, piece in pieces(data.reshape(-1)):

@@ -163,7 +163,7 @@ class ConvBlocks(Blocks):
         `gain`."""
         taps = [kernel] * rank if isinstance(kernel, int) else list(kernel)
         fan_in = x.channels // groups * math.prod(taps)
-        w = self.draw(name, (channels, x.channels // groups, *taps), math.sqrt(2 / fan_in))
+        w = self.draw(name, (channels, x.channels // groups, *taps), math.sqrt(2 / fan_in), needed=self.int8)
         rows = w.reshape(channels, fan_in)
         mean = np.float32(x.moments.mean) * rows.sum(1)
         variance = np.float32(x.moments.variance) * np.einsum("ij,ij->i", rows, rows)
@@ -263,7 +263,7 @@ class ConvBlocks(Blocks):
 
     def classify(self, name: str, x: Feature, classes: int) -> Feature:
         """A linear layer with logits of about unit scale."""
-        w = self.draw(name, (classes, x.channels), 1 / math.sqrt(x.moments.square * x.channels))
+        w = self.draw(name, (classes, x.channels), 1 / math.sqrt(x.moments.square * x.channels), needed=self.int8)
         bias = self.draw(f"{name}.bias", (classes,), 0.01)
         if self.int8:
             names = self._int8_weight(name, w, bias, x.scale)
