@@ -55,6 +55,34 @@ IMAGES = {
 }  # fmt: skip
 """Models of any height and width, in multiples of this."""
 BATCHES = (1, 2, 3, 5)
+FLOATS = (DType.f32, DType.f16, DType.bf16)
+WORDS = {"width": (64, 96, 192), "vocabulary": (131, 1000), "layers": (1, 2)}
+LARGER: dict[str, dict[str, tuple[Any, ...]]] = {
+    "resnet50": {"stages": ((1, 1, 1, 1), (2, 1)), "channels": (16, 24, 64), "classes": (131,)},
+    "mobilenetv3": {"percent": (50, 100), "blocks": (9, 15)},
+    "efficientnet-b0": {"percent": (50, 100), "blocks": (8, 16)},
+    "mobilefacenet": {"percent": (50, 100), "blocks": (9,)},
+    "yolov5s": {"channels": (16, 24), "classes": (80,)},
+    "pointnet": {"points": (100, 257), "channels": (16, 32)},
+    "dlrm": {"rows": ((200, 3000, 5, 70, 9), (11,)), "hots": (1, 7), "bottom": ((40, 8), (64, 16)), "top": ((100, 1),)},
+    "gpt2": {**WORDS, "positions": (129,), "sequence": (65, 100)},
+    "gpt2-decode": {**WORDS, "positions": (129, 200)},
+    "llama": {**WORDS, "hidden": (100, 256), "positions": (129,), "sequence": (65, 100)},
+    "llama-decode": {**WORDS, "hidden": (100, 256), "positions": (129, 200)},
+    "qwen3-moe": {**WORDS, "hidden": (40, 96), "sequence": (16,)},
+    "qwen3-moe-decode": {**WORDS, "hidden": (40, 96), "positions": (65,)},
+    "bert": {**WORDS, "hidden": (100, 256), "sequence": (65, 100)},
+    "vit": {"channels": (64, 96), "hidden": (100, 256), "layers": (1, 2), "classes": (131,)},
+    "clip": {"channels": (64, 96), "text_channels": (32, 64), "vocabulary": (1000,), "embedding": (40,)},
+    "sd15-text": {"channels": (64, 96), "layers": (1, 2), "sequence": (65, 77)},
+    "sd15-unet": {"channels": (32, 48), "text": (40,), "sequence": (17, 77)},
+    "sd15-vae": {"channels": (16, 32)},
+    "whisper-encoder": {"width": (64, 96), "frames": (60, 200), "mels": (16, 80)},
+    "whisper-decoder": {**WORDS, "sound": (50, 100)},
+    "whisper-decode": {**WORDS, "sound": (50, 100), "positions": (65,)},
+    "lstm-acoustic": {"frames": (9, 20), "features": (40,), "cells": (20, 33, 64), "phones": (46,)},
+}
+"""Sizes of every second run, whose kernels have many tiles."""
 PRECISIONS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "i8", "int4w": "i8", "tf32": "tf32"}
 Found = dict[str, Any]
 
@@ -132,9 +160,15 @@ def small_model(rng: random.Random, names: list[str], chip: Chip) -> Request:
             options["sequence"] = min(length, 8)
         elif name == "whisper-encoder":
             options["frames"] = 2 * length
+    larger = rng.random() < 0.5
+    if larger:
+        for key, values in LARGER[name].items():
+            (sets if key in sets else options)[key] = rng.choice(values)
     if name in IMAGES:
         unit = IMAGES[name]
         sizes = (7, 9, 16, 31, 33, 40) if unit == 1 else (unit, 2 * unit, 3 * unit)
+        if larger and name != "yolov5s":
+            sizes = (64, 65, 97) if unit == 1 else (unit, 6 * unit)
         options |= {"height": rng.choice(sizes), "width": rng.choice(sizes)}
     asked = {k: options.pop(k) for k in ("height", "width") if k in options}
     fitting = [p for p, element in PRECISIONS.items() if element in chip.matrix.geometry]
@@ -176,12 +210,13 @@ def random_graphs(seeds: range, out: Path, seconds: float, kind: str, names: lis
 
 def _graphs_of(number: int, out: Path, seconds: float) -> None:
     count = 0
+    extent, ops = ((11, 8), (29, 20), (70, 6))[number % 3]
 
     @seed(number)
     @settings(
         max_examples=50, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
     )
-    @given(graph=graphs(states=True, dtypes=(DType.f32, DType.f16, DType.bf16), extent=11), chip=chips())
+    @given(graph=graphs(states=True, dtypes=FLOATS, extent=extent, max_ops=ops), chip=chips())
     def run(graph: Any, chip: Chip) -> None:
         nonlocal count
         count += 1

@@ -34,7 +34,7 @@ CORES = (1, 1, 2, 3, 4, 6, 7, 12, 108)
 
 
 def _memories(pick: Pick, layout: str, small: bool) -> tuple[spec.Memory, ...]:
-    sizes = (2048, 6000, 40000, 1 << 20) if small else (16384, 40000, 100_000, 1 << 18, 1 << 20, 24 << 20)
+    sizes = (2048, 6000, 40000, 1 << 20) if small else (4096, 8192, 16384, 40000, 100_000, 1 << 20, 24 << 20)
     rates = (16, 96, 512)
     return tuple(
         spec.Memory(name, pick(sizes), pick(rates), roles, pick((1, 64, 64, 256, 4096)))

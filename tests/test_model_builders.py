@@ -235,3 +235,24 @@ def test_bad_options(name: str, options: dict[str, Any]) -> None:
     with pytest.raises(UserError) as raised:
         build(name, **{**TINY[name], **options})
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("bert", {"layers": "foo"}, "layers is 'foo'; give a number above 0"),
+        ("bert", {"width": 0}, "width is 0; give a number above 0"),
+        ("bert", {"layers": (1, 2)}, r"layers is \(1, 2\); give a number above 0"),
+        ("resnet50", {"stages": (1, "x")}, "give numbers above 0, such as 1,2,3"),
+        ("llama", {"tied": "maybe"}, "tied is 'maybe'; give true or false"),
+        ("clip", {"tower": 7}, "tower is 7; give a word, such as both"),
+    ],
+)
+def test_values_that_an_option_cannot_have(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build(name, **options)
+
+
+def test_values_as_the_command_line_gives_them() -> None:
+    assert parameters("dlrm", rows=11) == parameters("dlrm", rows=(11,))
+    assert parameters("llama", **TINY_LLAMA, tied="false") > parameters("llama", **TINY_LLAMA, tied="true")

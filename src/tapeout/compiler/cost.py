@@ -5,6 +5,7 @@ on DRAM, ports and shared memories as the machine charges it (`docs/timing.md`),
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import lcm
 
 import numpy as np
 import numpy.typing as npt
@@ -138,8 +139,8 @@ class Cost:
                 roles = ", ".join(sorted(self.roles[op.out]))
                 raise DoesNotFit(f"no local memory serves {roles}", self.kernel.name, "give one memory that reach")
             size = self.elements(op.access.index if isinstance(op, k.LoadTile) else op.out.index) * op.out.dtype.bytes
-            if isinstance(op, k.LoadTile) and self.chip.multicast:
-                size = size * (1 + 1 / 16)  # parts that are brought for a cluster are rounded up
+            if isinstance(op, k.LoadTile):
+                size = self._brought(op.access, size)
             size = np.ceil(size / 64) * 64
             looped = self.turns(set(op.out.axes), (*self.order, *self.kernel.sequential)) > 1
             streamed = bool(self.roles[op.out] - {"ve"})
@@ -150,8 +151,18 @@ class Cost:
                 size = size * np.where(self.turns(set(chunked), chunked) > 1, 2, 1)
             twice[:, memory] += size * np.where(looped & streamed, 2, 1)
             once[:, memory] += size
-        room = np.array([m.bytes * part for m in self.chip.memories], dtype=np.float64)
+        room = np.array([m.bytes // 64 * 64 * part for m in self.chip.memories], dtype=np.float64)
         return (twice - room).max(axis=1).clip(0), (once - room).max(axis=1).clip(0)
+
+    def _brought(self, access: k.Access, size: Array) -> Array:
+        """Bytes of a loaded tile: packed ones are whole granules, parts that are brought for a cluster are rounded
+        up."""
+        cores = self.chip.topology.cores
+        parts = np.where((size >= MULTICAST_BYTES) & (self.chip.multicast and cores > 1), cores, 1)
+        if not packable(access):
+            return np.where(parts > 1, size * (1 + 1 / 16), size)
+        quantum = lcm(self.chip.dram.granule_bytes, access.dtype.bytes) * parts
+        return np.ceil(size / quantum) * quantum
 
     def matrix(self, op: k.Contract) -> Array:
         unit = self.chip.matrix
