@@ -17,12 +17,12 @@ import json
 import os
 import pickle
 import random
-import signal
+import resource
 import sys
-import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +30,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
 
 from compiled import run_everywhere
-from random_chips import changed_preset, chip_table, toml, whole_chip
+from random_chips import changed_preset, chip_table, extreme_chip, toml, whole_chip
 from strategies import chips, graphs
-from tapeout.chip.load import load_chip, presets
+from tapeout.chip.load import load_chip, parse_chip, presets
 from tapeout.chip.spec import Chip
 from tapeout.errors import UserError
 from tapeout.ir.types import DType
@@ -55,6 +56,17 @@ IMAGES = {
 }  # fmt: skip
 """Models of any height and width, in multiples of this."""
 BATCHES = (1, 2, 3, 5)
+PRESETS = st.sampled_from([load_chip(name) for name in presets()])
+
+
+@st.composite
+def large_chips(draw: Callable) -> Chip:
+    """Chips of up to many cores, and such with extreme numbers."""
+    pick = lambda items: draw(st.sampled_from(items))  # noqa: E731
+    return whole_chip(pick) if pick((True, False)) else parse_chip(toml(extreme_chip(pick)), "drawn")
+
+
+WHOLE = large_chips()
 FLOATS = (DType.f32, DType.f16, DType.bf16)
 WORDS = {"width": (64, 96, 192), "vocabulary": (131, 1000), "layers": (1, 2)}
 LARGER: dict[str, dict[str, tuple[Any, ...]]] = {
@@ -89,25 +101,22 @@ Found = dict[str, Any]
 
 def isolated(work: Callable[[], Found], seconds: float) -> Found:
     """What `work` returns in a process of its own, or how it ended."""
-    begin = time.monotonic()
     read, write = os.pipe()
     child = os.fork()
     if not child:
         os.close(read)
+        resource.setrlimit(resource.RLIMIT_CPU, (ceil(seconds), ceil(seconds)))
         with os.fdopen(write, "w") as out:
             out.write(json.dumps(_told(work)))
         os._exit(0)
     os.close(write)
-    signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
-    signal.setitimer(signal.ITIMER_REAL, seconds)
     with os.fdopen(read) as told:
         text = told.read()
-    _, status = os.waitpid(child, 0)
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    took = round(time.monotonic() - begin, 1)
+    _, status, usage = os.wait4(child, 0)
+    took = round(usage.ru_utime + usage.ru_stime, 1)
     if text:
         return {**json.loads(text), "seconds": took}
-    late = took >= seconds
+    late = took >= seconds - 1
     return {"status": "late" if late else "crashed", "reason": f"ended with status {status}", "seconds": took}
 
 
@@ -192,7 +201,8 @@ def models(seeds: range, out: Path, seconds: float, kind: str, names: list[str])
         if kind == "presets":
             file = rng.choice(presets())
         else:
-            table = changed_preset(rng.choice) if rng.random() < 0.4 else chip_table(whole_chip(rng.choice))
+            kind_of_chip = rng.choice((changed_preset, extreme_chip, lambda pick: chip_table(whole_chip(pick))))
+            table = kind_of_chip(rng.choice)
             file = str(out / f"chip{number}.toml")
             Path(file).write_text(toml(table))
         chip = load_chip(file)
@@ -211,12 +221,14 @@ def random_graphs(seeds: range, out: Path, seconds: float, kind: str, names: lis
 def _graphs_of(number: int, out: Path, seconds: float) -> None:
     count = 0
     extent, ops = ((11, 8), (29, 20), (70, 6))[number % 3]
+    drawn = graphs(states=True, dtypes=FLOATS, extent=extent, max_ops=ops, control=number % 5 == 0)
+    machines = (chips(), chips(), WHOLE, PRESETS)[number % 4]
 
     @seed(number)
     @settings(
         max_examples=50, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
     )
-    @given(graph=graphs(states=True, dtypes=FLOATS, extent=extent, max_ops=ops), chip=chips())
+    @given(graph=drawn, chip=machines)
     def run(graph: Any, chip: Chip) -> None:
         nonlocal count
         count += 1
@@ -248,7 +260,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=("models", "presets", "graphs"))
     parser.add_argument("--seeds", default="0:100", help="FIRST:END")
-    parser.add_argument("--seconds", type=float, default=60, help="of one run, before it is late")
+    parser.add_argument("--seconds", type=float, default=60, help="CPU time of one run, before it is late")
     parser.add_argument("--out", type=Path, default=Path("build/random-runs"), help="a folder for what is found")
     parser.add_argument("-m", "--model", action="append", help="of these only")
     given_ = parser.parse_args()

@@ -1,6 +1,7 @@
 """Random chips: whole ones of any kind of parts, and presets of which a few numbers differ, as chip files.
 
-`pick` chooses one of a list: Hypothesis in tests (`strategies.chips`), a seeded generator in `benchmarks/random_runs.py`.
+`pick` chooses one of a list: Hypothesis in tests (`strategies.chips`), a seeded generator in
+`benchmarks/random_runs.py`.
 """
 
 from __future__ import annotations
@@ -98,6 +99,44 @@ def whole_chip(pick: Pick, small: bool = False) -> spec.Chip:
     )  # fmt: skip
 
 
+def extreme_chip(pick: Pick) -> dict[str, Any]:
+    """A whole chip with some numbers at the ends of what the schema allows."""
+    table = chip_table(whole_chip(pick, pick((False, True))))
+    names = list(table["memories"])
+    for _ in range(pick((1, 2, 4, 8))):
+        _merge(table, pick((
+            {"dma": {"burst_bytes": pick((7, 16, 1 << 20))}},
+            {"dma": {"bytes_per_cycle": pick((0.5, 1, 1e5))}},
+            {"dma": {"outstanding_bursts": 1, "setup_cycles": 3000}},
+            {"dram": {"granule_bytes": pick((1, 3, 96, 4096))}},
+            {"dram": {"interleave_bytes": pick((1, 100, 1 << 24))}},
+            {"dram": {"latency_cycles": pick((0, 5000))}},
+            {"dram": {"bandwidth_bytes_per_s": pick((1e8, 1e14))}},
+            {"control": {"queue_depth": 1, "issue_cycles": 0}},
+            {"control": {"queue_depth": 1000, "issue_cycles": 200}},
+            {"vector": {"lanes": {"f32": pick((1, 3, 4096)), "i32": pick((1, 5)), "i64": 1}}},
+            {"vector": {"special_factor": 100}},
+            {"move": {"drain_elements_per_cycle": pick((1, 10000))}},
+            {"memories": {pick(names): {"bytes": pick((1000, 3001, 5000, 1 << 28))}}},
+            {"memories": {pick(names): {"bytes_per_cycle": pick((1, 3, 10000))}}},
+            {"memories": {pick(names): {"alignment_bytes": pick((1, 65536))}}},
+            {"matrix": {"geometry": {
+                pick(("i8", "f8e4m3", "f8e5m2", "f16", "bf16", "f32", "f64", "i32")): _array(
+                    pick(((1, 1, 1), (1, 1, 64), (64, 1, 1), (1, 512, 1), (1, 37, 53)))
+                )
+            }}},
+            {"topology": {"cores": pick((1, 5, 17, 64)), "clusters": pick((1, 2, 16)), "dies": pick((1, 3))}},
+            {"cluster_port": {"bytes_per_cycle": pick((0.5, 0.0)), "latency_cycles": 2000}},
+            {"shared": {f"s{n}": {
+                "bytes": pick((64, 1000, 1 << 22)), "bytes_per_cycle": pick((0.5, 64)), "scope": pick(spec.SCOPES[:2]),
+                "managed": pick(("software", "hardware"))
+            } for n in range(pick((1, 3)))}},
+        )))  # fmt: skip
+    if table["matrix"]["geometry"] and not any("a" in m["reach"] for m in table["memories"].values()):
+        table["matrix"]["geometry"] = {}
+    return table
+
+
 def changed_preset(pick: Pick) -> dict[str, Any]:
     """A chip file that extends a preset, with a few numbers of its own."""
     base = pick(presets())
@@ -112,10 +151,10 @@ def changed_preset(pick: Pick) -> dict[str, Any]:
             {"memories": {m.name: {"bytes": max(8192, m.bytes // 8)} for m in chip.memories}},
             {"memories": {m.name: {"bytes_per_cycle": pick((32, 100, 2048))} for m in chip.memories}},
             {"matrix": {"geometry": {
-                name: dict(zip(("m0", "n0", "k0"), pick(ARRAYS), strict=True)) for name in chip.matrix.geometry
+                name: _array(pick(ARRAYS)) for name in chip.matrix.geometry
             }}},
             {"matrix": {"geometry": {
-                pick(("i8", "f16", "bf16", "f32", "tf32", "i4")): dict(zip(("m0", "n0", "k0"), pick(ARRAYS), strict=True))
+                pick(("i8", "f16", "bf16", "f32", "tf32", "i4")): _array(pick(ARRAYS))
             }}},
             {"matrix": {"stationary": pick(spec.STATIONARY), "load_overlapped": pick((False, True))}},
             {"dma": {"burst_bytes": pick((32, 48, 64, 512, 2048)), "bytes_per_cycle": pick((16, 100, 1024))}},
@@ -129,6 +168,10 @@ def changed_preset(pick: Pick) -> dict[str, Any]:
         ))  # fmt: skip
         _merge(table, part)
     return table
+
+
+def _array(sizes: tuple[int, int, int]) -> dict[str, int]:
+    return dict(zip(("m0", "n0", "k0"), sizes, strict=True))
 
 
 def _merge(table: dict[str, Any], part: Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from tapeout.models import TABLE, build, parameters
 from tapeout.report.numerics import References, judge, references
 from tapeout.runtime.executable import Executable
 from tapeout.runtime.inputs import make_inputs
-from tiny_models import BOUND, TINY, TINY_LLAMA, TINY_MOE
+from tiny_models import BOUND, TINY, TINY_LLAMA, TINY_MOE, TINY_WORDS
 
 SIZES = {
     "resnet50": 25_557_032,  # torchvision

@@ -57,7 +57,8 @@ def _without_long_searches(graph: g.Graph, chip: Chip) -> g.Graph:
     long = {
         op
         for op in graph.ops
-        if isinstance(op, g.ArgReduce) and op.x.type.static_shape[op.axis] * op.x.type.dtype.bytes > room - 2 * ALIGNMENT
+        if isinstance(op, g.ArgReduce)
+        and op.x.type.static_shape[op.axis] * op.x.type.dtype.bytes > room - 2 * ALIGNMENT
     }
     if not long:
         return graph
@@ -77,6 +78,10 @@ def _without_long_searches(graph: g.Graph, chip: Chip) -> g.Graph:
         return g.Convert(b.reduce("min", first, (axis,)), DType.i64, source=op.source)
 
     return rebuilt(graph, search)
+
+
+def _row_bytes(op: g.ArgReduce) -> int:
+    return op.x.type.static_shape[op.axis] * op.x.type.dtype.bytes
 
 
 def _cut(op: g.Reduce, order: Order, chip: Chip) -> tuple[int, int] | None:
