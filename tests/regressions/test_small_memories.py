@@ -83,3 +83,13 @@ def test_what_cannot_fit_is_told_in_a_sentence() -> None:
     b.output("y", b.cumulate("sum", b.input("x", TensorType(F32, (2, 5000))), 1))
     with pytest.raises(DoesNotFit, match=r"kernel `.*` .*needs .* more .*local memory"):
         compile_graph(b.finish(), small(2048))
+
+
+def test_constants_smaller_than_a_granule() -> None:
+    """A tile of a packed constant took as much room in local memory as in DRAM: a whole granule, here all there is."""
+    chip = replace(small(2048), dram=replace(ODD.dram, granule_bytes=4096))
+    b = Builder()
+    x = b.input("x", TensorType(F32, (7, 5)))
+    w = b.constant(np.linspace(-1, 1, 20, dtype=np.float32).reshape(5, 4))
+    b.output("y", b.softmax(b.matmul(x, w), 1))
+    run_everywhere(b.finish(), chip)

@@ -155,14 +155,15 @@ class Cost:
         return (twice - room).max(axis=1).clip(0), (once - room).max(axis=1).clip(0)
 
     def _brought(self, access: k.Access, size: Array) -> Array:
-        """Bytes of a loaded tile: packed ones are whole granules, parts that are brought for a cluster are rounded
-        up."""
+        """Bytes of a loaded tile: the parts that are brought for a cluster are rounded up, packed ones to granules."""
         cores = self.chip.topology.cores
-        parts = np.where((size >= MULTICAST_BYTES) & (self.chip.multicast and cores > 1), cores, 1)
-        if not packable(access):
-            return np.where(parts > 1, size * (1 + 1 / 16), size)
-        quantum = lcm(self.chip.dram.granule_bytes, access.dtype.bytes) * parts
-        return np.ceil(size / quantum) * quantum
+        if not self.chip.multicast or cores == 1:
+            return size
+        rounded = size * (1 + 1 / 16)
+        if packable(access):
+            quantum = lcm(self.chip.dram.granule_bytes, access.dtype.bytes) * cores
+            rounded = np.ceil(size / quantum) * quantum
+        return np.where(size >= MULTICAST_BYTES, rounded, size)
 
     def matrix(self, op: k.Contract) -> Array:
         unit = self.chip.matrix
