@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from hypothesis import strategies as st
 
+from random_chips import whole_chip
 from tapeout.chip import spec
 from tapeout.ir.build import Builder
 from tapeout.ir.graph import Graph, If, Scan, Value, While
@@ -529,47 +530,7 @@ def _array(type_: TensorType, binding: dict[str, int], rng: np.random.Generator)
 # ---- chips
 
 
-def _memories(draw: Callable, layout: str) -> tuple[spec.Memory, ...]:
-    """Local memories: all in one, or the matrix unit's operands and accumulators in memories of their own."""
-    reach = {
-        "one": {"pad": spec.ROLES},
-        "weights": {"nram": ("ld", "st", "mv", "a", "c", "ve"), "wram": ("ld", "mv", "b")},
-        "accumulators": {"pad": ("ld", "st", "mv", "a", "b", "ve"), "acc": ("mv", "c")},
-        "apart": {
-            "vmem": ("ld", "st", "mv", "ve"), "amem": ("ld", "mv", "a"), "bmem": ("ld", "mv", "b"), "acc": ("mv", "c")
-        },
-        "moved": {"vmem": ("ld", "st", "mv", "ve", "c"), "feed": ("mv", "a", "b")},
-    }[layout]  # fmt: skip
-    sizes, rates = st.sampled_from((2048, 6000, 40000, 1 << 20)), st.sampled_from((16, 96, 512))
-    return tuple(spec.Memory(name, draw(sizes), draw(rates), roles) for name, roles in reach.items())
-
-
 @st.composite
 def chips(draw: Callable) -> spec.Chip:
     """Random valid chips: topologies from one core up, any matrix unit or none, memories together or apart."""
-    pick = lambda *items: draw(st.sampled_from(items))  # noqa: E731
-    names = draw(st.sets(st.sampled_from(("i8", "f16", "bf16", "f32"))))
-    geometry = {n: spec.Geometry(pick(1, 3, 4), pick(4, 5, 16), pick(3, 8, 16)) for n in sorted(names)}
-    layout = pick("one", "weights", "accumulators", "apart", "moved") if geometry else "one"
-    shared: list[spec.Shared] = []
-    if pick(False, True):
-        shared.append(spec.Shared("pool", 1 << 16, pick(0.0, 37.5), pick(*spec.SCOPES), "software", pick(0, 3)))
-    if pick(False, True):
-        shared.append(spec.Shared("cache", pick(600, 40000), pick(24.0, 96.0), pick("cluster", "chip"), "hardware", 7))
-    return spec.Chip(
-        name="random",
-        topology=spec.Topology(pick(1, 1, 2, 3, 4), 1e9, pick(1, 1, 2, 3), pick(1, 1, 2)),
-        memories=_memories(draw, layout),
-        matrix=spec.Matrix(
-            geometry, pick("weight", "output", "input", "none"), pick(0, 8), pick(False, True), pick(0, 9)
-        ),
-        vector=spec.Vector({"f32": pick(1, 8), "i32": pick(1, 8), "i64": 4}, pick(1, 4), pick(0, 1000)),
-        move=spec.Move(pick(4, 64), pick(0, 5)),
-        dma=spec.Dma(pick(20.001, 32.0), pick(0, 6), pick(64, 100, 512), pick(1, 5, 32)),
-        dram=spec.Dram(1 << 24, pick(8e9, 30.7e9), "", pick(1, 32, 64), pick(0, 9), pick(64, 256)),
-        control=spec.Control(pick(1, 4), pick(1, 2, 16), pick(0, 5)),
-        cluster_port=spec.Port(pick(0.0, 20.0), pick(0, 2)),
-        die_link=spec.Port(pick(0.0, 10.0), pick(0, 6)),
-        multicast=pick(False, True),
-        shared=tuple(shared),
-    )
+    return whole_chip(lambda items: draw(st.sampled_from(items)), small=True)

@@ -18,64 +18,8 @@ from tapeout.models import TABLE, build, parameters
 from tapeout.report.numerics import References, judge, references
 from tapeout.runtime.executable import Executable
 from tapeout.runtime.inputs import make_inputs
+from tiny_models import BOUND, TINY, TINY_LLAMA, TINY_MOE, TINY_WORDS
 
-SMALL_IMAGE = {"height": 32, "width": 32, "percent": 25}
-TINY_LLAMA = {
-    "layers": 1, "width": 32, "heads": 4, "kv_heads": 2, "head_width": 8, "hidden": 32, "vocabulary": 50,
-    "positions": 16, "sequence": 6,
-}  # fmt: skip
-TINY_MOE = {**TINY_LLAMA, "experts": 6, "top_k": 2}
-TINY_WHISPER = {"layers": 1, "width": 32, "heads": 4}
-TINY_WORDS = {**TINY_WHISPER, "sound": 10, "vocabulary": 50, "positions": 8}
-TINY_VIT = {"height": 16, "width": 16, "patch": 8, "layers": 1, "channels": 32, "heads": 4}
-TINY_GPT2 = {"layers": 1, "width": 32, "heads": 4, "vocabulary": 50, "positions": 16}
-TINY: dict[str, dict[str, Any]] = {
-    "resnet50": {"height": 32, "width": 32, "stages": (1, 1), "channels": 8, "classes": 10},
-    "mobilenetv3": {**SMALL_IMAGE, "blocks": 5, "classes": 10},
-    "efficientnet-b0": {**SMALL_IMAGE, "blocks": 4, "classes": 10},
-    "mobilefacenet": {**SMALL_IMAGE, "blocks": 6, "embedding": 16},
-    # 252 boxes: the largest error of few is chance (a single one of 63 was 2.7 times as far off as the yardstick's)
-    "yolov5s": {"height": 64, "width": 64, "channels": 8, "classes": 5},
-    "pointnet": {"batch": 4, "points": 32, "channels": 8, "classes": 10},
-    "dlrm": {"batch": 16, "rows": (20, 30, 5, 7), "hots": 2, "bottom": (16, 8), "top": (16, 1)},
-    "gpt2": TINY_GPT2,
-    "gpt2-decode": TINY_GPT2,
-    "llama": TINY_LLAMA,
-    "llama-decode": {**TINY_LLAMA, "batch": 2},
-    "qwen3-moe": TINY_MOE,
-    "qwen3-moe-decode": TINY_MOE,
-    "bert": {"layers": 1, "width": 32, "heads": 4, "hidden": 64, "vocabulary": 50, "sequence": 8},
-    "vit": {**TINY_VIT, "hidden": 64, "classes": 10},
-    "clip": {
-        **TINY_VIT,
-        "batch": 2,
-        "text_layers": 1,
-        "text_channels": 16,
-        "text_heads": 2,
-        "vocabulary": 50,
-        "embedding": 16,
-        "sequence": 8,
-    },
-    "sd15-text": {"sequence": 8, "layers": 1, "channels": 32, "heads": 4, "vocabulary": 50},
-    "sd15-unet": {
-        "height": 32,
-        "width": 32,
-        "sequence": 5,
-        "channels": 16,
-        "multipliers": (1, 2),
-        "layers": 1,
-        "heads": 2,
-        "groups": 4,
-        "text": 16,
-    },
-    "sd15-vae": {"height": 16, "width": 16, "channels": 8, "multipliers": (1, 1, 1, 2), "layers": 1, "groups": 4},
-    "whisper-encoder": {**TINY_WHISPER, "frames": 20, "mels": 8},
-    "whisper-decoder": TINY_WORDS,
-    "whisper-decode": TINY_WORDS,
-    "lstm-acoustic": {"frames": 4, "features": 6, "layers": 2, "cells": 8, "phones": 7},
-}
-BOUND: dict[str, dict[str, Any]] = {"gpt2": {"sequence": 8}}
-"""Symbols of the models that have some."""
 SIZES = {
     "resnet50": 25_557_032,  # torchvision
     "mobilenetv3": 5_483_032,  # torchvision
@@ -291,3 +235,24 @@ def test_bad_options(name: str, options: dict[str, Any]) -> None:
     with pytest.raises(UserError) as raised:
         build(name, **{**TINY[name], **options})
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("bert", {"layers": "foo"}, "layers is 'foo'; give a number above 0"),
+        ("bert", {"width": 0}, "width is 0; give a number above 0"),
+        ("bert", {"layers": (1, 2)}, r"layers is \(1, 2\); give a number above 0"),
+        ("resnet50", {"stages": (1, "x")}, "give numbers above 0, such as 1,2,3"),
+        ("llama", {"tied": "maybe"}, "tied is 'maybe'; give true or false"),
+        ("clip", {"tower": 7}, "tower is 7; give a word, such as both"),
+    ],
+)
+def test_values_that_an_option_cannot_have(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build(name, **options)
+
+
+def test_values_as_the_command_line_gives_them() -> None:
+    assert parameters("dlrm", rows=11) == parameters("dlrm", rows=(11,))
+    assert parameters("llama", **TINY_LLAMA, tied="false") > parameters("llama", **TINY_LLAMA, tied="true")

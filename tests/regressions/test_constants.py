@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from compiled import ODD
+from compiled import ODD, run_everywhere
 from tapeout.compiler.pipeline import compile_graph
 from tapeout.ir.build import Builder
 from tapeout.ir.graph import Graph, Value
@@ -76,3 +76,13 @@ def test_a_factor_that_a_narrow_reader_would_have_to_take_back() -> None:
     b.output("small", times(b, y, 2.0**-18))
     b.output("half", times(b, b.convert(y, F16), 3.0))
     assert_right(b.finish(), RNG.normal(size=(4, 6)).astype(np.float32))
+
+
+def test_packed_constant_of_which_a_dimension_is_read_at_its_first_element_only() -> None:
+    """A convolution of stride 2 and a single tap read one of two columns: no axis walks them, and lowering looked for
+    one."""
+    b = Builder()
+    x = b.constant(np.arange(6, dtype=np.float32).reshape(3, 1, 2))
+    w = b.input("w", TensorType(F32, (1, 1, 1)))
+    b.output("y", b.conv(x, w, [2], [(0, 0)]))
+    run_everywhere(b.finish(), ODD)

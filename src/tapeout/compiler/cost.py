@@ -5,7 +5,7 @@ on DRAM, ports and shared memories as the machine charges it (`docs/timing.md`),
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
+from math import lcm, prod
 
 import numpy as np
 import numpy.typing as npt
@@ -151,8 +151,8 @@ class Cost:
                 roles = ", ".join(sorted(self.roles[op.out]))
                 raise DoesNotFit(f"no local memory serves {roles}", self.kernel.name, "give one memory that reach")
             size = self.elements(op.access.index if isinstance(op, k.LoadTile) else op.out.index) * op.out.dtype.bytes
-            if isinstance(op, k.LoadTile) and self.chip.multicast:
-                size = size * (1 + 1 / 16)  # parts that are brought for a cluster are rounded up
+            if isinstance(op, k.LoadTile):
+                size = self._brought(op.access, size)
             size = np.ceil(size / 64) * 64
             looped = self.turns(set(op.out.axes), (*self.order, *self.kernel.sequential)) > 1
             streamed = bool(self.roles[op.out] - {"ve"})
@@ -164,8 +164,19 @@ class Cost:
             turns = max(2 if streamed else 1, under_way[op.out])
             twice[:, memory] += size * np.where(looped, turns, 1)
             once[:, memory] += size
-        room = np.array([m.bytes * part for m in self.chip.memories], dtype=np.float64)
+        room = np.array([m.bytes // 64 * 64 * part for m in self.chip.memories], dtype=np.float64)
         return (twice - room).max(axis=1).clip(0), (once - room).max(axis=1).clip(0)
+
+    def _brought(self, access: k.Access, size: Array) -> Array:
+        """Bytes of a loaded tile: the parts that are brought for a cluster are rounded up, packed ones to granules."""
+        cores = self.chip.topology.cores
+        if not self.chip.multicast or cores == 1:
+            return size
+        rounded = size * (1 + 1 / 16)
+        if packable(access):
+            quantum = lcm(self.chip.dram.granule_bytes, access.dtype.bytes) * cores
+            rounded = np.ceil(size / quantum) * quantum
+        return np.where(size >= MULTICAST_BYTES, rounded, size)
 
     def matrix(self, op: k.Contract) -> Array:
         unit = self.chip.matrix

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, prod
 from typing import assert_never
 
 from tapeout.chip.spec import Chip
@@ -209,18 +209,21 @@ class Lowering(VectorLowering):
         body.nodes.append(self._walked(load))
 
     def _load_packed(self, op: k.LoadTile, packed: k.Buffer, body: Body) -> None:
-        """A tile of a packed constant: one run, or as many as there are cores in the cluster."""
+        """A tile of a packed constant: one run, or as many as there are cores in the cluster, each of whole
+        granules."""
         access, size = op.access, op.out.dtype.bytes
         order = memory_order(access)
         together = shared_by_cluster(access, self.schedule, self.chip)
         room = packed.shape[-1]
-        self._define(op.out, body.slot, access.index, order, room=room * size, together=together)
         cluster = self.chip.topology.cores if together else 1
-        part = room // cluster
+        part = room // cluster if together else prod(self.schedule.extent(i) for i in access.index)
+        self._define(op.out, body.slot, access.index, order, room=part * cluster * size, together=together)
         own = (Term(CORE, part, 1, cluster),) if together else ()
         cuts = [d for d, n in enumerate(packed.shape[:-1]) if n > 1]
         shape = (*(packed.shape[d] for d in cuts), room)
-        turns = [self._turn(access.index[order[d]].terms[0][0]) for d in cuts]
+        # a dimension of which only the first element is read has no axis
+        terms = [access.index[order[d]].terms for d in cuts]
+        turns = [self._turn(of_tile[0][0]) if of_tile else Affine() for of_tile in terms]
         self._windows.append(
             Window(packed, 0, access.dtype, shape, tuple(n * size for n in row_major(shape)), access.fill)
         )

@@ -194,7 +194,7 @@ def plan_memory(
     if total > chip.dram.capacity_bytes:
         kind, room = "memory on chip" if chip.dram.on_chip else "DRAM", chip.dram.capacity_bytes
         raise DoesNotFit(
-            f"the model needs {total / 2**30:.2f} GiB of {kind}, the chip has {room / 2**30:.2f} GiB",
+            f"the model needs {_size(total)} of {kind}, the chip has {_size(room)}",
             chip.name,
             f"use at least {-(-total // room)} chips or a smaller batch",
         )
@@ -202,3 +202,9 @@ def plan_memory(
         max((at + b.bytes for b, at in near.items() if b.space == s), default=0) for s in range(1, len(chip.spaces) + 1)
     )
     return MemoryPlan(address, top, arena.end, total, tuple(ends))
+
+
+def _size(n: int) -> str:
+    """Bytes in the unit that tells sizes apart."""
+    unit, scale = next(((u, x) for u, x in (("GiB", 2**30), ("MiB", 2**20)) if n >= x), ("KiB", 2**10))
+    return f"{n / scale:.2f} {unit}"

@@ -193,13 +193,22 @@ def schedule_kernel(
 
 def fitting_schedule(kernel: KernelSpec, chip: Chip, small: bool = False) -> Schedule:
     """The best schedule whose lowered tiles really fit: where search was too hopeful, it is given less memory. `small`:
-    the best of small tiles."""
-    for part in (1.0, 0.8, 0.6, 0.4):
-        schedule = search(kernel, chip, part=part, small=small)
+    the best of small tiles. `DoesNotFit` where there is none."""
+    part = 1.0
+    while True:
+        try:
+            schedule = search(kernel, chip, part=part, small=small)
+        except DoesNotFit:
+            if part == 1.0:
+                raise
+            break
         used = local_bytes(lower(kernel, schedule, chip), len(chip.memories))
-        if all(n <= m.bytes // 64 * 64 for n, m in zip(used, chip.memories, strict=True)):
+        rooms = [m.bytes // 64 * 64 for m in chip.memories]
+        if all(n <= room for n, room in zip(used, rooms, strict=True)):
             return schedule
-    raise DoesNotFit(f"the tiles of kernel `{kernel.name}`", chip.name, "use a chip with larger local memories")
+        part *= 0.8
+    what = f"kernel `{kernel.name}` needs more local memory, however small its tiles are"
+    raise DoesNotFit(what, chip.name, "use a chip with larger local memories")
 
 
 def whole_window(buffer: Buffer) -> Window:

@@ -62,10 +62,11 @@ def _spreads(axes: tuple[k.Axis, ...], cores: int, cluster: int) -> list[tuple[i
     return good
 
 
-def _tile_choices(extent: int, quantum: int) -> list[int]:
-    """Tile sizes worth trying for `extent` elements a core: even cuts, and multiples of the unit's own size."""
+def _tile_choices(extent: int, quantum: int, small: bool = False) -> list[int]:
+    """Tile sizes worth trying for `extent` elements a core: even cuts, and multiples of the unit's own size; down to
+    some thousand elements of a long axis, or where `small` ones are wanted to a single one."""
     found = {extent}
-    long = (2**n for n in range(9, extent.bit_length() - 12))  # down to some thousand elements, however long the axis
+    long = (2**n for n in range(9, extent.bit_length() + (1 if small else -12)))
     for cuts in (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128, 256, *long):
         size = -(-extent // cuts)
         found.add(size)
@@ -99,9 +100,9 @@ def _candidates(kernel: k.KernelSpec, chip: Chip, limit: int, small: bool) -> Sp
             if axis in kernel.resident:
                 choices.append([axis.extent])
             elif axis in kernel.sequential:
-                choices.append(_chunks(kernel, axis, quanta.get(axis, 1)))
+                choices.append(_chunks(kernel, axis, quanta.get(axis, 1), small))
             else:
-                choices.append(_tile_choices(-(-axis.extent // factor.get(axis, 1)), quanta.get(axis, 1)))
+                choices.append(_tile_choices(-(-axis.extent // factor.get(axis, 1)), quanta.get(axis, 1), small))
         choices = _thin(choices, max(16, limit // len(spreads)), small)
         grid = np.meshgrid(*[np.array(c, dtype=np.float64) for c in choices], indexing="ij")
         block = np.stack([x.ravel() for x in grid], axis=1) if grid else np.ones((1, 0))
@@ -110,9 +111,9 @@ def _candidates(kernel: k.KernelSpec, chip: Chip, limit: int, small: bool) -> Sp
     return Space(np.concatenate(tiles), np.concatenate(factors))
 
 
-def _chunks(kernel: k.KernelSpec, axis: k.Axis, quantum: int) -> list[int]:
+def _chunks(kernel: k.KernelSpec, axis: k.Axis, quantum: int, small: bool = False) -> list[int]:
     """Chunk sizes of a reduced axis: large ones, and the smallest for small memories."""
-    sizes = _tile_choices(axis.extent, quantum)
+    sizes = _tile_choices(axis.extent, quantum, small)
     kept = [s for s in sizes if axis.extent % s == 0 or neutral_outside(kernel, axis)]
     if axis.extent <= 16:
         return [axis.extent, *([1] if len(kept) > 1 else [])]

@@ -1,6 +1,9 @@
 """Reductions in two steps: a long one of which a chip has fewer rows than cores is made of partial ones, so that all
 cores take part and may read what lies side by side in memory together.
 
+The place of the largest or smallest element of a row that no local memory holds is found in steps, too: the element
+itself, then the first place where it stands. Both go through the row in chunks, which a search for the place cannot.
+
 An image of which each channel is summed has one row a channel, and channels lie innermost: dealt out channel by
 channel, each core would read single elements. Dealt out by lines of the image too, cores read whole lines.
 """
@@ -11,17 +14,23 @@ import dataclasses
 from collections.abc import Mapping
 from math import prod
 
+import numpy as np
+
 from tapeout.chip.spec import Chip
 from tapeout.compiler.layouts import Order, assign_layouts
+from tapeout.compiler.lower_state import ALIGNMENT
+from tapeout.compiler.roles import memory_of
 from tapeout.ir import graph as g
 from tapeout.ir.build import Builder
 from tapeout.ir.contraction import rebuilt
+from tapeout.ir.types import DType
 
 SPLITTABLE = ("sum", "max", "min")
 
 
 def split_reductions(graph: g.Graph, chip: Chip) -> g.Graph:
-    """The same graph with long reductions of few rows in two steps."""
+    """The same graph with long reductions of few rows in two steps, and no search in a row longer than local memory."""
+    graph = _without_long_searches(graph, chip)
     orders = assign_layouts(graph)
     reductions = [op for op in graph.ops if isinstance(op, g.Reduce)]
     cuts = {op: cut for op in reductions if (cut := _cut(op, orders[op.x], chip)) is not None}
@@ -40,6 +49,39 @@ def split_reductions(graph: g.Graph, chip: Chip) -> g.Graph:
         return g.Reduce(op.fn, partial, (axis - sum(d < axis for d in op.axes),), source=op.source)
 
     return rebuilt(graph, split)
+
+
+def _without_long_searches(graph: g.Graph, chip: Chip) -> g.Graph:
+    memory = memory_of(chip, {"ld", "ve"})
+    room = 0 if memory is None else chip.memories[memory].bytes
+    long = {
+        op
+        for op in graph.ops
+        if isinstance(op, g.ArgReduce)
+        and op.x.type.static_shape[op.axis] * op.x.type.dtype.bytes > room - 2 * ALIGNMENT
+    }
+    if not long:
+        return graph
+
+    def search(b: Builder, op: g.Op, made: Mapping[g.Value, g.Value]) -> g.Op:
+        if op not in long:
+            return b.adopted(op, made)
+        assert isinstance(op, g.ArgReduce)
+        x, axis = made[op.x], op.axis
+        found = b.reduce(op.fn, x, (axis,), keep=True)  # NaN where the row has one
+        shape = x.type.static_shape
+        places = b.broadcast(b.constant(np.arange(shape[axis], dtype=np.int32)), shape, (axis,))
+        none = b.full(shape[axis], places.type)
+        first = b.select(b.compare("eq", x, found), places, none)
+        if x.type.dtype.is_float:
+            first = b.select(b.compare("ne", x, x), places, first)
+        return g.Convert(b.reduce("min", first, (axis,)), DType.i64, source=op.source)
+
+    return rebuilt(graph, search)
+
+
+def _row_bytes(op: g.ArgReduce) -> int:
+    return op.x.type.static_shape[op.axis] * op.x.type.dtype.bytes
 
 
 def _cut(op: g.Reduce, order: Order, chip: Chip) -> tuple[int, int] | None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import importlib
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tapeout.errors import UserError
 
@@ -198,7 +199,46 @@ def _found(name: str, options: dict[str, Any]) -> tuple[Any, Any]:
     for option in options:
         if option not in known:
             raise UserError(f"no option '{option}'", f"model {name}", f"use some of {', '.join(known)}")
-    return getattr(module, entry.builder), kind(**{**entry.options, **options})
+    usual = kind(**entry.options)
+    asked = {
+        option: value if _is_word(kind, option, value) else _like(getattr(usual, option), value, name, option)
+        for option, value in options.items()
+    }
+    return getattr(module, entry.builder), kind(**{**entry.options, **asked})
+
+
+def _like(usual: Any, value: Any, name: str, option: str) -> Any:
+    """The value of an option, of the kind that its default `usual` is of; one number stands for a list of one.
+
+    `UserError` where it is of another kind, and for numbers below 1 that a model has none without (those whose default
+    is 0, as experts or a seed, may be 0).
+    """
+    if isinstance(usual, tuple):
+        listed = tuple(cast("Sequence[Any]", value)) if isinstance(value, list | tuple) else (value,)
+        if all(_whole(n) and n >= 1 for n in listed):
+            return listed
+        wanted = "numbers above 0, such as 1,2,3"
+    elif isinstance(usual, bool):
+        words = {"true": True, "false": False, "1": True, "0": False}
+        if (truth := words.get(str(value).lower())) is not None:
+            return truth
+        wanted = "true or false"
+    elif isinstance(usual, int):
+        if _whole(value) and value >= min(usual, 1):
+            return value
+        wanted = "a number above 0" if usual else "a number"
+    else:
+        wanted = f"a word, such as {usual}"
+    raise UserError(f"{option} is {value!r}", f"model {name}", f"give {wanted}")
+
+
+def _is_word(kind: Any, option: str, value: Any) -> bool:
+    """Whether the option is given as a word and may be one: a name, or a symbol in place of a number."""
+    return isinstance(value, str) and "str" in kind.__annotations__[option].split(" | ")
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _count(model: onnx.ModelProto) -> int:
