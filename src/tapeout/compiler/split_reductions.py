@@ -80,10 +80,6 @@ def _without_long_searches(graph: g.Graph, chip: Chip) -> g.Graph:
     return rebuilt(graph, search)
 
 
-def _row_bytes(op: g.ArgReduce) -> int:
-    return op.x.type.static_shape[op.axis] * op.x.type.dtype.bytes
-
-
 def _cut(op: g.Reduce, order: Order, chip: Chip) -> tuple[int, int] | None:
     """The axis of a reduction to cut, and into how many parts; None where one step is better. `order`: the dimensions
     in memory."""
