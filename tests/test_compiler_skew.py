@@ -128,10 +128,10 @@ def test_no_stages_without_room() -> None:
     (at,) = (n for n, tiles in enumerate(compiled.tiles) if tiles.stages)
     plain = Lowering(compiled.kernels[at], compiled.schedules[at], chip, Packs()).lower()
     deep = stage_turns(plain, chip)
-    for size, staged_bytes in ((plain, {}), (deep, deep.stages)):
-        sizes = local_bytes(size, len(chip.memories))
-        memories = tuple(replace(m, bytes=n) for m, n in zip(chip.memories, sizes, strict=True))
-        assert stage_turns(plain, replace(chip, memories=memories)).stages == staged_bytes
+    needed = local_bytes(deep, len(chip.memories))
+    for missing, stages in ((64, {}), (0, deep.stages)):
+        memories = tuple(replace(m, bytes=n - missing) for m, n in zip(chip.memories, needed, strict=True))
+        assert stage_turns(plain, replace(chip, memories=memories)).stages == stages
     assert deep.stages
 
 

@@ -12,7 +12,7 @@ from tapeout.ir import mapped
 from tapeout.models import build, build_apart
 from tapeout.report.request import Request
 from tapeout.report.session import Session
-from test_model_builders import TINY_GPT2, TINY_LLAMA, TINY_MOE
+from tiny_models import TINY_GPT2, TINY_LLAMA, TINY_MOE
 
 MODELS: dict[str, dict[str, Any]] = {
     "gpt2": {**TINY_GPT2, "sequence": 8},
