@@ -109,7 +109,9 @@ def test_repeated_rows_count_once() -> None:
 def test_views_of_inputs_cost_nothing() -> None:
     build = Builder()
     x = build.input("x", TensorType(F32, (4, 6)))
-    assert count(finish(build, build.transpose(build.reshape(x, (2, 12)), (1, 0)))) == Work((), (0, 0), 0, 0, 0, 0, 0)
+    assert count(finish(build, build.transpose(build.reshape(x, (2, 12)), (1, 0)))) == Work(
+        (), (0, 0), 0, 0, 0, 0, 0, 0
+    )
 
 
 def test_a_gather_touches_its_rows_only() -> None:

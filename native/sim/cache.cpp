@@ -1,6 +1,5 @@
 #include "sim/cache.h"
 
-#include "sim/calendar.h"
 #include "sim/hash.h"
 
 #include <algorithm>
@@ -55,8 +54,8 @@ void LineCache::each_line(const Runs& runs, F visit) const {
         const int64_t last = floor_div(end - 1, granule_);
         for (int64_t first = floor_div(at, granule_); first <= last;) {
             const int64_t line = floor_div(first, kGranules), stop = std::min(last, line * kGranules + kGranules - 1);
-            visit(line, first - line * kGranules, stop - line * kGranules,
-                  first * granule_<at, (stop + 1) * granule_> end);
+            const bool head = at > first * granule_, tail = end < (stop + 1) * granule_;
+            visit(line, first - line * kGranules, stop - line * kGranules, head, tail);
             first = stop + 1;
         }
     });

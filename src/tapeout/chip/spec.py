@@ -234,9 +234,9 @@ class Chip:
         return next((s for s in self.shared if s.managed == "hardware"), None)
 
     @property
-    def keeps_stores(self) -> bool:
-        """Whether what is stored stays in the cache: that of the whole chip."""
-        return self.cache is not None and self.cache.scope == "chip"
+    def store_cache(self) -> Shared | None:
+        """The cache where it keeps what is stored, as that of the whole chip does."""
+        return self.cache if self.cache and self.cache.scope == "chip" else None
 
     @property
     def spaces(self) -> tuple[Shared, ...]:

@@ -24,6 +24,7 @@ from tapeout.compiler.roles import (
 from tapeout.compiler.rooms import rooms_of
 from tapeout.compiler.schedule import Schedule
 from tapeout.compiler.skew import turns_of_tiles
+from tapeout.compiler.tile import ALIGNMENT, room_bytes
 from tapeout.errors import DoesNotFit
 from tapeout.ir import kernel as k
 from tapeout.isa.commands import VECTOR_SPECIAL
@@ -46,11 +47,11 @@ class Space:
 def in_cache(op: k.LoadTile | k.StoreTile, chip: Chip) -> bool:
     """Whether a tile goes to the cache and no further: of a temporary that was computed not long before, or that is
     stored and does not fill the cache."""
-    access = op.access
-    if chip.cache is None or not chip.keeps_stores or access.buffer.space or access.gather:
+    access, cache = op.access, chip.store_cache
+    if cache is None or access.buffer.space or access.gather:
         return False
     recent = isinstance(op, k.StoreTile) or access.buffer.role == "temporary"
-    return recent and prod(access.extents) * access.buffer.dtype.bytes <= chip.cache.bytes / 2
+    return recent and prod(access.extents) * access.buffer.dtype.bytes <= cache.bytes / 2
 
 
 CHAINED = ("ld", "dram ld", "mm", "ve", "st")
@@ -153,7 +154,7 @@ class Cost:
             size = self.elements(op.access.index if isinstance(op, k.LoadTile) else op.out.index) * op.out.dtype.bytes
             if isinstance(op, k.LoadTile):
                 size = self._brought(op.access, size)
-            size = np.ceil(size / 64) * 64
+            size = _ceil(size, ALIGNMENT) * ALIGNMENT
             looped = self.turns(set(op.out.axes), (*self.order, *self.kernel.sequential)) > 1
             streamed = bool(self.roles[op.out] - {"ve"})
             if isinstance(op, k.Contract) and op.vector:
@@ -164,7 +165,7 @@ class Cost:
             turns = max(2 if streamed else 1, under_way[op.out])
             twice[:, memory] += size * np.where(looped, turns, 1)
             once[:, memory] += size
-        room = np.array([m.bytes // 64 * 64 * part for m in self.chip.memories], dtype=np.float64)
+        room = np.array([room_bytes(m) * part for m in self.chip.memories], dtype=np.float64)
         return (twice - room).max(axis=1).clip(0), (once - room).max(axis=1).clip(0)
 
     def _brought(self, access: k.Access, size: Array) -> Array:
@@ -297,9 +298,8 @@ class Cost:
     def _latency(self, kind: type[k.LoadTile] | type[k.StoreTile]) -> int:
         """Cycles from a transfer's start until its first byte is there."""
         chip = self.chip
-        transfers = [op for op in self.kernel.ops if isinstance(op, k.LoadTile | k.StoreTile) and type(op) is kind]
-        far = not all(in_cache(op, chip) for op in transfers)
-        last = chip.dram.latency_cycles if far or chip.cache is None else chip.cache.latency_cycles
+        near = all(in_cache(op, chip) for op in self.kernel.ops if isinstance(op, kind))
+        last = chip.cache.latency_cycles if near and chip.cache else chip.dram.latency_cycles
         return last + chip.cluster_port.latency_cycles + chip.dma.setup_cycles
 
     def _sides(self, op: k.Contract) -> tuple[Array, Array]:

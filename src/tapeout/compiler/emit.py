@@ -16,7 +16,7 @@ from tapeout.compiler.memory import MemoryPlan
 from tapeout.compiler.runs import Touched, touched_by
 from tapeout.compiler.skew import nest_of, spots_of
 from tapeout.compiler.skew_emit import Skew
-from tapeout.compiler.tile import TileProgram, Window, local_bytes
+from tapeout.compiler.tile import TileProgram, Window, local_bytes, room_bytes
 from tapeout.errors import DoesNotFit
 from tapeout.isa import commands as c
 from tapeout.isa.operands import Affine, Tensor, Term, View
@@ -62,11 +62,11 @@ class _Emitter:
             buffer = program.buffers[n]
             start = self.used[buffer.memory]
             self.used[buffer.memory] = end = start + buffer.bytes * buffer.depth
-            self.base[n] = start if low else chip.memories[buffer.memory].bytes // 64 * 64 - end
+            self.base[n] = start if low else room_bytes(chip.memories[buffer.memory]) - end
             if buffer.depth > 1:
                 self._turn(buffer.scope, buffer.depth)
         for memory, size in zip(chip.memories, self.used, strict=True):
-            if size > memory.bytes // 64 * 64:
+            if size > room_bytes(memory):
                 raise DoesNotFit(
                     f"kernel `{program.name}` takes {size} bytes of {memory.name}",
                     chip.name,
@@ -235,7 +235,7 @@ def _overlap(a: Range, b: Range) -> bool:
 def _fits(program: TileProgram, used: list[int], chip: Chip) -> bool:
     """Whether a kernel's buffers find room beside what its run uses."""
     sizes = local_bytes(program, len(chip.memories))
-    return all(a + b <= m.bytes // 64 * 64 for a, b, m in zip(used, sizes, chip.memories, strict=True))
+    return all(a + b <= room_bytes(m) for a, b, m in zip(used, sizes, chip.memories, strict=True))
 
 
 def emit(

@@ -12,13 +12,11 @@ from tapeout.compiler.roles import (
 )
 from tapeout.compiler.rooms import rooms_of
 from tapeout.compiler.schedule import Schedule
-from tapeout.compiler.tile import LocalBuffer, Window
+from tapeout.compiler.tile import ALIGNMENT, LocalBuffer, Window
 from tapeout.errors import DoesNotFit
 from tapeout.ir import kernel as k
 from tapeout.isa import commands as c
 from tapeout.isa.operands import CORE, Affine, Term
-
-ALIGNMENT = 64
 
 
 @dataclass

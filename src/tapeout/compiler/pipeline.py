@@ -27,7 +27,7 @@ from tapeout.compiler.split_reductions import split_reductions
 from tapeout.compiler.staging import staged
 from tapeout.compiler.support import check_control, check_supported
 from tapeout.compiler.sync import Semaphores, synchronise
-from tapeout.compiler.tile import TileProgram, Window, local_bytes
+from tapeout.compiler.tile import TileProgram, Window, fits
 from tapeout.compiler.tile_verify import verify_tiles
 from tapeout.compiler.views import Place
 from tapeout.errors import DoesNotFit
@@ -202,9 +202,7 @@ def fitting_schedule(kernel: KernelSpec, chip: Chip, small: bool = False) -> Sch
             if part == 1.0:
                 raise
             break
-        used = local_bytes(lower(kernel, schedule, chip), len(chip.memories))
-        rooms = [m.bytes // 64 * 64 for m in chip.memories]
-        if all(n <= room for n, room in zip(used, rooms, strict=True)):
+        if fits(lower(kernel, schedule, chip), chip):
             return schedule
         part *= 0.8
     what = f"kernel `{kernel.name}` needs more local memory, however small its tiles are"

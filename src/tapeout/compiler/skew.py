@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from tapeout.chip.spec import Chip
-from tapeout.compiler.tile import LocalBuffer, TileProgram, local_bytes
+from tapeout.compiler.tile import LocalBuffer, TileProgram, fits
 from tapeout.compiler.uses import children, loops_in, queues_of, uses_of
 from tapeout.ir import kernel as k
 from tapeout.isa import commands as c
@@ -62,8 +62,7 @@ def stage_turns(program: TileProgram, chip: Chip) -> TileProgram:
     for last in range(max((max(stages) for stages in found.values()), default=0), 0, -1):
         cut = {slot: tuple(min(stage, last) for stage in stages) for slot, stages in found.items()}
         deep = replace(program, stages=cut, buffers=_deepened(program, cut))
-        sizes = local_bytes(deep, len(chip.memories))
-        if all(size <= memory.bytes // 64 * 64 for size, memory in zip(sizes, chip.memories, strict=True)):
+        if fits(deep, chip):
             return deep
     return program
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from tapeout.chip.spec import Chip
 from tapeout.compiler.layouts import Order, assign_layouts
-from tapeout.compiler.lower_state import ALIGNMENT
 from tapeout.compiler.roles import memory_of
+from tapeout.compiler.tile import ALIGNMENT
 from tapeout.ir import graph as g
 from tapeout.ir.build import Builder
 from tapeout.ir.contraction import rebuilt

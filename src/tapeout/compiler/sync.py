@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from tapeout.compiler.skew import INSIDE, accesses
 from tapeout.compiler.tile import LocalBuffer, TileProgram
-from tapeout.compiler.uses import Use, children, uses_of
+from tapeout.compiler.uses import Use, children, queues_of, uses_of
 from tapeout.isa import commands as c
 from tapeout.isa.operands import Post, Wait
 
@@ -176,7 +176,7 @@ def _attach(node: c.Node, stage: int, before: list[Before], after: list[After]) 
     """The node with its waits and posts, on itself where it is a command of that queue, else on `Nop`s around it; each
     with its stage."""
     if isinstance(node, c.Command):
-        queue = c.queue_of(node)  # type: ignore[arg-type]
+        (queue,) = queues_of(node)
         waits = tuple(w for _, q, w in before if q == queue)
         posts = tuple(p for _, q, p in after if q == queue)
         assert len(waits) == len(before)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tapeout.chip.spec import Chip, Memory
 from tapeout.ir.kernel import Buffer
 from tapeout.ir.types import DType
 from tapeout.isa.commands import Node
@@ -60,12 +61,27 @@ class TileProgram:
     """For the slot of each loop whose turns overlap: the stage of each node of its body (`skew.py`)."""
 
 
+ALIGNMENT = 64
+"""Bytes: buffers in local memory begin at multiples of it."""
+
+
+def room_bytes(memory: Memory) -> int:
+    """Bytes of a local memory that aligned buffers can take."""
+    return memory.bytes // ALIGNMENT * ALIGNMENT
+
+
 def local_bytes(program: TileProgram, memories: int) -> list[int]:
     """Bytes that a tile program takes in each local memory."""
     used = [0] * memories
     for buffer in program.buffers:
         used[buffer.memory] += buffer.bytes * buffer.depth
     return used
+
+
+def fits(program: TileProgram, chip: Chip) -> bool:
+    """Whether local memories hold a tile program."""
+    used = local_bytes(program, len(chip.memories))
+    return all(n <= room_bytes(memory) for n, memory in zip(used, chip.memories, strict=True))
 
 
 def collapse(dims: list[tuple[int, tuple[int, ...]]]) -> list[tuple[int, tuple[int, ...]]]:

@@ -10,7 +10,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 import ml_dtypes
 import numpy as np
@@ -18,9 +18,6 @@ import numpy as np
 from tapeout.errors import UserError
 from tapeout.ir.mapped import empty, may_stand_in, pieces, stand_in
 from tapeout.models.writer import ELEMENT_TYPES, PRECISIONS, Array, Built, ModelWriter
-
-if TYPE_CHECKING:
-    from tapeout.models.writer import Built
 
 SPREAD = 0.02
 """Standard deviation of a transformer's weights (Radford et al. 2019, Devlin et al. 2018)."""

@@ -87,9 +87,9 @@ def bounds(graph: g.Graph, chip: Chip) -> Bounds:
     work = count(graph)
     forced = sum(forced_bytes(c, chip) for c in work.contractions)
     written = work.output_bytes + work.written_state_bytes
-    kept = min(written, chip.cache.bytes) if chip.keeps_stores and chip.cache else 0
+    kept = min(written, chip.store_cache.bytes) if chip.store_cache else 0
     way_in = _way_cycles(chip) if work.input_bytes or work.weight_bytes else 0
-    way_out = (_way_cycles(chip) if written > kept else _way_cycles(chip) - chip.dram.latency_cycles) if written else 0
+    way_out = _way_cycles(chip) - (0 if written > kept else chip.dram.latency_cycles) if written else 0
     compulsory = work.dram_bytes - kept
     moved = (compulsory + forced) / dram_rate(chip)
     return Bounds(

@@ -103,9 +103,9 @@ def _numbers(s: Summary) -> str:
         rows.append([name, f"{count(bound.cycles)} cycles; {share(bound.ratio)} reached; set by {set_by}"])
     moved = s.dram.read_bytes + s.dram.written_bytes
     rows.append(["DRAM", f"{size(moved)} moved, {share(s.dram.busy)} busy; compulsory {size(s.dram.compulsory_bytes)}"])
-    if s.dram.cache_hit_bytes + s.dram.cache_missed_bytes:
-        loads = s.dram.cache_hit_bytes + s.dram.cache_missed_bytes
-        rows.append(["cache", f"{share(s.dram.cache_hit_bytes / loads)} of {size(loads)} loaded through it were there"])
+    if loaded := s.dram.cached_bytes:
+        hits = share(s.dram.cache_hit_bytes / loaded)
+        rows.append(["cache", f"{hits} of {size(loaded)} loaded through it were there"])
     if s.fallbacks:
         rows.append(["on the host", ", ".join(s.fallbacks)])
     head = ("engine", "busy", "waits for data", "idle", "busiest core", "commands")

@@ -65,6 +65,11 @@ class Traffic:
     cache_hit_bytes: int
     cache_missed_bytes: int
 
+    @property
+    def cached_bytes(self) -> int:
+        """Bytes that were loaded through a cache."""
+        return self.cache_hit_bytes + self.cache_missed_bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Peak:

@@ -140,11 +140,8 @@ def _memory(s: Summary) -> Table:
     parts = ", ".join(f"{name} {size(n)}" for name, n in d.compulsory.items() if n)
     line = f"{size(moved)} moved, {share(d.busy)} busy; compulsory {size(d.compulsory_bytes)} ({beyond}): {parts}"
     table.add_row(Text("DRAM", style="bold"), line)
-    if d.cache_hit_bytes + d.cache_missed_bytes:
-        hits = share(d.cache_hit_bytes / (d.cache_hit_bytes + d.cache_missed_bytes))
-        table.add_row(
-            "Cache", f"{hits} of {size(d.cache_hit_bytes + d.cache_missed_bytes)} loaded through it were there"
-        )
+    if loaded := d.cached_bytes:
+        table.add_row("Cache", f"{share(d.cache_hit_bytes / loaded)} of {size(loaded)} loaded through it were there")
     peaks = ", ".join(f"{p.name} {size(p.bytes)} of {size(p.capacity_bytes)}" for p in s.memory)
     table.add_row(Text("Peak", style="bold"), peaks)
     table.columns[1].no_wrap = False

@@ -64,7 +64,7 @@ class Work:
     state_bytes: int
     output_bytes: int
     chain: int
-    written_state_bytes: int = 0
+    written_state_bytes: int
 
     @property
     def macs(self) -> int:

@@ -278,7 +278,7 @@ class Machine:
             self.accesses += 1
             if isinstance(command, c.Load):
                 return self._load_through(cache, transfer, box)
-            if level.scope == "chip":
+            if level is self.chip.store_cache:
                 fetched = cache.store(box, command.add)
                 self._in_background(fetched, cache.make_room())
                 return 0, box.bytes * twice
